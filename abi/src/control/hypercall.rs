@@ -1,0 +1,224 @@
+//! The control hypercalls: what domain 0 may ask of the hypervisor, and nobody else may.
+//!
+//! Number [`crate::xen::hypercall::ATOLL_CONTROL`] in RAX, operation in RDI, arguments in RSI, RDX, R10, R8, result
+//! in RAX. Any other domain gets `EPERM`. Pointers are linear addresses in the caller, structures are copied whole.
+//! Unless it says otherwise an operation on a domain that does not exist returns `ESRCH`.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// Fills a [`MachineInfo`]. (pointer)
+pub const MACHINE_INFO: u64 = 0;
+/// Fills a [`CoreInfo`]. (core, pointer) `ENODEV`: no such core.
+pub const CORE_INFO: u64 = 1;
+/// Makes a domain, without memory contents, on an idle core. (core, pages) → domain id. Its memory is one range of
+/// guest-physical addresses from 0, filled with zeroes. `ENODEV`: no such core; `EBUSY`: the core has a domain;
+/// `ENOMEM`; `EINVAL`: no pages.
+pub const DOMAIN_CREATE: u64 = 2;
+/// Copies into a domain that was never started. (domain, guest-physical address, caller's linear address, bytes)
+/// `EBUSY`: it was started; `EFAULT`: outside either side's memory.
+pub const DOMAIN_WRITE: u64 = 3;
+/// Shares the caller's own pages with a domain that was never started. (domain, guest-physical address there,
+/// guest-physical address here, pages) `EEXIST`: something is mapped there; `EFAULT`: not memory of the caller's.
+pub const DOMAIN_SHARE: u64 = 4;
+/// Says where a domain starts, by the PVH protocol. (domain, entry, address of its `hvm_start_info`)
+pub const DOMAIN_ENTRY: u64 = 5;
+/// Lets a domain run: starts it, or goes on after a pause. (domain)
+pub const DOMAIN_UNPAUSE: u64 = 6;
+/// Takes a domain off its core until it is unpaused; returns when it has stopped. (domain)
+pub const DOMAIN_PAUSE: u64 = 7;
+/// Ends a domain: its channels closed, its memory scrubbed and free, its core idle when the call returns. (domain)
+pub const DOMAIN_DESTROY: u64 = 8;
+/// Fills a [`DomainInfo`] about the domain with this id or the next higher one. (domain, pointer) `ESRCH`: none.
+pub const DOMAIN_INFO: u64 = 9;
+/// Fills a [`CrashRecord`]. (domain, pointer) `ENOENT`: it did not crash.
+pub const DOMAIN_CRASH: u64 = 10;
+/// Copies the hypervisor's log. (position, pointer, bytes) → bytes copied. Fills no struct; the position counts bytes
+/// since start, and `ERANGE` says that it lies before what is still kept ([`MachineInfo::log_start`]).
+pub const LOG_READ: u64 = 11;
+/// Sends a global system interrupt, edge-triggered, straight to a vector of the caller. (gsi, vector) Vector 0 masks it.
+pub const IRQ_ROUTE: u64 = 12;
+/// Walks every EPT and fills an [`AuditReport`]. (pointer)
+pub const AUDIT: u64 = 13;
+/// Ends the run with an exit code ([`crate::exit_code`]). (code) Does not return.
+pub const MACHINE_STOP: u64 = 14;
+
+/// The machine, as the hypervisor found it.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct MachineInfo {
+    /// Cores the hypervisor runs on.
+    pub cores: u32,
+    /// The time-stamp counter's rate.
+    pub tsc_khz: u32,
+    /// TSC at the hypervisor's first instruction.
+    pub boot_tsc: u64,
+    /// 4 KiB frames that guests may have.
+    pub frames_total: u64,
+    /// Of those, free.
+    pub frames_free: u64,
+    /// Position of the oldest byte of the log still kept.
+    pub log_start: u64,
+    /// Position behind the newest byte of the log.
+    pub log_end: u64,
+}
+
+/// `CoreInfo::domain` of an idle core.
+pub const NO_DOMAIN: u32 = u32::MAX;
+
+/// One core.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct CoreInfo {
+    /// Its local APIC id.
+    pub apic_id: u32,
+    /// The domain on it, or [`NO_DOMAIN`].
+    pub domain: u32,
+}
+
+/// A domain's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum DomainState {
+    /// Created, never started.
+    Building = 0,
+    /// On its core.
+    Running = 1,
+    /// Off its core, on request.
+    Paused = 2,
+    /// It ended itself (`SCHEDOP_shutdown`); [`DomainInfo::reason`] says how.
+    Shutdown = 3,
+    /// The hypervisor stopped it; a [`CrashRecord`] says why.
+    Crashed = 4,
+}
+
+impl DomainState {
+    /// The state with this number.
+    pub const fn from_u32(state: u32) -> Option<Self> {
+        Some(match state {
+            0 => Self::Building,
+            1 => Self::Running,
+            2 => Self::Paused,
+            3 => Self::Shutdown,
+            4 => Self::Crashed,
+            _ => return None,
+        })
+    }
+}
+
+macro_rules! exit_kinds {
+    ($($(#[$doc:meta])* $name:ident = $label:literal;)*) => {
+        /// The families of VM exits that are counted apart; the index into [`DomainInfo::exits`].
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[repr(usize)]
+        pub enum ExitKind { $($(#[$doc])* $name,)* }
+
+        impl ExitKind {
+            /// Every kind, in order.
+            pub const ALL: &'static [ExitKind] = &[$(ExitKind::$name,)*];
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The name used in tables and in JSON.
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$name => $label,)* }
+            }
+        }
+    };
+}
+
+exit_kinds! {
+    /// VMCALL.
+    Hypercall = "hypercall";
+    /// CPUID.
+    Cpuid = "cpuid";
+    /// RDMSR of an MSR that is not passed through.
+    Rdmsr = "rdmsr";
+    /// WRMSR of an MSR that is not passed through.
+    Wrmsr = "wrmsr";
+    /// IN or OUT to a port the guest does not own.
+    Io = "io";
+    /// Access to CR0, CR4 or another control register that the hypervisor keeps bits of.
+    ControlRegister = "control-register";
+    /// An NMI: another core, or this one, asked for the hypervisor's attention.
+    Kick = "kick";
+    /// Access to guest-physical memory that is not mapped so.
+    EptViolation = "ept-violation";
+    /// An exception the hypervisor intercepts.
+    Exception = "exception";
+    /// An instruction no guest may use: VMX, XSETBV, INVD, ...
+    Instruction = "instruction";
+    /// Triple fault.
+    TripleFault = "triple-fault";
+    /// Any other.
+    Other = "other";
+}
+
+/// One domain.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct DomainInfo {
+    /// Its id.
+    pub domain: u32,
+    /// Its core.
+    pub core: u32,
+    /// A [`DomainState`].
+    pub state: u32,
+    /// `SHUTDOWN_*` where it is shut down.
+    pub reason: u32,
+    /// Its memory in 4 KiB pages.
+    pub pages: u64,
+    /// VM exits by [`ExitKind`].
+    pub exits: [u64; ExitKind::COUNT],
+    /// Events it was sent and it sent.
+    pub events_in: u64,
+    /// See `events_in`.
+    pub events_out: u64,
+}
+
+/// Why the hypervisor stopped a domain, and where it was.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct CrashRecord {
+    /// Basic exit reason (SDM 3D, "VMX Basic Exit Reasons").
+    pub exit_reason: u32,
+    /// VM-exit interruption information, where valid.
+    pub interruption: u32,
+    /// Exit qualification.
+    pub qualification: u64,
+    /// Guest-physical address, for EPT violations.
+    pub guest_physical: u64,
+    /// RIP, RSP, RFLAGS.
+    pub rip: u64,
+    /// See `rip`.
+    pub rsp: u64,
+    /// See `rip`.
+    pub rflags: u64,
+    /// Control registers.
+    pub cr0: u64,
+    /// See `cr0`.
+    pub cr3: u64,
+    /// See `cr0`.
+    pub cr4: u64,
+    /// RAX, RCX, RDX, RBX, (0), RBP, RSI, RDI, R8 to R15: the processor's own numbering.
+    pub registers: [u64; 16],
+}
+
+/// What a walk of every EPT found. All of the last four are zero on a sound machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct AuditReport {
+    /// Domains whose EPT was walked.
+    pub domains: u64,
+    /// 4 KiB mappings seen (a large page counts as its 4 KiB pages).
+    pub mappings: u64,
+    /// Of those, frames another domain owns and has shared with this one.
+    pub shared: u64,
+    /// Frames reachable from two domains without having been shared.
+    pub leaked: u64,
+    /// Frames of the hypervisor's that a guest can reach.
+    pub hypervisor: u64,
+    /// Frames that are free and yet reachable.
+    pub free: u64,
+    /// Frames whose owner or count of shares in the frame table does not agree with the EPTs.
+    pub miscounted: u64,
+}

@@ -1,0 +1,256 @@
+//! What toolstack and control domain say to each other, in postcard, one [`ToControl`] or [`ToToolstack`] a
+//! [frame](super::frame).
+//!
+//! The toolstack speaks first (`Hello`); nothing else is answered before it. A request carries a number of the
+//! toolstack's choice, and its reply carries the same; events come unasked. A line that breaks off loses nothing that
+//! was answered, and a toolstack that comes back says `Hello` again.
+
+use alloc::{string::String, vec::Vec};
+
+use serde::{Deserialize, Serialize};
+
+use super::hypercall::ExitKind;
+
+/// Version of this file's types. The two sides must have the same.
+pub const VERSION: u16 = 1;
+
+/// Toolstack → control domain.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ToControl {
+    /// Comes back in the reply.
+    pub id: u32,
+    /// What to do.
+    pub request: Request,
+}
+
+/// Control domain → toolstack.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ToToolstack {
+    /// Answer to the request with this number.
+    Reply {
+        /// The request's number.
+        id: u32,
+        /// What came of it.
+        result: Result<Reply, Refusal>,
+    },
+    /// Something happened.
+    Event(Event),
+}
+
+/// The machine's configuration, as the boot archive carries it (checked by the toolstack).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MachineConfig {
+    /// Guests to start at boot, in this order.
+    pub guests: Vec<GuestConfig>,
+    /// What domain 0 does when its guests run and no toolstack has spoken: nothing, or stop the machine when the
+    /// guests have all shut down by themselves (unattended benchmark and test runs).
+    pub stop_when_done: bool,
+}
+
+/// One guest.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GuestConfig {
+    /// Unique, 1 to 32 bytes of `a-z A-Z 0-9 - _ .`
+    pub name: String,
+    /// Image in the boot archive, under [`crate::archive::IMAGES`].
+    pub image: String,
+    /// The core it is pinned to; `None`: the lowest idle one.
+    pub core: Option<u32>,
+    /// Memory.
+    pub memory_mib: u32,
+    /// Handed to its kernel.
+    pub command_line: String,
+}
+
+/// What the toolstack may ask.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Request {
+    /// Opens the conversation. → `Hello`
+    Hello {
+        /// The toolstack's [`VERSION`].
+        version: u16,
+    },
+    /// → `Domains`
+    List,
+    /// The machine. → `Machine`
+    Info,
+    /// Creates and starts a guest. → `Created`
+    Create(GuestConfig),
+    /// By name. → `Done`
+    Destroy(String),
+    /// By name. → `Done`
+    Pause(String),
+    /// By name. → `Done`
+    Unpause(String),
+    /// What a guest has printed, from this position of its console on. → `Console`. With `follow`, what it prints
+    /// later comes as events until the next `Console` request for the same guest without it.
+    Console {
+        /// Which guest; domain 0 is `Domain-0`.
+        name: String,
+        /// Position in bytes since the guest's start.
+        from: u64,
+        /// Keep sending.
+        follow: bool,
+    },
+    /// Types into a guest's console. → `Done`
+    Input {
+        /// Which guest.
+        name: String,
+        /// The keys.
+        bytes: Vec<u8>,
+    },
+    /// The hypervisor's log. → `Log`
+    Dmesg {
+        /// Position in bytes since start; one that is no longer kept is moved up to the oldest byte.
+        from: u64,
+    },
+    /// Walks every EPT. → `Audit`
+    Audit,
+    /// Why a guest crashed. → `Crash`
+    Crash(String),
+    /// Ends the run with this [exit code](crate::exit_code). → `Done`, then silence.
+    Stop(u8),
+}
+
+/// Answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Reply {
+    /// To `Hello`.
+    Hello {
+        /// The control domain's [`VERSION`].
+        version: u16,
+        /// Guests of the boot configuration that could not be started, and why.
+        failed: Vec<(String, Refusal)>,
+    },
+    /// It is done.
+    Done,
+    /// All domains, domain 0 first.
+    Domains(Vec<Domain>),
+    /// The machine.
+    Machine(Machine),
+    /// The new guest.
+    Created {
+        /// Its domain id.
+        domain: u16,
+        /// Its core.
+        core: u32,
+        /// TSC ticks from the request's arrival to its start.
+        ticks: u64,
+    },
+    /// A piece of a console.
+    Console(Text),
+    /// A piece of the log.
+    Log(Text),
+    /// The walk's result: the fields of [`super::hypercall::AuditReport`], in order.
+    Audit([u64; 7]),
+    /// A crash, told in a line and in registers (name, value).
+    Crash {
+        /// One sentence.
+        cause: String,
+        /// Registers and exit fields.
+        registers: Vec<(String, u64)>,
+    },
+}
+
+/// Bytes that were printed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Text {
+    /// Position of the first byte here.
+    pub from: u64,
+    /// Position to ask for next.
+    pub next: u64,
+    /// The bytes, at most [`MAX_TEXT`].
+    pub bytes: Vec<u8>,
+}
+
+/// The most bytes of text in one reply or event.
+pub const MAX_TEXT: usize = 1024;
+
+/// The machine.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Machine {
+    /// Cores.
+    pub cores: u32,
+    /// Time-stamp counter's rate.
+    pub tsc_khz: u32,
+    /// TSC now.
+    pub tsc: u64,
+    /// TSC at the hypervisor's first instruction.
+    pub boot_tsc: u64,
+    /// TSC when all guests of the boot configuration ran.
+    pub guests_running_tsc: u64,
+    /// Guest memory, 4 KiB frames in all.
+    pub frames_total: u64,
+    /// And free.
+    pub frames_free: u64,
+    /// The processor's brand string and VMX features, a line each.
+    pub features: Vec<String>,
+}
+
+/// A domain's state, as a person sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum State {
+    /// On its core.
+    Running,
+    /// Off its core on request.
+    Paused,
+    /// It ended itself: the `SHUTDOWN_*` reason.
+    Shutdown(u32),
+    /// The hypervisor stopped it.
+    Crashed,
+}
+
+/// One domain.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Domain {
+    /// Its id.
+    pub id: u16,
+    /// Its name.
+    pub name: String,
+    /// Its image's name.
+    pub image: String,
+    /// Its core.
+    pub core: u32,
+    /// Its memory.
+    pub memory_mib: u32,
+    /// Its state.
+    pub state: State,
+    /// VM exits by [`ExitKind`].
+    pub exits: [u64; ExitKind::COUNT],
+    /// Events it was sent.
+    pub events_in: u64,
+    /// Events it sent.
+    pub events_out: u64,
+    /// Mesh messages it says it received.
+    pub messages_in: u64,
+    /// Mesh messages it says it sent.
+    pub messages_out: u64,
+}
+
+/// What comes unasked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// A followed guest printed.
+    Console {
+        /// Which.
+        name: String,
+        /// What.
+        text: Text,
+    },
+    /// A domain stopped by itself or was stopped by the hypervisor.
+    Stopped {
+        /// Which.
+        name: String,
+        /// How.
+        state: State,
+    },
+}
+
+/// Why a request was not carried out: what, and how to mend it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// What is wrong, where.
+    pub what: String,
+    /// What the person can do.
+    pub remedy: String,
+}

@@ -1,0 +1,86 @@
+//! The mesh: where a guest finds the channels to its peers.
+//!
+//! Domain 0 owns the memory of all mesh channels and shares it with the two guests of each pair, so that a peer's
+//! death leaves no hole in the survivor's memory. A guest learns its place from the [`MeshPage`], which lies at a
+//! fixed guest-physical address; each pair of slots has a window of two pages behind it, one per direction.
+//!
+//! A slot is a place in the mesh and outlives its domain: a domain that is destroyed and created again takes the
+//! same slot with a new domain id. Domain 0 is slot 0, and the channel with it carries membership ([`MeshMessage`]).
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::address::{GuestPhys, PAGE_SIZE};
+
+/// The most slots a mesh has: one a core, domain 0 included.
+pub const MAX_SLOTS: usize = 32;
+
+/// Where a guest finds its [`MeshPage`]. Above all guest memory, below the local APIC's page.
+pub const MESH_BASE: GuestPhys = GuestPhys::new(0xf000_0000);
+
+/// `MeshPage::magic` of a page that domain 0 has filled.
+pub const MESH_MAGIC: u32 = u32::from_le_bytes(*b"MESH");
+
+/// The page the window to `slot` starts with: the channel towards the lower-numbered slot's owner comes first.
+///
+/// Of the two pages, the first carries messages from the lower slot to the higher one, the second the way back.
+pub const fn window(slot: usize) -> GuestPhys {
+    GuestPhys::new(MESH_BASE.as_u64() + PAGE_SIZE + slot as u64 * 2 * PAGE_SIZE)
+}
+
+/// What domain 0 tells a guest about one peer at its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct PeerInfo {
+    /// The peer's domain id; `0xffff` where the slot is empty.
+    pub domain: u16,
+    /// Zero.
+    pub reserved: u16,
+    /// Our own event channel to that peer: unbound, waiting for the peer to bind.
+    pub port: u32,
+}
+
+/// The page at [`MESH_BASE`], written by domain 0 before the guest starts and not after.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct MeshPage {
+    /// [`MESH_MAGIC`].
+    pub magic: u32,
+    /// The slot of the guest that reads this.
+    pub own_slot: u32,
+    /// Slots in use by this machine, empty ones included.
+    pub slots: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// The peers, by slot; the own slot's entry holds the own domain id and no port.
+    pub peers: [PeerInfo; MAX_SLOTS],
+}
+
+const _: () = assert!(core::mem::size_of::<MeshPage>() <= PAGE_SIZE as usize);
+
+/// What a mesh message is about: the first of its seven 64-bit words. The other six are the kind's own.
+///
+/// Words, because a message is one cache line of eight, the last of which is the channel's.
+pub mod kind {
+    /// From domain 0: the peer in slot `word 1` has domain id `word 2`, and waits at its port `word 3`: bind, then greet.
+    /// Sent to guests that run when a peer is created.
+    pub const PEER_UP: u64 = 1;
+    /// From domain 0: the peer in slot `word 1` is gone; stop using its channel and answer `PEER_DOWN_ACK`.
+    pub const PEER_DOWN: u64 = 2;
+    /// To domain 0: `word 1` = the slot whose channel is no longer used here.
+    pub const PEER_DOWN_ACK: u64 = 3;
+    /// First message on a fresh channel, from the older side to the newer: `word 1` = own slot.
+    pub const GREET: u64 = 4;
+    /// To domain 0: `word 1` = mesh messages received so far, `word 2` = sent, `word 3` = lost or out of order (0).
+    pub const REPORT: u64 = 5;
+    /// From a peer: please answer. `word 1` = its sequence number, counted per channel from 0.
+    pub const PING: u64 = 6;
+    /// The answer, same number.
+    pub const PONG: u64 = 7;
+    /// A token that goes round the ring of slots: `word 1` = lap, `word 2` = hops so far.
+    pub const TOKEN: u64 = 8;
+    /// From here on a program's own kinds.
+    pub const PROGRAM: u64 = 64;
+}
+
+/// Words in a message that its sender fills.
+pub const MESSAGE_WORDS: usize = 7;

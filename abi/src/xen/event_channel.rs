@@ -1,0 +1,133 @@
+//! Event channels (`event_channel.h`): RDI = operation, RSI = address of its argument.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use super::DomId;
+
+/// A port number; 0 is never a valid one.
+pub type Port = u32;
+
+/// `EVTCHNOP_bind_interdomain`
+pub const BIND_INTERDOMAIN: u64 = 0;
+/// `EVTCHNOP_bind_virq`
+pub const BIND_VIRQ: u64 = 1;
+/// `EVTCHNOP_bind_pirq`
+pub const BIND_PIRQ: u64 = 2;
+/// `EVTCHNOP_close`
+pub const CLOSE: u64 = 3;
+/// `EVTCHNOP_send`
+pub const SEND: u64 = 4;
+/// `EVTCHNOP_status`
+pub const STATUS: u64 = 5;
+/// `EVTCHNOP_alloc_unbound`
+pub const ALLOC_UNBOUND: u64 = 6;
+/// `EVTCHNOP_bind_ipi`
+pub const BIND_IPI: u64 = 7;
+/// `EVTCHNOP_bind_vcpu`
+pub const BIND_VCPU: u64 = 8;
+/// `EVTCHNOP_unmask`
+pub const UNMASK: u64 = 9;
+/// `EVTCHNOP_reset`
+pub const RESET: u64 = 10;
+
+/// Virtual interrupts (`xen.h`).
+pub mod virq {
+    /// Timer, one a vCPU.
+    pub const TIMER: u32 = 0;
+    /// A domain died or stopped (`VIRQ_DOM_EXC`), to domain 0.
+    pub const DOM_EXC: u32 = 3;
+    /// Numbers up to here exist.
+    pub const COUNT: u32 = 24;
+}
+
+/// `evtchn_alloc_unbound`: a port in `dom` that `remote_dom` may bind to.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct AllocUnbound {
+    /// In: whose port; `DOMID_SELF`, or another for the privileged.
+    pub dom: DomId,
+    /// In: who may bind.
+    pub remote_dom: DomId,
+    /// Out.
+    pub port: Port,
+}
+
+/// `evtchn_bind_interdomain`: joins a new port of the caller's to an unbound one of `remote_dom`.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct BindInterdomain {
+    /// In.
+    pub remote_dom: DomId,
+    /// Padding, ignored.
+    pub pad: u16,
+    /// In.
+    pub remote_port: Port,
+    /// Out.
+    pub local_port: Port,
+}
+
+/// `evtchn_bind_virq`.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct BindVirq {
+    /// In: a [`virq`].
+    pub virq: u32,
+    /// In.
+    pub vcpu: u32,
+    /// Out.
+    pub port: Port,
+}
+
+/// `evtchn_bind_ipi`: a port that the domain sends to itself.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct BindIpi {
+    /// In.
+    pub vcpu: u32,
+    /// Out.
+    pub port: Port,
+}
+
+/// `evtchn_close`, `evtchn_send`, `evtchn_unmask`: one port.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct OnePort {
+    /// In.
+    pub port: Port,
+}
+
+/// `evtchn_status`.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct Status {
+    /// In: `DOMID_SELF`, or another for the privileged.
+    pub dom: DomId,
+    /// Padding, ignored.
+    pub pad: u16,
+    /// In.
+    pub port: Port,
+    /// Out: a [`status`].
+    pub status: u32,
+    /// Out: the vCPU it is bound to.
+    pub vcpu: u32,
+    /// Out: unbound: the domain that may bind; interdomain: the other side's; virq: its number.
+    pub dom_or_virq: u32,
+    /// Out: interdomain: the other side's port.
+    pub remote_port: u32,
+}
+
+/// `evtchn_status.status`.
+pub mod status {
+    /// `EVTCHNSTAT_closed`
+    pub const CLOSED: u32 = 0;
+    /// `EVTCHNSTAT_unbound`
+    pub const UNBOUND: u32 = 1;
+    /// `EVTCHNSTAT_interdomain`
+    pub const INTERDOMAIN: u32 = 2;
+    /// `EVTCHNSTAT_pirq`
+    pub const PIRQ: u32 = 3;
+    /// `EVTCHNSTAT_virq`
+    pub const VIRQ: u32 = 4;
+    /// `EVTCHNSTAT_ipi`
+    pub const IPI: u32 = 5;
+}
