@@ -1,0 +1,91 @@
+//! Every ordering of small rings, as loom explores them. See the head of the library for the command.
+#![cfg(loom)]
+
+use io_rings::urpc::{Channel, Receiver, SendError, Sender};
+use loom::sync::{Arc, Notify};
+use loom::thread;
+
+/// Explores with a bound on forced switches, which keeps a model within seconds and still finds every bug that
+/// needs no more of them than that.
+fn explore(switches: usize, model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(switches);
+    builder.check(model);
+}
+
+fn send_all<const LINES: usize>(sender: &mut Sender<'_, LINES>, count: u64) {
+    for number in 1..=count {
+        while let Err(error) = sender.try_send(&[number; 7]) {
+            assert_eq!(error, SendError::Full);
+            thread::yield_now();
+        }
+    }
+}
+
+fn messages_arrive<const LINES: usize>(count: u64, switches: usize) {
+    explore(switches, move || {
+        let channel = Arc::new(Channel::<LINES>::new());
+        let far = channel.clone();
+        let sending = thread::spawn(move || send_all(&mut Sender::new(&far), count));
+        let mut receiver = Receiver::new(&channel);
+        for number in 1..=count {
+            let message = loop {
+                match receiver.try_receive().unwrap() {
+                    Some(message) => break message,
+                    None => thread::yield_now(),
+                }
+            };
+            assert_eq!(message, [number; 7], "whole and in order");
+        }
+        sending.join().unwrap();
+        assert_eq!(receiver.try_receive(), Ok(None), "nothing more");
+    });
+}
+
+#[test]
+fn urpc_messages_arrive_whole_and_in_order_through_one_line() {
+    messages_arrive::<1>(3, 3);
+}
+
+#[test]
+fn urpc_messages_arrive_whole_and_in_order_through_two_lines() {
+    messages_arrive::<2>(4, 3);
+}
+
+#[test]
+fn urpc_messages_arrive_whole_and_in_order_through_three_lines() {
+    messages_arrive::<3>(4, 2);
+}
+
+/// A lost wake-up shows as a deadlock: the receiver waits for an event that nobody sends.
+#[test]
+fn urpc_loses_no_wake_up() {
+    explore(3, || {
+        let channel = Arc::new(Channel::<2>::new());
+        let event = Arc::new(Notify::new());
+        let (far, far_event) = (channel.clone(), event.clone());
+        let sending = thread::spawn(move || {
+            let mut sender = Sender::new(&far);
+            for batch in 1..=2 {
+                sender.try_send(&[batch; 7]).unwrap();
+                if sender.peer_sleeps() {
+                    far_event.notify();
+                }
+            }
+        });
+        let mut receiver = Receiver::new(&channel);
+        for number in 1..=2 {
+            let message = loop {
+                if let Some(message) = receiver.try_receive().unwrap() {
+                    break message;
+                }
+                if receiver.sleep() {
+                    event.wait();
+                    receiver.awake();
+                }
+            };
+            assert_eq!(message, [number; 7]);
+        }
+        sending.join().unwrap();
+    });
+}
