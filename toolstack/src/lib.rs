@@ -1,1 +1,16 @@
-//! To be written.
+//! The toolstack: everything of Atoll that runs on the host, behind the command `atoll`.
+//!
+//! It builds the bare images ([`images`]), packs them with a checked configuration into the boot archive
+//! ([`archive`]) and boots that on a machine. It never decides what happens inside the machine: it asks the control
+//! domain over the second serial port, in the words of `abi::control::wire`, and the control domain is the next room
+//! to visit (`guest-kernel`).
+#![forbid(unsafe_code)]
+
+pub mod archive;
+pub mod elf_file;
+pub mod error;
+pub mod images;
+pub mod iso;
+pub mod places;
+
+pub use error::{Error, Result};

@@ -1,0 +1,92 @@
+//! The boot archive, made: control image first, then the configuration, then the guests' images ([`abi::archive`]).
+
+use std::{fs, io::Write, path::Path};
+
+use abi::{archive, control::wire::MachineConfig};
+
+use crate::{
+    elf_file,
+    error::{At, Error, Result},
+    images::Images,
+};
+
+/// An ELF file without what no loader reads.
+pub fn read_image(path: &Path) -> Result<Vec<u8>> {
+    let file = fs::read(path).at("reading the image", path)?;
+    elf_file::loadable(&file).ok_or_else(|| {
+        Error::new(
+            format!("{} is no whole ELF64 file", path.display()),
+            "guest kernels are ELF64 with a PVH note",
+        )
+    })
+}
+
+/// The boot archive with these images and this configuration.
+pub fn build(images: &Images, config: &MachineConfig) -> Result<Vec<u8>> {
+    let config = postcard::to_allocvec(config)
+        .map_err(|error| Error::new(format!("the configuration cannot be encoded: {error}"), ""))?;
+    let mut entries = vec![
+        (archive::CONTROL_IMAGE.to_owned(), read_image(&images.control)?),
+        (archive::CONFIG.to_owned(), config),
+    ];
+    for (name, path) in &images.guests {
+        entries.push((format!("{}{name}", archive::IMAGES), read_image(path)?));
+    }
+    cpio(&entries).at("writing", "the boot archive")
+}
+
+fn cpio(entries: &[(String, Vec<u8>)]) -> std::io::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    for ((name, content), inode) in entries.iter().zip(1..) {
+        let size = u32::try_from(content.len()).map_err(std::io::Error::other)?;
+        let header = cpio::newc::Builder::new(name).ino(inode).nlink(1).mode(0o100_644);
+        let mut file = header.write(out, size);
+        file.write_all(content)?;
+        out = file.finish()?;
+    }
+    cpio::newc::trailer(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use abi::control::wire::GuestConfig;
+    use std::{collections::BTreeMap, io::Read};
+
+    #[test]
+    fn entries_come_in_the_order_that_domain_0_reads() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, payload: &[u8]| {
+            let path = directory.path().join(name);
+            fs::write(&path, elf_file::tests::sample(payload, 50)).unwrap();
+            path
+        };
+        let images = Images {
+            hypervisor: file("h", b""),
+            control: file("c", b"domain 0"),
+            guests: BTreeMap::from([("mesh".to_owned(), file("m", b"a mesh"))]),
+        };
+        let guest =
+            GuestConfig { name: "a".into(), image: "mesh".into(), memory_mib: 32, ..Default::default() };
+        let config = MachineConfig { guests: vec![guest], stop_when_done: true };
+        let bytes = build(&images, &config).unwrap();
+
+        let mut rest = bytes.as_slice();
+        let mut seen = Vec::new();
+        loop {
+            let mut reader = cpio::newc::Reader::new(rest).unwrap();
+            if reader.entry().is_trailer() {
+                break;
+            }
+            let name = reader.entry().name().to_owned();
+            let mut content = Vec::new();
+            reader.read_to_end(&mut content).unwrap();
+            seen.push((name, content));
+            rest = reader.finish().unwrap();
+        }
+        let names: Vec<&str> = seen.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["control", "config", "images/mesh"]);
+        assert!(seen[0].1.ends_with(b"domain 0"));
+        assert_eq!(postcard::from_bytes::<MachineConfig>(&seen[1].1).unwrap(), config);
+    }
+}

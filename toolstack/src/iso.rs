@@ -1,0 +1,80 @@
+//! A bootable CD image: GRUB, the hypervisor and the boot archive.
+//!
+//! GRUB is kept lean: only the modules that a BIOS machine with a CD and a serial port needs. Every module and font
+//! more is read through the BIOS at each boot.
+
+use std::{fs, path::Path, process::Command};
+
+use crate::{
+    error::{At, Error, Result},
+    places,
+};
+
+/// GRUB's modules; `biosdisk` and `part_msdos` are for the image written to a stick.
+const MODULES: &str = "normal iso9660 multiboot2 serial biosdisk part_msdos";
+
+/// Writes the image to `output`. `command_line` is the hypervisor's; `scratch` is a directory for the parts.
+pub fn write(
+    hypervisor: &[u8],
+    archive: &[u8],
+    command_line: &str,
+    scratch: &Path,
+    output: &Path,
+) -> Result<()> {
+    let tree = scratch.join("iso");
+    let grub = tree.join("boot/grub");
+    places::make(&grub)?;
+    for (path, content) in [
+        (tree.join("boot/atoll"), hypervisor),
+        (tree.join("boot/archive"), archive),
+        (grub.join("grub.cfg"), menu(command_line).as_bytes()),
+    ] {
+        fs::write(&path, content).at("writing", &path)?;
+    }
+    mkrescue(&tree, MODULES, output)
+}
+
+/// Runs `grub-mkrescue` on a directory.
+pub(crate) fn mkrescue(tree: &Path, modules: &str, output: &Path) -> Result<()> {
+    let result = Command::new("grub-mkrescue")
+        .arg("-o")
+        .args([output, tree])
+        .arg(format!("--install-modules={modules}"))
+        .args(["--fonts=", "--locales=", "--themes="])
+        .output()
+        .at("running", "grub-mkrescue")?;
+    if !result.status.success() || !output.is_file() {
+        let said = String::from_utf8_lossy(&result.stderr);
+        let said = said.trim().lines().last().unwrap_or("no message");
+        return Err(Error::new(
+            format!("grub-mkrescue could not write {}: {said}", output.display()),
+            "apt-get install grub-common grub-pc-bin xorriso mtools",
+        ));
+    }
+    Ok(())
+}
+
+fn menu(command_line: &str) -> String {
+    format!(
+        "set timeout=0\n\
+         serial --unit=0 --speed=115200\n\
+         terminal_output serial\n\
+         menuentry Atoll {{\n\
+         \x20 multiboot2 /boot/atoll {command_line}\n\
+         \x20 module2 /boot/archive archive\n\
+         \x20 boot\n\
+         }}\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::menu;
+
+    #[test]
+    fn the_menu_hands_over_command_line_and_archive() {
+        let menu = menu("exit=debug");
+        assert!(menu.contains("multiboot2 /boot/atoll exit=debug\n"));
+        assert!(menu.contains("module2 /boot/archive archive\n"));
+    }
+}

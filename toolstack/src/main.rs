@@ -1,0 +1,3 @@
+//! The command `atoll`.
+
+fn main() {}
