@@ -1,10 +1,11 @@
 //! The boot archive, made: control image first, then the configuration, then the guests' images ([`abi::archive`]).
 
-use std::{fs, io::Write, path::Path};
+use std::{fs, path::Path};
 
 use abi::{archive, control::wire::MachineConfig};
 
 use crate::{
+    cpio::{Entry, newc},
     elf_file,
     error::{At, Error, Result},
     images::Images,
@@ -26,25 +27,13 @@ pub fn build(images: &Images, config: &MachineConfig) -> Result<Vec<u8>> {
     let config = postcard::to_allocvec(config)
         .map_err(|error| Error::new(format!("the configuration cannot be encoded: {error}"), ""))?;
     let mut entries = vec![
-        (archive::CONTROL_IMAGE.to_owned(), read_image(&images.control)?),
-        (archive::CONFIG.to_owned(), config),
+        Entry::file(archive::CONTROL_IMAGE, 0o644, &read_image(&images.control)?),
+        Entry::file(archive::CONFIG, 0o644, &config),
     ];
     for (name, path) in &images.guests {
-        entries.push((format!("{}{name}", archive::IMAGES), read_image(path)?));
+        entries.push(Entry::file(&format!("{}{name}", archive::IMAGES), 0o644, &read_image(path)?));
     }
-    cpio(&entries).at("writing", "the boot archive")
-}
-
-fn cpio(entries: &[(String, Vec<u8>)]) -> std::io::Result<Vec<u8>> {
-    let mut out = Vec::new();
-    for ((name, content), inode) in entries.iter().zip(1..) {
-        let size = u32::try_from(content.len()).map_err(std::io::Error::other)?;
-        let header = cpio::newc::Builder::new(name).ino(inode).nlink(1).mode(0o100_644);
-        let mut file = header.write(out, size);
-        file.write_all(content)?;
-        out = file.finish()?;
-    }
-    cpio::newc::trailer(out)
+    newc(&entries).at("writing", "the boot archive")
 }
 
 #[cfg(test)]
@@ -74,7 +63,7 @@ mod tests {
         let mut rest = bytes.as_slice();
         let mut seen = Vec::new();
         loop {
-            let mut reader = cpio::newc::Reader::new(rest).unwrap();
+            let mut reader = ::cpio::newc::Reader::new(rest).unwrap();
             if reader.entry().is_trailer() {
                 break;
             }

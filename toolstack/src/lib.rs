@@ -7,10 +7,16 @@
 #![forbid(unsafe_code)]
 
 pub mod archive;
+pub mod control;
+pub mod cpio;
 pub mod elf_file;
 pub mod error;
 pub mod images;
 pub mod iso;
+pub mod line;
+pub mod machine;
 pub mod places;
+pub mod progress;
+pub mod session;
 
 pub use error::{Error, Result};

@@ -1,0 +1,359 @@
+//! See the module above.
+
+use std::{
+    collections::HashMap,
+    io::{Read, Write},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use abi::control::{
+    frame::{self, Decoder},
+    hypercall::AuditReport,
+    wire::{
+        Domain, Event, GuestConfig, Machine, Refusal, Reply, Request, Text, ToControl, ToToolstack, VERSION,
+    },
+};
+
+use crate::{
+    error::{Error, Result},
+    line::Line,
+};
+
+/// Makes the line anew after it broke off.
+pub type Reconnect = Box<dyn FnMut() -> std::io::Result<Line> + Send>;
+
+/// How often `Hello`, and any request that only reads, is sent again while no answer comes.
+const REPEAT: Duration = Duration::from_secs(1);
+/// How often a line that broke off is tried again before it counts as lost.
+const RECONNECTS: u32 = 50;
+
+/// What the control domain says at the start of a conversation: guests it could not start, and why.
+pub type Greeting = Vec<(String, Refusal)>;
+
+type Answer = std::result::Result<Reply, Refusal>;
+
+/// A conversation with a control domain.
+pub struct Client {
+    shared: Arc<Shared>,
+    events: Mutex<Receiver<Event>>,
+    patience: Duration,
+}
+
+struct Shared {
+    writer: Mutex<Line>,
+    waiting: Mutex<HashMap<u32, Sender<Answer>>>,
+    next_id: AtomicU32,
+    /// The line broke off and will not come back, or nobody needs it any more.
+    closed: AtomicBool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Client {
+    /// A client on this line. A request may take as long as `patience`; `reconnect` makes the line anew, if it can be.
+    pub fn new(line: Line, patience: Duration, reconnect: Option<Reconnect>) -> std::io::Result<Self> {
+        let reader = line.try_clone()?;
+        let shared = Arc::new(Shared {
+            writer: Mutex::new(line),
+            waiting: Mutex::default(),
+            next_id: AtomicU32::new(1),
+            closed: AtomicBool::new(false),
+        });
+        let (sender, events) = channel();
+        let theirs = Arc::clone(&shared);
+        thread::spawn(move || theirs.read(reader, reconnect, &sender));
+        Ok(Self { shared, events: Mutex::new(events), patience })
+    }
+
+    /// Opens the conversation, asking each second until there is an answer: the machine may still be booting.
+    pub fn hello(&self, patience: Duration) -> Result<Greeting> {
+        match self.ask_within(Request::Hello { version: VERSION }, patience)? {
+            Reply::Hello { version, failed } if version == VERSION => Ok(failed),
+            Reply::Hello { version, .. } => Err(Error::new(
+                format!(
+                    "the control domain speaks version {version} of the wire, this command version {VERSION}"
+                ),
+                "boot images that were built together with this command",
+            )),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Asks and waits for the answer; a refusal is an error.
+    pub fn ask(&self, request: Request) -> Result<Reply> {
+        self.ask_within(request, self.patience)
+    }
+
+    fn ask_within(&self, request: Request, patience: Duration) -> Result<Reply> {
+        self.exchange(request, patience)?.map_err(Error::from)
+    }
+
+    /// Asks and waits for the answer, whichever it is. An error is the line's.
+    pub fn exchange(&self, request: Request, patience: Duration) -> Result<Answer> {
+        let start = Instant::now();
+        let repeats = repeatable(&request);
+        let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
+        let Some(frame) = frame::encode(&ToControl { id, request }) else {
+            return Err(Error::new(
+                "the request is too long for the control line",
+                "use shorter names and texts",
+            ));
+        };
+        let (sender, answer) = channel();
+        lock(&self.shared.waiting).insert(id, sender);
+        let result = loop {
+            if self.shared.closed.load(Ordering::SeqCst) {
+                break Err(line_lost());
+            }
+            self.shared.write(&frame);
+            let left = patience.saturating_sub(start.elapsed());
+            match answer.recv_timeout(if repeats { left.min(REPEAT) } else { left }) {
+                Ok(answer) => break Ok(answer),
+                Err(RecvTimeoutError::Disconnected) => break Err(line_lost()),
+                Err(RecvTimeoutError::Timeout) if start.elapsed() >= patience => {
+                    let seconds = patience.as_secs();
+                    break Err(Error::new(format!("the control domain gave no answer in {seconds} s"), ""));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        };
+        lock(&self.shared.waiting).remove(&id);
+        result
+    }
+
+    /// The next event, if one comes in time.
+    pub fn next_event(&self, patience: Duration) -> Option<Event> {
+        lock(&self.events).recv_timeout(patience).ok()
+    }
+
+    /// Whether the line is gone for good.
+    pub fn is_closed(&self) -> bool {
+        self.shared.closed.load(Ordering::SeqCst)
+    }
+
+    /// All domains.
+    pub fn list(&self) -> Result<Vec<Domain>> {
+        match self.ask(Request::List)? {
+            Reply::Domains(domains) => Ok(domains),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The domain with this name.
+    pub fn domain(&self, name: &str) -> Result<Domain> {
+        self.list()?
+            .into_iter()
+            .find(|domain| domain.name == name)
+            .ok_or_else(|| Error::new(format!("there is no domain `{name}`"), "`atoll list` names them all"))
+    }
+
+    /// The machine.
+    pub fn machine(&self) -> Result<Machine> {
+        match self.ask(Request::Info)? {
+            Reply::Machine(machine) => Ok(machine),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Creates and starts a guest: its domain id, its core, and the TSC ticks it took.
+    pub fn create(&self, guest: GuestConfig) -> Result<(u16, u32, u64)> {
+        match self.ask(Request::Create(guest))? {
+            Reply::Created { domain, core, ticks } => Ok((domain, core, ticks)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Ends a guest and frees what it had.
+    pub fn destroy(&self, name: &str) -> Result<()> {
+        self.order(Request::Destroy(name.to_owned()))
+    }
+
+    /// Takes a guest off its core.
+    pub fn pause(&self, name: &str) -> Result<()> {
+        self.order(Request::Pause(name.to_owned()))
+    }
+
+    /// Lets a paused guest go on.
+    pub fn unpause(&self, name: &str) -> Result<()> {
+        self.order(Request::Unpause(name.to_owned()))
+    }
+
+    /// Types into a guest's console.
+    pub fn input(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.order(Request::Input { name: name.to_owned(), bytes: bytes.to_vec() })
+    }
+
+    /// A piece of what a guest printed.
+    pub fn console(&self, name: &str, from: u64, follow: bool) -> Result<Text> {
+        match self.ask(Request::Console { name: name.to_owned(), from, follow })? {
+            Reply::Console(text) => Ok(text),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// A piece of the hypervisor's log.
+    pub fn log(&self, from: u64) -> Result<Text> {
+        match self.ask(Request::Dmesg { from })? {
+            Reply::Log(text) => Ok(text),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// All of the hypervisor's log that is still kept.
+    pub fn whole_log(&self) -> Result<Vec<u8>> {
+        let (mut bytes, mut from) = (Vec::new(), 0);
+        loop {
+            let text = self.log(from)?;
+            if text.bytes.is_empty() {
+                return Ok(bytes);
+            }
+            bytes.extend_from_slice(&text.bytes);
+            from = text.next;
+        }
+    }
+
+    /// Walks every EPT.
+    pub fn audit(&self) -> Result<AuditReport> {
+        match self.ask(Request::Audit)? {
+            Reply::Audit([domains, mappings, shared, leaked, hypervisor, free, miscounted]) => {
+                Ok(AuditReport { domains, mappings, shared, leaked, hypervisor, free, miscounted })
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Why a guest crashed: a sentence, and registers.
+    pub fn crash(&self, name: &str) -> Result<(String, Vec<(String, u64)>)> {
+        match self.ask(Request::Crash(name.to_owned()))? {
+            Reply::Crash { cause, registers } => Ok((cause, registers)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Ends the run. The machine may stop before its answer has left it, so a line that breaks off is an answer too.
+    pub fn stop(&self, code: u8) -> Result<()> {
+        match self.exchange(Request::Stop(code), self.patience) {
+            Ok(answer) => answer.map(|_| ()).map_err(Error::from),
+            Err(_) if self.is_closed() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn order(&self, request: Request) -> Result<()> {
+        match self.ask(request)? {
+            Reply::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.shared.closed.store(true, Ordering::SeqCst);
+        lock(&self.shared.writer).shutdown();
+    }
+}
+
+impl Shared {
+    /// Sends a frame. An error is not told here: the reader meets it too, and deals with it.
+    fn write(&self, frame: &[u8]) {
+        // The zero before it ends whatever noise the line may have carried.
+        let bytes: Vec<u8> = std::iter::once(0).chain(frame.iter().copied()).collect();
+        let _ = lock(&self.writer).write_all(&bytes);
+    }
+
+    fn read(&self, mut line: Line, mut reconnect: Option<Reconnect>, events: &Sender<Event>) {
+        loop {
+            self.read_to_end(&mut line, events);
+            let again = reconnect.as_mut().and_then(|reconnect| self.connect_again(reconnect));
+            // What was asked before is not answered on the new line.
+            if again.is_none() {
+                self.closed.store(true, Ordering::SeqCst);
+            }
+            lock(&self.waiting).clear();
+            match again {
+                Some(new) => line = new,
+                None => return,
+            }
+        }
+    }
+
+    fn read_to_end(&self, line: &mut Line, events: &Sender<Event>) {
+        let mut decoder = Decoder::new();
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = line.read(&mut buffer) {
+            for &byte in &buffer[..count] {
+                match decoder.push(byte) {
+                    Some(ToToolstack::Reply { id, result }) => {
+                        if let Some(waiting) = lock(&self.waiting).remove(&id) {
+                            // Whoever asked may have given up.
+                            let _ = waiting.send(result);
+                        }
+                    }
+                    Some(ToToolstack::Event(event)) => {
+                        let _ = events.send(event);
+                    }
+                    None => {}
+                }
+            }
+        }
+    }
+
+    fn connect_again(&self, reconnect: &mut Reconnect) -> Option<Line> {
+        for _ in 0..RECONNECTS {
+            if self.closed.load(Ordering::SeqCst) {
+                return None;
+            }
+            thread::sleep(Duration::from_millis(100));
+            let Some((line, reader)) =
+                reconnect().ok().and_then(|line| line.try_clone().ok().map(|r| (line, r)))
+            else {
+                continue;
+            };
+            *lock(&self.writer) = line;
+            let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+            let hello = ToControl { id, request: Request::Hello { version: VERSION } };
+            frame::encode(&hello).iter().for_each(|frame| self.write(frame));
+            return Some(reader);
+        }
+        None
+    }
+}
+
+/// Whether asking twice is as good as asking once.
+fn repeatable(request: &Request) -> bool {
+    match request {
+        Request::Hello { .. }
+        | Request::List
+        | Request::Info
+        | Request::Console { .. }
+        | Request::Dmesg { .. }
+        | Request::Audit
+        | Request::Crash(_) => true,
+        Request::Create(_)
+        | Request::Destroy(_)
+        | Request::Pause(_)
+        | Request::Unpause(_)
+        | Request::Input { .. }
+        | Request::Stop(_) => false,
+    }
+}
+
+fn line_lost() -> Error {
+    Error::new("the control line broke off", "see whether the machine still runs: `atoll info`")
+}
+
+fn unexpected(reply: &Reply) -> Error {
+    Error::new(
+        format!("the control domain gave an answer to another question: {reply:?}"),
+        "boot images that were built together with this command",
+    )
+}

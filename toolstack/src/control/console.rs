@@ -1,0 +1,62 @@
+//! A guest's console, read without gaps: what was printed before, and what is printed from now on.
+
+use std::time::Duration;
+
+use abi::control::wire::{Event, Text};
+
+use super::Client;
+use crate::error::Result;
+
+/// A reader of one guest's console.
+pub struct Console<'client> {
+    client: &'client Client,
+    name: String,
+    position: u64,
+}
+
+impl<'client> Console<'client> {
+    /// A reader that begins with the guest's first byte.
+    pub fn new(client: &'client Client, name: &str) -> Self {
+        Self { client, name: name.to_owned(), position: 0 }
+    }
+
+    /// All that is there and was not read yet. With `follow` the control domain tells of what is printed later.
+    pub fn read(&mut self, follow: bool) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        loop {
+            let text = self.client.console(&self.name, self.position, follow)?;
+            if text.bytes.is_empty() {
+                self.position = self.position.max(text.next);
+                return Ok(bytes);
+            }
+            self.take(&text, &mut bytes);
+        }
+    }
+
+    /// Waits for something new. An event that leaves a gap, or that repeats what was read, is put right.
+    pub fn wait(&mut self, patience: Duration) -> Result<Option<Event>> {
+        Ok(self.client.next_event(patience))
+    }
+
+    /// The new bytes of an event about this console.
+    pub fn bytes_of(&mut self, event: &Event) -> Result<Vec<u8>> {
+        match event {
+            Event::Console { name, text } if *name == self.name => {
+                if text.from > self.position {
+                    return self.read(true);
+                }
+                let mut bytes = Vec::new();
+                self.take(text, &mut bytes);
+                Ok(bytes)
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn take(&mut self, text: &Text, bytes: &mut Vec<u8>) {
+        let known = self.position.saturating_sub(text.from);
+        let known = usize::try_from(known).unwrap_or(usize::MAX).min(text.bytes.len());
+        bytes.extend_from_slice(&text.bytes[known..]);
+        self.position = self.position.max(text.next);
+    }
+}

@@ -1,0 +1,91 @@
+//! Bochs: VMX on every core without any help from the host.
+//!
+//! Debian's package has the debugger compiled in, so it is given a file with the one command `c`; the display is an
+//! unwatched RFB server, because there is no headless one; sound must be the dummy driver, or ALSA aborts the start.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use super::{Boot, Spec, emulator::Emulator};
+use crate::{
+    error::{At, Result},
+    iso,
+};
+
+/// The most that Bochs gives a machine.
+pub(super) const MAX_MEMORY_MIB: u32 = 2048;
+
+pub(super) fn start(spec: &Spec, log: &Path, port: u16) -> Result<Emulator> {
+    let cd = match &spec.boot {
+        Boot::Parts { hypervisor, archive, command_line } => {
+            let cd = spec.directory.join("boot.iso");
+            iso::write(hypervisor, archive, command_line, &spec.directory, &cd)?;
+            cd
+        }
+        Boot::Iso(cd) => cd.clone(),
+    };
+    run(&spec.directory, spec.cores, spec.memory_mib, &cd, log, port)
+}
+
+/// Boots Bochs from a CD image, with `log` behind the first serial port and TCP `port` behind the second.
+pub(super) fn run(
+    directory: &Path,
+    cores: u32,
+    memory_mib: u32,
+    cd: &Path,
+    log: &Path,
+    port: u16,
+) -> Result<Emulator> {
+    let settings = directory.join("bochsrc");
+    let commands = directory.join("bochs.commands");
+    fs::write(&settings, resource_file(directory, cores, memory_mib, cd, log, port))
+        .at("writing", &settings)?;
+    fs::write(&commands, "c\n").at("writing", &commands)?;
+    let mut lock = cd.as_os_str().to_owned();
+    lock.push(".lock");
+    let lock = PathBuf::from(lock);
+    super::remove(&lock);
+    let mut command = Command::new("bochs-bin");
+    command.arg("-q").arg("-f").arg(&settings).arg("-rc").arg(&commands);
+    Emulator::start(&mut command, directory.join("emulator.log"), vec![lock])
+}
+
+fn resource_file(directory: &Path, cores: u32, memory_mib: u32, cd: &Path, log: &Path, port: u16) -> String {
+    format!(
+        "plugin_ctrl: serial=1, unmapped=1, biosdev=1\n\
+         config_interface: textconfig\n\
+         display_library: rfb, options=\"timeout=0\"\n\
+         cpu: model=corei7_skylake_x, count={cores}, ips=50000000, reset_on_triple_fault=0\n\
+         memory: guest={memory_mib}, host={memory_mib}\n\
+         romimage: file=\"/usr/share/bochs/BIOS-bochs-latest\"\n\
+         vgaromimage: file=\"/usr/share/bochs/VGABIOS-lgpl-latest\"\n\
+         clock: sync=none, time0=local\n\
+         boot: cdrom\n\
+         ata0-master: type=cdrom, path=\"{cd}\", status=inserted\n\
+         com1: enabled=1, mode=file, dev=\"{log}\"\n\
+         com2: enabled=1, mode=socket-server, dev=localhost:{port}\n\
+         speaker: enabled=0, mode=off\n\
+         sound: driver=dummy\n\
+         log: \"{own}\"\n",
+        cd = cd.display(),
+        log = log.display(),
+        own = directory.join("bochs.log").display(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_serial_ports_are_connected() {
+        let text =
+            resource_file(Path::new("/run"), 4, 1024, Path::new("/run/b.iso"), Path::new("/run/s.log"), 7001);
+        assert!(text.contains("count=4,"));
+        assert!(text.contains("com1: enabled=1, mode=file, dev=\"/run/s.log\"\n"));
+        assert!(text.contains("com2: enabled=1, mode=socket-server, dev=localhost:7001\n"));
+    }
+}
