@@ -1,0 +1,274 @@
+//! What this processor's VMX can do, read once a core from the capability MSRs (SDM 3D, "VMX Capability Reporting
+//! Facility").
+//!
+//! A [`Controls`] answers two questions of one 32-bit field: *may* a control be 1, *must* it be 1. Asking for a
+//! combination either gives a legal value or names the control that is missing. No value is ever assumed: Bochs,
+//! KVM and silicon all differ.
+
+use x86::msr;
+
+use crate::controls::{Entry, Exit, PinBased, Primary, Secondary};
+
+/// Reads an MSR; the host's, or a test's.
+pub trait ReadMsr {
+    /// The value of `msr`. Only called for MSRs whose presence an earlier one has promised.
+    fn read(&self, msr: u32) -> u64;
+}
+
+/// Why Atoll can not run on this processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unsupported {
+    /// CPUID says there is no VMX.
+    NoVmx,
+    /// IA32_FEATURE_CONTROL is locked with VMX off.
+    LockedByFirmware,
+    /// No extended page tables.
+    NoEpt,
+    /// No unrestricted guest.
+    NoUnrestrictedGuest,
+    /// Another control is missing: field and bits.
+    MissingControl(&'static str, u32),
+}
+
+/// IA32_FEATURE_CONTROL: set until reset.
+const LOCK: u64 = 1 << 0;
+/// IA32_FEATURE_CONTROL: VMXON may run outside SMX.
+const VMX_OUTSIDE_SMX: u64 = 1 << 2;
+
+/// What IA32_FEATURE_CONTROL asks of us before VMXON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeatureControl {
+    /// VMXON will work.
+    Ready,
+    /// Firmware left it open: write this value first.
+    Write(u64),
+}
+
+/// Judges the value of IA32_FEATURE_CONTROL.
+pub const fn feature_control(value: u64) -> Result<FeatureControl, Unsupported> {
+    match (value & LOCK != 0, value & VMX_OUTSIDE_SMX != 0) {
+        (true, true) => Ok(FeatureControl::Ready),
+        (true, false) => Err(Unsupported::LockedByFirmware),
+        (false, _) => Ok(FeatureControl::Write(value | LOCK | VMX_OUTSIDE_SMX)),
+    }
+}
+
+/// The controls of one field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Controls {
+    name: &'static str,
+    /// Bits that have to be 1.
+    must: u32,
+    /// Bits that may be 1.
+    may: u32,
+}
+
+impl Controls {
+    const fn from_msr(name: &'static str, value: u64) -> Self {
+        Self { name, must: value as u32, may: (value >> 32) as u32 }
+    }
+
+    /// Whether all of `bits` may be 1.
+    pub const fn may(&self, bits: u32) -> bool {
+        self.may & bits == bits
+    }
+
+    /// Whether any of `bits` has to be 1.
+    pub const fn must(&self, bits: u32) -> bool {
+        self.must & bits != 0
+    }
+
+    /// The value with all of `required`, those of `wanted` that are there, what must be, and nothing else.
+    pub const fn choose(&self, required: u32, wanted: u32) -> Result<u32, Unsupported> {
+        let missing = required & !self.may;
+        if missing != 0 {
+            return Err(Unsupported::MissingControl(self.name, missing));
+        }
+        Ok(self.must | required | (wanted & self.may))
+    }
+}
+
+/// All that the capability MSRs say, as far as Atoll asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Capabilities {
+    /// First word of a VMXON region and of a VMCS.
+    pub revision: u32,
+    /// Pin-based controls.
+    pub pin_based: Controls,
+    /// Primary processor-based controls.
+    pub primary: Controls,
+    /// Secondary processor-based controls.
+    pub secondary: Controls,
+    /// VM-exit controls.
+    pub exit: Controls,
+    /// VM-entry controls.
+    pub entry: Controls,
+    /// IA32_VMX_EPT_VPID_CAP as read; `ept` decodes it. 0 where there is no EPT.
+    pub ept_vpid: u64,
+    /// IA32_VMX_MISC as read.
+    pub misc: u64,
+    cr0_fixed: [u64; 2],
+    cr4_fixed: [u64; 2],
+}
+
+impl Capabilities {
+    /// Reads the MSRs. The processor has VMX: CPUID.1:ECX bit 5.
+    pub fn read(msrs: &impl ReadMsr) -> Self {
+        let basic = msrs.read(msr::IA32_VMX_BASIC);
+        // The "true" MSRs drop controls that old software had to set (SDM 3D, "Primary ... Controls", bit 55).
+        let has_true = basic & 1 << 55 != 0;
+        let pick = |legacy, modern| msrs.read(if has_true { modern } else { legacy });
+        let primary = Controls::from_msr(
+            "primary",
+            pick(msr::IA32_VMX_PROCBASED_CTLS, msr::IA32_VMX_TRUE_PROCBASED_CTLS),
+        );
+        let has_secondary = primary.may(Primary::ACTIVATE_SECONDARY.bits());
+        let secondary = if has_secondary { msrs.read(msr::IA32_VMX_PROCBASED_CTLS2) } else { 0 };
+        let secondary = Controls::from_msr("secondary", secondary);
+        let has_ept_msr =
+            secondary.may(Secondary::ENABLE_EPT.bits()) || secondary.may(Secondary::ENABLE_VPID.bits());
+        Self {
+            revision: basic as u32 & 0x7fff_ffff,
+            pin_based: Controls::from_msr(
+                "pin-based",
+                pick(msr::IA32_VMX_PINBASED_CTLS, msr::IA32_VMX_TRUE_PINBASED_CTLS),
+            ),
+            primary,
+            secondary,
+            exit: Controls::from_msr("exit", pick(msr::IA32_VMX_EXIT_CTLS, msr::IA32_VMX_TRUE_EXIT_CTLS)),
+            entry: Controls::from_msr("entry", pick(msr::IA32_VMX_ENTRY_CTLS, msr::IA32_VMX_TRUE_ENTRY_CTLS)),
+            ept_vpid: if has_ept_msr { msrs.read(msr::IA32_VMX_EPT_VPID_CAP) } else { 0 },
+            misc: msrs.read(msr::IA32_VMX_MISC),
+            cr0_fixed: [msrs.read(msr::IA32_VMX_CR0_FIXED0), msrs.read(msr::IA32_VMX_CR0_FIXED1)],
+            cr4_fixed: [msrs.read(msr::IA32_VMX_CR4_FIXED0), msrs.read(msr::IA32_VMX_CR4_FIXED1)],
+        }
+    }
+
+    /// Whether all is there that Atoll can not do without.
+    pub const fn check(&self) -> Result<(), Unsupported> {
+        if !self.secondary.may(Secondary::ENABLE_EPT.bits()) {
+            return Err(Unsupported::NoEpt);
+        }
+        if !self.secondary.may(Secondary::UNRESTRICTED_GUEST.bits()) {
+            return Err(Unsupported::NoUnrestrictedGuest);
+        }
+        Ok(())
+    }
+
+    /// `value` with the bits of CR0 that VMX operation fixes. In a guest PE and PG are the guest's own, since Atoll's
+    /// guests are unrestricted.
+    pub const fn cr0(&self, value: u64, guest: bool) -> u64 {
+        let own = if guest { 1 << 31 | 1 } else { 0 };
+        (value | (self.cr0_fixed[0] & !own)) & self.cr0_fixed[1]
+    }
+
+    /// `value` with the bits of CR4 that VMX operation fixes.
+    pub const fn cr4(&self, value: u64) -> u64 {
+        (value | self.cr4_fixed[0]) & self.cr4_fixed[1]
+    }
+
+    /// The bits of CR4 that may be 1 in VMX operation.
+    pub const fn cr4_may(&self) -> u64 {
+        self.cr4_fixed[1]
+    }
+
+    /// The pin-based controls of a guest that owns its core: NMIs are the hypervisor's, all else the guest's.
+    pub const fn pin_based(&self) -> Result<u32, Unsupported> {
+        self.pin_based.choose(PinBased::NMI_EXITING.bits(), PinBased::VIRTUAL_NMIS.bits())
+    }
+
+    /// The primary controls.
+    pub const fn primary(&self) -> Result<u32, Unsupported> {
+        let required =
+            Primary::USE_IO_BITMAPS.union(Primary::USE_MSR_BITMAPS).union(Primary::ACTIVATE_SECONDARY);
+        let wanted = Primary::MONITOR_EXITING.union(Primary::MWAIT_EXITING).union(Primary::RDPMC_EXITING);
+        self.primary.choose(required.bits(), wanted.bits())
+    }
+
+    /// The secondary controls.
+    pub const fn secondary(&self) -> Result<u32, Unsupported> {
+        let required = Secondary::ENABLE_EPT.union(Secondary::UNRESTRICTED_GUEST);
+        let wanted = Secondary::ENABLE_VPID
+            .union(Secondary::ENABLE_RDTSCP)
+            .union(Secondary::ENABLE_INVPCID)
+            .union(Secondary::WBINVD_EXITING);
+        self.secondary.choose(required.bits(), wanted.bits())
+    }
+
+    /// The VM-exit controls.
+    pub const fn exit(&self) -> Result<u32, Unsupported> {
+        let required = Exit::HOST_ADDRESS_SPACE_SIZE.union(Exit::SAVE_EFER).union(Exit::LOAD_EFER);
+        let wanted = Exit::SAVE_DEBUG_CONTROLS.union(Exit::SAVE_PAT).union(Exit::LOAD_PAT);
+        self.exit.choose(required.bits(), wanted.bits())
+    }
+
+    /// The VM-entry controls of a guest that starts in 32-bit protected mode.
+    pub const fn entry(&self) -> Result<u32, Unsupported> {
+        let wanted = Entry::LOAD_DEBUG_CONTROLS.union(Entry::LOAD_PAT);
+        self.entry.choose(Entry::LOAD_EFER.bits(), wanted.bits())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The MSRs of Bochs 2.7's corei7_skylake_x, with changes.
+    struct Msrs(u64);
+
+    impl ReadMsr for Msrs {
+        fn read(&self, number: u32) -> u64 {
+            match number {
+                msr::IA32_VMX_BASIC => 0x00d8_1000_0000_002b | 1 << 55,
+                msr::IA32_VMX_TRUE_PINBASED_CTLS => 0x7f_0000_0016,
+                msr::IA32_VMX_TRUE_PROCBASED_CTLS => 0xfff9_fffe_0400_6172,
+                msr::IA32_VMX_PROCBASED_CTLS2 => self.0,
+                msr::IA32_VMX_TRUE_EXIT_CTLS => 0x007f_ffff_0003_6dfb,
+                msr::IA32_VMX_TRUE_ENTRY_CTLS => 0x0000_ffff_0000_11fb,
+                msr::IA32_VMX_CR0_FIXED0 => 0x8000_0021,
+                msr::IA32_VMX_CR0_FIXED1 => 0xffff_ffff,
+                msr::IA32_VMX_CR4_FIXED0 => 0x2000,
+                msr::IA32_VMX_CR4_FIXED1 => 0x0037_67ff,
+                _ => 0,
+            }
+        }
+    }
+
+    const SKYLAKE: u64 = 0x0217_7fff << 32;
+
+    #[test]
+    fn skylake_will_do() {
+        let capabilities = Capabilities::read(&Msrs(SKYLAKE));
+        assert_eq!(capabilities.check(), Ok(()));
+        let pin = capabilities.pin_based().unwrap();
+        assert_eq!(pin & PinBased::EXTERNAL_INTERRUPT_EXITING.bits(), 0);
+        assert_ne!(pin & PinBased::NMI_EXITING.bits(), 0);
+        assert!(capabilities.primary().is_ok() && capabilities.secondary().is_ok());
+        assert!(capabilities.exit().is_ok() && capabilities.entry().is_ok());
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let without =
+            |control: Secondary| Capabilities::read(&Msrs(SKYLAKE & !(u64::from(control.bits()) << 32)));
+        assert_eq!(without(Secondary::ENABLE_EPT).check(), Err(Unsupported::NoEpt));
+        assert_eq!(without(Secondary::UNRESTRICTED_GUEST).check(), Err(Unsupported::NoUnrestrictedGuest));
+        let controls = Controls::from_msr("pin-based", 0x16_0000_0016);
+        assert_eq!(controls.choose(1 << 3, 0), Err(Unsupported::MissingControl("pin-based", 1 << 3)));
+    }
+
+    #[test]
+    fn firmware_decides() {
+        assert_eq!(feature_control(LOCK), Err(Unsupported::LockedByFirmware));
+        assert_eq!(feature_control(LOCK | VMX_OUTSIDE_SMX), Ok(FeatureControl::Ready));
+        assert_eq!(feature_control(0), Ok(FeatureControl::Write(5)));
+    }
+
+    #[test]
+    fn an_unrestricted_guest_keeps_paging_to_itself() {
+        let capabilities = Capabilities::read(&Msrs(SKYLAKE));
+        assert_eq!(capabilities.cr0(0x11, true), 0x31);
+        assert_eq!(capabilities.cr0(0, false), 0x8000_0021);
+        assert_eq!(capabilities.cr4(0), 0x2000);
+    }
+}
