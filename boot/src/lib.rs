@@ -14,7 +14,6 @@ extern crate std;
 pub mod archive;
 pub mod cores;
 pub mod descriptors;
-pub mod descriptors;
 #[cfg(feature = "bare")]
 pub mod entry;
 pub mod handover;
