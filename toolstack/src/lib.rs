@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod archive;
+pub mod config;
 pub mod control;
 pub mod cpio;
 pub mod elf_file;

@@ -1,0 +1,50 @@
+//! The file's own shape: its keys, each value with its place in the text.
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::{Mistake, Source};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    #[serde(default)]
+    pub(super) machine: Machine,
+    #[serde(default)]
+    pub(super) guest: Vec<Guest>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Machine {
+    pub(super) cores: Option<Spanned<i64>>,
+    pub(super) memory_mib: Option<Spanned<i64>>,
+    pub(super) stop_when_done: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Guest {
+    pub(super) name: Spanned<String>,
+    pub(super) image: Spanned<String>,
+    pub(super) core: Option<Spanned<i64>>,
+    pub(super) memory_mib: Option<Spanned<i64>>,
+    pub(super) command_line: Option<Spanned<String>>,
+}
+
+/// Reads the text; what is no TOML, or has keys or types of its own, is a mistake.
+pub(super) fn read(source: &Source) -> Result<File, Mistake> {
+    toml::from_str(source.text).map_err(|error| {
+        let message = error.message();
+        let remedy = if message.contains("field") {
+            "[machine] has cores, memory_mib, stop_when_done; each [[guest]] has name, image, core, memory_mib, \
+             command_line"
+        } else if message.contains("invalid type") {
+            "names, images and command lines are \"text\"; cores and memory are whole numbers"
+        } else {
+            "this is not TOML as it should be: see https://toml.io for the form of tables and values"
+        };
+        let what = message.lines().next().unwrap_or("not valid").to_owned();
+        Mistake { offset: error.span().map_or(0, |span| span.start), what, remedy: remedy.to_owned() }
+    })
+}

@@ -1,0 +1,134 @@
+//! The description of a machine and its guests, in TOML:
+//!
+//! ```toml
+//! [machine]
+//! cores = 4
+//! memory_mib = 1024
+//!
+//! [[guest]]
+//! name = "web"
+//! image = "hello"
+//! core = 1
+//! memory_mib = 32
+//! command_line = "greeting=moin"
+//! ```
+//!
+//! It is checked whole before anything starts, and every mistake is told with its line and its remedy. What passes is
+//! safe to hand to the control domain, which checks again what only it can know.
+
+mod check;
+mod file;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use abi::control::wire::{GuestConfig, MachineConfig};
+
+use crate::error::{At, Error, Result};
+
+/// Cores of a machine that nobody described.
+pub const DEFAULT_CORES: u32 = 4;
+/// Its memory.
+pub const DEFAULT_MEMORY_MIB: u32 = 1024;
+/// Memory of a guest whose description names none.
+pub const DEFAULT_GUEST_MIB: u32 = 32;
+/// Memory that the hypervisor and domain 0 keep for themselves.
+pub const RESERVED_MIB: u32 = 128;
+
+/// A checked description.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Cores of the machine, core 0 for domain 0.
+    pub cores: u32,
+    /// Memory of the machine.
+    pub memory_mib: u32,
+    /// What the control domain gets to know.
+    pub machine: MachineConfig,
+}
+
+/// What a description is checked against.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// Images that guests can be made of.
+    pub images: Vec<String>,
+    /// Cores and MiB of the machine that runs already; `None` if the description makes the machine.
+    pub running: Option<(u32, u32)>,
+}
+
+impl Config {
+    /// Four cores, and a mesh of three guests on those that domain 0 leaves.
+    pub fn standard() -> Self {
+        Self::of_guests(
+            DEFAULT_CORES,
+            (1..DEFAULT_CORES).map(|core| guest(&format!("mesh{core}"), "mesh", core)),
+        )
+    }
+
+    /// A machine with so many cores and these guests.
+    pub fn of_guests(cores: u32, guests: impl IntoIterator<Item = GuestConfig>) -> Self {
+        Self {
+            cores,
+            memory_mib: DEFAULT_MEMORY_MIB,
+            machine: MachineConfig { guests: guests.into_iter().collect(), stop_when_done: false },
+        }
+    }
+
+    /// The description in a file, or the standard one if no file is named.
+    pub fn load(file: Option<&Path>, surroundings: &Surroundings) -> Result<Self> {
+        let Some(file) = file else { return Ok(Self::standard()) };
+        let text = fs::read_to_string(file).at("reading the configuration", file)?;
+        Self::parse(&text, file, surroundings)
+    }
+
+    /// The description in `text`; `file` is its name in errors.
+    pub fn parse(text: &str, file: &Path, surroundings: &Surroundings) -> Result<Self> {
+        let source = Source { file: file.to_owned(), text };
+        let raw = file::read(&source).map_err(|mistake| source.error(&[mistake]))?;
+        check::check(raw, surroundings).map_err(|mistakes| source.error(&mistakes))
+    }
+}
+
+/// A guest with the usual memory.
+pub fn guest(name: &str, image: &str, core: u32) -> GuestConfig {
+    GuestConfig {
+        name: name.to_owned(),
+        image: image.to_owned(),
+        core: Some(core),
+        memory_mib: DEFAULT_GUEST_MIB,
+        command_line: String::new(),
+    }
+}
+
+/// Something wrong at a place in the text.
+#[derive(Debug)]
+struct Mistake {
+    offset: usize,
+    what: String,
+    remedy: String,
+}
+
+struct Source<'text> {
+    file: PathBuf,
+    text: &'text str,
+}
+
+impl Source<'_> {
+    fn error(&self, mistakes: &[Mistake]) -> Error {
+        let told = |mistake: &Mistake| {
+            let before = self.text.get(..mistake.offset).unwrap_or(self.text);
+            let line = before.matches('\n').count() + 1;
+            format!("{}:{line}: {}", self.file.display(), mistake.what)
+        };
+        // Each mistake has its remedy right below; the last one is the error's own.
+        let mut what = String::new();
+        for mistake in mistakes.iter().take(mistakes.len().saturating_sub(1)) {
+            what.push_str(&format!("{}\n  remedy: {}\n", told(mistake), mistake.remedy));
+        }
+        match mistakes.last() {
+            Some(last) => Error::new(what + &told(last), &last.remedy),
+            None => Error::new(what, ""),
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! A control domain that is only pretended: it answers the wire as the real one does, over a socket pair.
+#![allow(dead_code, reason = "each test file uses its own part of this")]
+
+use std::{
+    io::{Read, Write},
+    os::unix::net::UnixStream,
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use abi::control::{
+    frame::{self, Decoder},
+    wire::{Domain, Event, Machine, Refusal, Reply, Request, State, Text, ToControl, ToToolstack, VERSION},
+};
+use toolstack::line::Line;
+
+/// What the fake remembers.
+#[derive(Default)]
+pub struct Memory {
+    pub domains: Vec<Domain>,
+    pub console: Vec<u8>,
+    pub followed: bool,
+    pub typed: Vec<u8>,
+    pub hellos: u32,
+    pub stopped: Option<u8>,
+    /// Requests to leave unanswered.
+    pub silent: u32,
+    /// Noise to send before every reply.
+    pub noise: Vec<u8>,
+    lists: u64,
+}
+
+#[derive(Clone)]
+pub struct FakeControl {
+    pub memory: Arc<Mutex<Memory>>,
+    line: Arc<Mutex<UnixStream>>,
+}
+
+impl FakeControl {
+    /// The fake, and the toolstack's end of the line to it.
+    pub fn start() -> (Self, Line) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let memory = Memory { domains: vec![domain(0, "Domain-0"), domain(1, "web")], ..Memory::default() };
+        let fake = Self {
+            memory: Arc::new(Mutex::new(memory)),
+            line: Arc::new(Mutex::new(ours.try_clone().unwrap())),
+        };
+        fake.serve(ours);
+        (fake, Line::Unix(theirs))
+    }
+
+    /// Breaks the line off and goes on, with the same memory, on a new one.
+    pub fn new_line(&self) -> Line {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let old = std::mem::replace(&mut *self.line.lock().unwrap(), ours.try_clone().unwrap());
+        let _ = old.shutdown(std::net::Shutdown::Both);
+        self.serve(ours);
+        Line::Unix(theirs)
+    }
+
+    fn serve(&self, mut line: UnixStream) {
+        let fake = self.clone();
+        thread::spawn(move || {
+            let (mut decoder, mut buffer) = (Decoder::new(), [0; 1024]);
+            while let Ok(count @ 1..) = line.read(&mut buffer) {
+                for &byte in &buffer[..count] {
+                    if let Some(message) = decoder.push::<ToControl>(byte) {
+                        fake.answer(message);
+                    }
+                }
+            }
+        });
+    }
+
+    fn send(&self, message: &ToToolstack) {
+        let _ = self.line.lock().unwrap().write_all(&frame::encode(message).unwrap());
+    }
+
+    /// Prints on every followed console.
+    pub fn print(&self, bytes: &[u8]) {
+        let mut memory = self.memory.lock().unwrap();
+        let from = memory.console.len() as u64;
+        memory.console.extend_from_slice(bytes);
+        if memory.followed {
+            let text = Text { from, next: memory.console.len() as u64, bytes: bytes.to_vec() };
+            self.send(&ToToolstack::Event(Event::Console { name: "web".into(), text }));
+        }
+    }
+
+    /// Tells of a domain that stopped.
+    pub fn tell_stopped(&self, name: &str) {
+        self.send(&ToToolstack::Event(Event::Stopped { name: name.into(), state: State::Crashed }));
+    }
+
+    fn answer(&self, ToControl { id, request }: ToControl) {
+        let mut memory = self.memory.lock().unwrap();
+        if memory.silent > 0 {
+            memory.silent -= 1;
+            return;
+        }
+        let noise = memory.noise.clone();
+        let _ = self.line.lock().unwrap().write_all(&noise);
+        let result = memory.carry_out(request);
+        drop(memory);
+        self.send(&ToToolstack::Reply { id, result });
+    }
+}
+
+impl Memory {
+    fn find(&mut self, name: &str) -> Result<&mut Domain, Refusal> {
+        self.domains.iter_mut().find(|domain| domain.name == name).ok_or_else(|| Refusal {
+            what: format!("there is no domain `{name}`"),
+            remedy: "see the list".into(),
+        })
+    }
+
+    fn carry_out(&mut self, request: Request) -> Result<Reply, Refusal> {
+        if self.hellos == 0 && !matches!(request, Request::Hello { .. }) {
+            return Err(Refusal { what: "nobody said hello".into(), remedy: String::new() });
+        }
+        match request {
+            Request::Hello { .. } => {
+                self.hellos += 1;
+                return Ok(Reply::Hello { version: VERSION, failed: Vec::new() });
+            }
+            Request::List => {
+                self.lists += 1;
+                for domain in &mut self.domains {
+                    domain.messages_in = self.lists * 100;
+                }
+                return Ok(Reply::Domains(self.domains.clone()));
+            }
+            Request::Info => return Ok(Reply::Machine(machine())),
+            Request::Create(guest) => {
+                let id = self.domains.len() as u16;
+                self.domains.push(Domain {
+                    core: guest.core.unwrap_or(1),
+                    image: guest.image,
+                    ..domain(id, &guest.name)
+                });
+                return Ok(Reply::Created { domain: id, core: guest.core.unwrap_or(1), ticks: 1000 });
+            }
+            Request::Destroy(name) => {
+                self.find(&name)?;
+                self.domains.retain(|domain| domain.name != name);
+            }
+            Request::Pause(name) => self.find(&name)?.state = State::Paused,
+            Request::Unpause(name) => self.find(&name)?.state = State::Running,
+            Request::Console { name, from, follow } => {
+                self.find(&name)?;
+                self.followed = follow;
+                return Ok(Reply::Console(piece(&self.console, from)));
+            }
+            Request::Input { name, bytes } => {
+                self.find(&name)?;
+                self.typed.extend(bytes);
+            }
+            Request::Dmesg { from } => {
+                return Ok(Reply::Log(piece(b"atoll: a line\natoll: another\n", from)));
+            }
+            Request::Audit => return Ok(Reply::Audit([2, 100, 4, 0, 0, 0, 0])),
+            Request::Crash(name) => {
+                self.find(&name)?;
+                let registers = vec![("rip".into(), 0x1000)];
+                return Ok(Reply::Crash { cause: "triple fault".into(), registers });
+            }
+            Request::Stop(code) => self.stopped = Some(code),
+        }
+        Ok(Reply::Done)
+    }
+}
+
+fn piece(all: &[u8], from: u64) -> Text {
+    let rest = &all[(from as usize).min(all.len())..];
+    let bytes = rest[..rest.len().min(abi::control::wire::MAX_TEXT)].to_vec();
+    Text { from, next: from + bytes.len() as u64, bytes }
+}
+
+fn machine() -> Machine {
+    Machine {
+        cores: 4,
+        tsc_khz: 50_000,
+        tsc: 2_000,
+        boot_tsc: 1_000,
+        frames_total: 2_560,
+        ..Machine::default()
+    }
+}
+
+fn domain(id: u16, name: &str) -> Domain {
+    Domain {
+        id,
+        name: name.into(),
+        image: "mesh".into(),
+        core: id.into(),
+        memory_mib: 32,
+        state: State::Running,
+        exits: [1; abi::control::hypercall::ExitKind::COUNT],
+        events_in: 0,
+        events_out: 0,
+        messages_in: 0,
+        messages_out: 0,
+    }
+}
