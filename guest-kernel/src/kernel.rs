@@ -1,0 +1,277 @@
+//! The event loop: one stack, one thing at a time, and a halt when there is nothing to do.
+//!
+//! A round takes what interrupts and events left behind, hands each mesh message and console line to the program, and
+//! lets the program do a bounded step of its own. After rounds without news the core goes to sleep, in an order that
+//! loses no wake-up: interrupts are off already; every receiver asks its peer for an event and looks once more; only
+//! then are interrupts let in and the core halted, in one step.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use abi::xen::event_channel::Port;
+use io_rings::urpc::Message;
+
+use crate::mesh::{Mesh, News, NotSent};
+use crate::platform::Platform;
+
+/// The longest line that is taken from the console.
+const LINE_BYTES: usize = 256;
+/// How often domain 0 is told the mesh's counts, where they change.
+const REPORT_MILLISECONDS: u64 = 100;
+/// How long to sleep while something waits for room, of which no event tells.
+const RETRY_MILLISECONDS: u64 = 1;
+/// Messages taken in one round, so that the program's own step is not starved.
+const MESSAGES_PER_ROUND: usize = 32;
+
+/// What a program wants after a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// There is more to do: come back at once.
+    Busy,
+    /// Nothing until something happens.
+    Idle,
+    /// Nothing until something happens, or this tick.
+    IdleUntil(u64),
+    /// The kernel shall end, with this [reason](abi::xen::sched::reason).
+    Stop(u32),
+}
+
+/// What to do when there is nothing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Keep looking: peers need send no events, and nobody else uses the core.
+    Poll,
+    /// Keep looking for this many rounds, then halt.
+    Sleep(u32),
+}
+
+impl Pace {
+    /// `pace=poll` or `pace=sleep`, the latter with a short while of polling.
+    pub fn from_option(value: Option<&str>) -> Self {
+        match value {
+            Some("poll") => Pace::Poll,
+            _ => Pace::Sleep(64),
+        }
+    }
+}
+
+/// A program on the kernel. Each method does a bounded piece of work and returns.
+pub trait Program<P: Platform> {
+    /// Once, before all else.
+    fn start(&mut self, kernel: &mut Kernel<P>) {
+        let _ = kernel;
+    }
+
+    /// Once a round.
+    fn step(&mut self, kernel: &mut Kernel<P>) -> Step {
+        let _ = kernel;
+        Step::Idle
+    }
+
+    /// An event came at a port; those of console and mesh as well, which need no answer.
+    fn event(&mut self, kernel: &mut Kernel<P>, port: Port) {
+        let _ = (kernel, port);
+    }
+
+    /// A device interrupted at this vector.
+    fn interrupt(&mut self, kernel: &mut Kernel<P>, vector: u8) {
+        let _ = (kernel, vector);
+    }
+
+    /// A peer, or domain 0 (slot 0), sent a message.
+    fn message(&mut self, kernel: &mut Kernel<P>, slot: usize, message: &Message) {
+        let _ = (kernel, slot, message);
+    }
+
+    /// The peer in `slot` came (true) or went, the latter for lying too.
+    fn peer(&mut self, kernel: &mut Kernel<P>, slot: usize, up: bool) {
+        let _ = (kernel, slot, up);
+    }
+
+    /// Somebody typed a line.
+    fn line(&mut self, kernel: &mut Kernel<P>, line: &str) {
+        let _ = (kernel, line);
+    }
+
+    /// The kernel is about to halt. A program with rings of its own asks for events here; false, if it found news.
+    fn may_sleep(&mut self) -> bool {
+        true
+    }
+
+    /// The kernel is back from a halt, or did not halt after all.
+    fn awake(&mut self) {}
+}
+
+/// What a round found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Round {
+    /// There may be more.
+    Busy,
+    /// Nothing to do until something happens, or this tick.
+    Quiet(Option<u64>),
+    /// The program wants to end.
+    Stop(u32),
+}
+
+/// The kernel's state on one core.
+pub struct Kernel<P: Platform> {
+    /// Where it runs.
+    pub platform: P,
+    /// Its peers, if it has any.
+    pub mesh: Option<Mesh<'static>>,
+    /// What it does when idle.
+    pub pace: Pace,
+    typed: Vec<u8>,
+    next_report: u64,
+}
+
+impl<P: Platform> Kernel<P> {
+    /// A kernel that has not begun.
+    pub fn new(platform: P, mesh: Option<Mesh<'static>>, pace: Pace) -> Self {
+        Self { platform, mesh, pace, typed: Vec::new(), next_report: 0 }
+    }
+
+    /// Runs the program for ever.
+    pub fn run(mut self, program: &mut impl Program<P>) -> ! {
+        program.start(&mut self);
+        let mut quiet_rounds = 0;
+        loop {
+            match self.round(program) {
+                Round::Busy => quiet_rounds = 0,
+                Round::Stop(reason) => self.platform.shutdown(reason),
+                Round::Quiet(until) => {
+                    quiet_rounds += 1;
+                    match self.pace {
+                        Pace::Sleep(rounds) if quiet_rounds > rounds => {
+                            self.halt(program, until);
+                            quiet_rounds = 0;
+                        }
+                        _ => core::hint::spin_loop(),
+                    }
+                }
+            }
+        }
+    }
+
+    /// One turn of the loop.
+    pub fn round(&mut self, program: &mut impl Program<P>) -> Round {
+        self.platform.let_interrupts_in();
+        let mut busy = self.take_interrupts(program);
+        busy |= self.take_messages(program);
+        let step = program.step(self);
+        self.report();
+        if let Some(mesh) = &mut self.mesh {
+            mesh.flush(&self.platform);
+        }
+        let printing = self.platform.console_flush();
+        let until = match step {
+            Step::Stop(reason) => return Round::Stop(reason),
+            Step::Busy => return Round::Busy,
+            _ if busy => return Round::Busy,
+            Step::Idle => None,
+            Step::IdleUntil(tick) => Some(tick),
+        };
+        let mut until = until.unwrap_or(u64::MAX);
+        if let Some(mesh) = &self.mesh {
+            if mesh.report_is_due() {
+                until = until.min(self.next_report);
+            }
+            if mesh.has_backlog() {
+                until = until.min(self.after(RETRY_MILLISECONDS));
+            }
+        }
+        if printing {
+            until = until.min(self.after(RETRY_MILLISECONDS));
+        }
+        Round::Quiet((until != u64::MAX).then_some(until))
+    }
+
+    /// Halts until something happens, or until this tick, unless something has happened already.
+    fn halt(&mut self, program: &mut impl Program<P>, until: Option<u64>) {
+        if until.is_some_and(|tick| tick <= self.platform.now()) {
+            return;
+        }
+        self.platform.set_deadline(until);
+        let mesh = &mut self.mesh;
+        self.platform.halt_if(&mut || program.may_sleep() && mesh.as_mut().is_none_or(Mesh::sleep));
+        if let Some(mesh) = &mut self.mesh {
+            mesh.awake();
+        }
+        program.awake();
+    }
+
+    fn take_interrupts(&mut self, program: &mut impl Program<P>) -> bool {
+        let mut vectors = Vec::new();
+        self.platform.take_interrupts(&mut |vector| vectors.push(vector));
+        let mut ports = Vec::new();
+        self.platform.take_events(&mut |port| ports.push(port));
+        let any = !vectors.is_empty() || !ports.is_empty();
+        for vector in vectors {
+            program.interrupt(self, vector);
+        }
+        if !ports.is_empty() {
+            // Whichever port it was: a look at the console costs no more than to ask whether it was the console's.
+            self.take_typed(program);
+        }
+        for port in ports {
+            program.event(self, port);
+        }
+        any
+    }
+
+    fn take_typed(&mut self, program: &mut impl Program<P>) {
+        let mut chunk = [0; 64];
+        loop {
+            let count = self.platform.console_read(&mut chunk);
+            if count == 0 {
+                return;
+            }
+            for &byte in &chunk[..count] {
+                if byte != b'\r' && byte != b'\n' {
+                    if self.typed.len() < LINE_BYTES {
+                        self.typed.push(byte);
+                    }
+                } else if !self.typed.is_empty() {
+                    let line = String::from_utf8_lossy(&core::mem::take(&mut self.typed)).into_owned();
+                    program.line(self, &line);
+                }
+            }
+        }
+    }
+
+    fn take_messages(&mut self, program: &mut impl Program<P>) -> bool {
+        for taken in 0..MESSAGES_PER_ROUND {
+            let Some(news) = self.mesh.as_mut().and_then(|mesh| mesh.poll(&self.platform)) else {
+                return taken > 0;
+            };
+            match news {
+                News::Message(slot, message) => program.message(self, slot, &message),
+                News::Up(slot) => program.peer(self, slot, true),
+                News::Down(slot) => program.peer(self, slot, false),
+                News::Liar(slot) => {
+                    log::warn!("slot {slot} broke the rules of the ring: dropped");
+                    program.peer(self, slot, false);
+                }
+            }
+        }
+        true
+    }
+
+    /// Sends a message to a slot. The peer hears of it at the end of the round at the latest.
+    pub fn send(&mut self, slot: usize, message: &Message) -> Result<(), NotSent> {
+        self.mesh.as_mut().map_or(Err(NotSent::NoPeer), |mesh| mesh.send(slot, message))
+    }
+
+    /// The tick `milliseconds` from now.
+    pub fn after(&self, milliseconds: u64) -> u64 {
+        self.platform.now().saturating_add(milliseconds.saturating_mul(self.platform.ticks_per_millisecond()))
+    }
+
+    fn report(&mut self) {
+        let Some(mesh) = &mut self.mesh else { return };
+        if mesh.report_is_due() && self.platform.now() >= self.next_report {
+            mesh.report();
+            self.next_report = self.after(REPORT_MILLISECONDS);
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The one interrupt handler: an interrupt leaves a note and ends; an exception ends the kernel, unless the program
+//! said that it expects it.
+
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+
+use boot::descriptors::{DescriptorTables, IST_COUNT, InterruptFrame};
+
+use super::{apic, cpu};
+
+/// Events wait in the shared-info page.
+pub const UPCALL_VECTOR: u8 = 0xe0;
+/// The deadline has come.
+pub const TIMER_VECTOR: u8 = 0xe1;
+/// The local APIC had an interrupt and lost it again; it wants no end of interrupt.
+pub const SPURIOUS_VECTOR: u8 = 0xff;
+
+/// Bytes of each interrupt stack. A panic formats text on one.
+const STACK_BYTES: usize = 16 * 1024;
+
+#[repr(C, align(16))]
+struct Stacks([[u8; STACK_BYTES]; IST_COUNT]);
+
+static mut STACKS: Stacks = Stacks([[0; STACK_BYTES]; IST_COUNT]);
+static mut TABLES: DescriptorTables = DescriptorTables::new();
+
+/// Vectors that came and were not taken yet, a bit each.
+static NOTED: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
+/// Whether any bit of `NOTED` is set.
+static ANY_NOTED: AtomicBool = AtomicBool::new(false);
+/// When the last upcall came.
+static UPCALL_TSC: AtomicU64 = AtomicU64::new(0);
+/// How many came.
+static UPCALLS: AtomicU64 = AtomicU64::new(0);
+/// The program's own answer to exceptions.
+static EXCEPTION_HOOK: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Mends what an exception found, and says whether the code may go on.
+pub type ExceptionHook = fn(&mut InterruptFrame) -> bool;
+
+/// Loads the descriptor tables with the handler below. Once.
+pub(super) fn load() {
+    static LOADED: AtomicBool = AtomicBool::new(false);
+    if LOADED.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    // SAFETY: this code runs once, so the reference to the tables is the only one; only the address of the stacks is
+    // taken, and only interrupts use them.
+    unsafe {
+        let stacks = &raw const STACKS as u64;
+        let tables: &'static mut DescriptorTables = &mut *core::ptr::addr_of_mut!(TABLES);
+        tables.prepare(&core::array::from_fn(|ist| stacks + ((ist + 1) * STACK_BYTES) as u64));
+        tables.load(handle);
+    }
+}
+
+/// Lets `hook` see exceptions before they end the kernel.
+pub fn on_exception(hook: ExceptionHook) {
+    EXCEPTION_HOOK.store(hook as *mut (), Ordering::Relaxed);
+}
+
+/// When the last upcall's handler began, and how many there were.
+pub fn last_upcall() -> (u64, u64) {
+    (UPCALL_TSC.load(Ordering::Relaxed), UPCALLS.load(Ordering::Relaxed))
+}
+
+/// Whether [`take_noted`] would name a vector.
+pub(super) fn any_noted() -> bool {
+    ANY_NOTED.load(Ordering::Relaxed)
+}
+
+/// Names each vector that came since the last call, those of upcall and deadline excepted.
+pub(super) fn take_noted(each: &mut dyn FnMut(u8)) {
+    if !ANY_NOTED.swap(false, Ordering::Relaxed) {
+        return;
+    }
+    for (group, noted) in (0u8..).zip(&NOTED) {
+        let mut vectors = noted.swap(0, Ordering::Relaxed);
+        while vectors != 0 {
+            each(group * 64 + vectors.trailing_zeros() as u8);
+            vectors &= vectors - 1;
+        }
+    }
+}
+
+extern "C" fn handle(frame: &mut InterruptFrame) {
+    match frame.vector as u8 {
+        UPCALL_VECTOR => {
+            UPCALL_TSC.store(cpu::tsc(), Ordering::Relaxed);
+            UPCALLS.store(UPCALLS.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+            apic::end_of_interrupt();
+        }
+        TIMER_VECTOR => apic::end_of_interrupt(),
+        SPURIOUS_VECTOR => {}
+        vector @ 32.. => {
+            NOTED[usize::from(vector / 64)].fetch_or(1 << (vector % 64), Ordering::Relaxed);
+            ANY_NOTED.store(true, Ordering::Relaxed);
+            apic::end_of_interrupt();
+        }
+        _ => exception(frame),
+    }
+}
+
+#[cold]
+fn exception(frame: &mut InterruptFrame) {
+    let hook = EXCEPTION_HOOK.load(Ordering::Relaxed);
+    if !hook.is_null() {
+        // SAFETY: only `on_exception` stores here, and it stores such a function.
+        let hook = unsafe { core::mem::transmute::<*mut (), ExceptionHook>(hook) };
+        if hook(frame) {
+            return;
+        }
+    }
+    // SAFETY: CR2 is there to be read.
+    let fault_address = unsafe { x86::controlregs::cr2() };
+    panic!(
+        "exception {} (error code {:#x}) at rip {:#x}, cr2 {fault_address:#x}, rsp {:#x}, rflags {:#x}",
+        frame.vector, frame.error_code, frame.rip, frame.rsp, frame.rflags
+    );
+}

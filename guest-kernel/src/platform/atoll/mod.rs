@@ -1,0 +1,218 @@
+//! The guest on Atoll, or on Xen: alone on its core, with the core's own timer and interrupts.
+//!
+//! [`start`] is the way from the loader to a running kernel. All `unsafe` of the kernel is in this module: addresses
+//! that hold what the hypervisor says they hold, instructions, and the interrupt handler.
+#![allow(unsafe_code, reason = "this is the one module that touches the machine")]
+
+mod apic;
+pub mod console;
+pub mod cpu;
+pub mod hypercall;
+pub mod interrupts;
+pub mod memory;
+#[cfg(not(test))]
+mod panic;
+
+use core::cell::Cell;
+
+use abi::address::PAGE_SIZE;
+use abi::mesh::{MAX_SLOTS, MESH_BASE, MESH_MAGIC, MeshPage, window};
+use abi::xen::errno::Errno;
+use abi::xen::event_channel::Port;
+use abi::xen::{DomId, cpuid};
+use boot::handover::{self, Handover};
+
+use super::Platform;
+use crate::events::SharedInfo;
+use crate::mesh::{Mesh, Window};
+
+pub use apic::interrupt_self;
+
+/// How long the end of a kernel waits for the last words to be read.
+const LAST_WORDS_MILLISECONDS: u64 = 200;
+
+/// The core and its hypervisor.
+pub struct Atoll {
+    shared: &'static SharedInfo,
+    tsc_khz: u32,
+    /// What the timer is set to; 0: nothing.
+    deadline: Cell<u64>,
+}
+
+/// What a program is given at its start.
+pub struct Started {
+    /// The platform to run on.
+    pub platform: Atoll,
+    /// What the loader handed over: command line, module, memory map.
+    pub handover: Handover,
+    /// Bytes of RAM that the heap was given.
+    pub heap_bytes: u64,
+    /// This virtual CPU's number as the hypervisor tells it, and the local APIC's.
+    pub vcpu: u32,
+    /// The local APIC's number: the core, where one virtual CPU is pinned to one core.
+    pub apic_id: u32,
+    /// This domain's number, where the hypervisor tells it.
+    pub domain: Option<DomId>,
+    /// The place in the mesh, on Atoll alone.
+    pub mesh: Option<Mesh<'static>>,
+}
+
+/// Brings the kernel up: memory, console, descriptor tables, local APIC, events, mesh. Called once, by [`crate::main!`].
+///
+/// # Safety
+/// `magic` and `info` are what [`boot::entry`] passed to `atoll_main`, and nothing has run since.
+pub unsafe fn start(magic: u32, info: u32) -> Started {
+    if hypervisor_leaf().is_none() {
+        // Without a hypervisor there is nobody to talk to.
+        cpu::halt_for_ever();
+    }
+    // SAFETY: the caller passes on what the loader gave, untouched.
+    let handover = unsafe { handover::read(magic, info) }.unwrap_or_default();
+    console::install_logger(match handover.option("log") {
+        Some("debug") => log::LevelFilter::Debug,
+        Some("trace") => log::LevelFilter::Trace,
+        _ => log::LevelFilter::Info,
+    });
+    interrupts::load();
+    let ring = console::find_ring();
+    if let Err(refused) = memory::load_page_tables(&handover) {
+        panic!("page tables: {refused:?}");
+    }
+    if let Some((address, port)) = ring {
+        // Already there where the ring lies in RAM.
+        let _ = memory::map_window(address..address + PAGE_SIZE);
+        // SAFETY: the hypervisor named the page, and it is mapped.
+        unsafe { console::use_ring(address, port) };
+    }
+    let heap_bytes = memory::fill_heap(&handover);
+    apic::enable(interrupts::SPURIOUS_VECTOR, interrupts::TIMER_VECTOR);
+    let shared = attach_events();
+    let mesh = if handover.option("mesh") == Some("1") { attach_mesh() } else { None };
+    let hvm = core::arch::x86_64::__cpuid_count(cpuid::HVM, 0);
+    let present = |flag| hvm.eax & flag != 0;
+    Started {
+        platform: Atoll {
+            shared,
+            tsc_khz: core::arch::x86_64::__cpuid_count(cpuid::TIME, 0).ecx.max(1),
+            deadline: Cell::new(0),
+        },
+        heap_bytes,
+        vcpu: if present(cpuid::features::VCPU_ID_PRESENT) { hvm.ebx } else { 0 },
+        apic_id: raw_cpuid::CpuId::new()
+            .get_feature_info()
+            .map_or(0, |info| u32::from(info.initial_local_apic_id())),
+        domain: present(cpuid::features::DOMID_PRESENT).then_some(hvm.ecx as DomId),
+        handover,
+        mesh,
+    }
+}
+
+/// Highest leaf of a hypervisor that speaks Xen's ABI.
+fn hypervisor_leaf() -> Option<u32> {
+    let leaf = core::arch::x86_64::__cpuid(cpuid::BASE);
+    ([leaf.ebx, leaf.ecx, leaf.edx] == cpuid::SIGNATURE).then_some(leaf.eax)
+}
+
+/// Maps the shared-info page and asks for events as an interrupt.
+fn attach_events() -> &'static SharedInfo {
+    let address = memory::SHARED_INFO_ADDRESS;
+    // SAFETY: no RAM that the kernel uses lies there.
+    let mapped = unsafe { hypercall::map_shared_info(address / PAGE_SIZE) };
+    if let Err(error) = mapped {
+        panic!("shared info: {error:?}");
+    }
+    if let Err(refused) = memory::map_window(address..address + PAGE_SIZE) {
+        panic!("shared info: {refused:?}");
+    }
+    if let Err(error) = hypercall::set_upcall_vector(interrupts::UPCALL_VECTOR) {
+        panic!("upcall vector: {error:?}");
+    }
+    // SAFETY: both sides of the mapping were just made.
+    unsafe { memory::shared_info() }
+}
+
+/// Finds this guest's place in the mesh.
+fn attach_mesh() -> Option<Mesh<'static>> {
+    let base = MESH_BASE.as_u64();
+    memory::map_window(base..window(MAX_SLOTS).as_u64()).ok()?;
+    // SAFETY: `mesh=1` on the command line says that domain 0 has put it there.
+    let page: MeshPage = unsafe { memory::mesh_page() };
+    if page.magic != MESH_MAGIC {
+        log::warn!("the mesh page has no magic: no mesh");
+        return None;
+    }
+    // SAFETY: domain 0 maps two channel pages for each slot but the guest's own, whose window is never asked for; every
+    // byte pattern is a valid page of atomics, and `Mesh` makes one end of each per life of the peer.
+    let pages = |slot: usize| unsafe { &*(window(slot).as_u64() as *const Window) };
+    Mesh::new(&page, pages)
+}
+
+impl Platform for Atoll {
+    fn now(&self) -> u64 {
+        cpu::tsc()
+    }
+
+    fn ticks_per_millisecond(&self) -> u64 {
+        u64::from(self.tsc_khz)
+    }
+
+    fn set_deadline(&self, tick: Option<u64>) {
+        let tick = tick.map_or(0, |tick| tick.max(1));
+        if self.deadline.replace(tick) != tick || tick != 0 {
+            apic::set_deadline(tick);
+        }
+    }
+
+    fn take_events(&self, each: &mut dyn FnMut(Port)) {
+        self.shared.take(each);
+    }
+
+    fn take_interrupts(&self, each: &mut dyn FnMut(u8)) {
+        interrupts::take_noted(each);
+    }
+
+    fn let_interrupts_in(&self) {
+        cpu::interrupt_window();
+    }
+
+    fn halt_if(&self, may_halt: &mut dyn FnMut() -> bool) {
+        if may_halt() && !self.shared.pending() && !interrupts::any_noted() {
+            cpu::halt_until_interrupt();
+        }
+    }
+
+    fn send_event(&self, port: Port) -> Result<(), Errno> {
+        hypercall::send(port)
+    }
+
+    fn alloc_unbound(&self, domain: DomId) -> Result<Port, Errno> {
+        hypercall::alloc_unbound(domain)
+    }
+
+    fn bind_interdomain(&self, domain: DomId, remote_port: Port) -> Result<Port, Errno> {
+        hypercall::bind_interdomain(domain, remote_port)
+    }
+
+    fn close(&self, port: Port) {
+        // A port that is closed already is what we want.
+        let _ = hypercall::close(port);
+        self.shared.clear(port);
+    }
+
+    fn console_write(&self, bytes: &[u8]) {
+        console::write(bytes);
+    }
+
+    fn console_read(&self, into: &mut [u8]) -> usize {
+        console::read(into)
+    }
+
+    fn console_flush(&self) -> bool {
+        console::flush()
+    }
+
+    fn shutdown(&self, reason: u32) -> ! {
+        console::drain(LAST_WORDS_MILLISECONDS * self.ticks_per_millisecond());
+        hypercall::shutdown(reason)
+    }
+}

@@ -1,0 +1,15 @@
+//! Good manners: a program that does nothing else still answers whoever asks.
+
+use abi::mesh::kind;
+use io_rings::urpc::Message;
+
+use crate::kernel::Kernel;
+use crate::platform::Platform;
+
+/// Answers a `PING` with its `PONG`; true if `message` was one.
+pub fn pong<P: Platform>(kernel: &mut Kernel<P>, slot: usize, message: &Message) -> bool {
+    let [kind::PING, sequence, ..] = *message else { return false };
+    // Where even the backlog is full the peer asks without reading answers, and misses one.
+    let _ = kernel.send(slot, &[kind::PONG, sequence, 0, 0, 0, 0, 0]);
+    true
+}
