@@ -1,2 +1,43 @@
-//! To be written.
+//! Atoll's mechanisms: cores, domains, exits, hypercalls, event channels.
+//!
+//! The hypervisor is itself a multikernel. Each core runs [`core::Core::run`], one visible loop: enter the guest, get
+//! the exit back as a value, handle it, enter again. A core owns its domain and everything the exit path needs; cores
+//! ask each other by message and NMI ([`core`]). Memory as such is core 0's ([`memory`]).
+//!
+//! What this room never does: parse a file (but for domain 0's own image, at boot), keep policy (that is domain 0's,
+//! in `guest-kernel/src/control`), or read a message that guests send each other.
+//!
+//! A reader's path: `main.rs` for the boot, [`core`] for the loop, [`exits`] for what a guest can cause, [`hypercall`]
+//! for what it can ask, [`domain`] for what it is.
 #![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod cpuid_policy;
+pub mod memory;
+pub mod msr_policy;
+pub mod ports;
+
+#[cfg(feature = "bare")]
+pub mod console;
+#[cfg(feature = "bare")]
+pub mod core;
+#[cfg(feature = "bare")]
+pub mod domain;
+#[cfg(feature = "bare")]
+pub mod events;
+#[cfg(feature = "bare")]
+pub mod exits;
+#[cfg(feature = "bare")]
+pub mod guest_memory;
+#[cfg(feature = "bare")]
+pub mod hypercall;
+#[cfg(feature = "bare")]
+pub mod interrupts;
+#[cfg(feature = "bare")]
+pub mod machine;
+#[cfg(feature = "bare")]
+pub mod registry;
+#[cfg(feature = "bare")]
+pub mod stop;

@@ -1,0 +1,186 @@
+//! What CPUID tells a para guest: one table, filled once from the processor's answers, masked by name.
+//!
+//! A guest sees a processor with one core, without what Atoll does not virtualize (VMX, XSAVE and the vector extensions
+//! behind it, performance counters, thermal and power management, protection keys, SGX), and with Xen's leaves. The
+//! table is computed at boot, since CPUID itself exits where the hypervisor is a guest.
+
+use abi::xen::{DomId, cpuid};
+
+/// EAX, EBX, ECX, EDX.
+pub type Leaf = [u32; 4];
+
+/// Asks a processor: leaf and sub-leaf.
+pub trait AskCpuid {
+    /// The processor's answer.
+    fn ask(&self, leaf: u32, subleaf: u32) -> Leaf;
+}
+
+/// Basic leaves that a guest may see.
+const BASIC_LEAVES: usize = 0x17;
+/// Extended leaves that a guest may see.
+const EXTENDED_LEAVES: usize = 9;
+
+/// The answers for any para guest of this machine.
+#[derive(Clone, Debug)]
+pub struct CpuidTable {
+    basic: [Leaf; BASIC_LEAVES],
+    extended: [Leaf; EXTENDED_LEAVES],
+    tsc_khz: u32,
+}
+
+/// CPUID.1:ECX bits that are taken away: DTES64, MONITOR, DS-CPL, VMX, SMX, EIST, TM2, CNXT-ID, FMA, xTPR, PDCM, DCA,
+/// XSAVE, OSXSAVE, AVX, F16C.
+const ONE_ECX_HIDDEN: u32 = bits(&[2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 15, 18, 26, 27, 28, 29]);
+/// CPUID.1:ECX bits that are given: x2APIC (emulated where the processor has none), hypervisor present.
+const ONE_ECX_GIVEN: u32 = bits(&[21, 31]);
+/// CPUID.1:EDX bits that are taken away: MCE, MTRR, MCA, DS, ACPI, HTT, TM, PBE.
+const ONE_EDX_HIDDEN: u32 = bits(&[7, 12, 14, 21, 22, 28, 29, 31]);
+/// CPUID.7:EBX bits that are kept: FSGSBASE, BMI1, SMEP, BMI2, ERMS, INVPCID, RDSEED, ADX, SMAP, CLFLUSHOPT, CLWB, SHA.
+const SEVEN_EBX_KEPT: u32 = bits(&[0, 3, 7, 8, 9, 10, 18, 19, 20, 23, 24, 29]);
+/// CPUID.7:ECX bits that are kept: UMIP, RDPID.
+const SEVEN_ECX_KEPT: u32 = bits(&[2, 22]);
+/// CPUID.80000001:ECX bits that are kept: LAHF, LZCNT, PREFETCHW.
+const EXTENDED_ONE_ECX_KEPT: u32 = bits(&[0, 5, 8]);
+
+const fn bits(numbers: &[u32]) -> u32 {
+    let mut mask = 0;
+    let mut at = 0;
+    while at < numbers.len() {
+        mask |= 1 << numbers[at];
+        at += 1;
+    }
+    mask
+}
+
+impl CpuidTable {
+    /// The table for a processor whose TSC runs at `tsc_khz`. `invpcid`, `rdtscp`: VMX lets guests have them.
+    pub fn new(processor: &impl AskCpuid, tsc_khz: u32, invpcid: bool, rdtscp: bool) -> Self {
+        let mut basic = [[0; 4]; BASIC_LEAVES];
+        let highest = processor.ask(0, 0)[0].min(BASIC_LEAVES as u32 - 1);
+        for leaf in 0..=highest {
+            basic[leaf as usize] = basic_leaf(leaf, processor.ask(leaf, 0), invpcid);
+        }
+        basic[0][0] = highest;
+        let mut extended = [[0; 4]; EXTENDED_LEAVES];
+        let highest = processor.ask(0x8000_0000, 0)[0].min(0x8000_0000 + EXTENDED_LEAVES as u32 - 1);
+        for leaf in 0x8000_0000..=highest {
+            let answer = processor.ask(leaf, 0);
+            extended[(leaf - 0x8000_0000) as usize] = extended_leaf(leaf, answer, rdtscp);
+        }
+        extended[0][0] = highest;
+        Self { basic, extended, tsc_khz }
+    }
+
+    /// The answer to one CPUID instruction of `domain`. `cr4`: the guest's, for the bit that mirrors OSXSAVE.
+    #[inline]
+    pub fn answer(&self, leaf: u32, subleaf: u32, domain: DomId) -> Leaf {
+        match leaf {
+            0..0x4000_0000 => match self.basic.get(leaf as usize) {
+                // Leaves with sub-leaves: only the first one is kept.
+                Some(_) if subleaf != 0 && matches!(leaf, 4 | 7 | 0xb) => [0; 4],
+                Some(answer) => *answer,
+                None => [0; 4],
+            },
+            0x4000_0000..=0x4000_00ff => self.xen_leaf(leaf, subleaf, domain),
+            0x8000_0000.. => self.extended.get((leaf - 0x8000_0000) as usize).copied().unwrap_or([0; 4]),
+            _ => [0; 4],
+        }
+    }
+
+    fn xen_leaf(&self, leaf: u32, subleaf: u32, domain: DomId) -> Leaf {
+        let [ebx, ecx, edx] = cpuid::SIGNATURE;
+        match leaf {
+            cpuid::BASE => [cpuid::MAX, ebx, ecx, edx],
+            cpuid::VERSION => [abi::xen::hypercall::version::INTERFACE_VERSION as u32, 0, 0, 0],
+            cpuid::HYPERCALL_PAGE => [1, cpuid::HYPERCALL_PAGE_MSR, 0, 0],
+            cpuid::TIME if subleaf == 0 => [0, 0, self.tsc_khz, 0],
+            cpuid::HVM => {
+                let flags = cpuid::features::VCPU_ID_PRESENT
+                    | cpuid::features::DOMID_PRESENT
+                    | cpuid::features::UPCALL_VECTOR;
+                [flags, 0, u32::from(domain), 0]
+            }
+            _ => [0; 4],
+        }
+    }
+}
+
+fn basic_leaf(leaf: u32, [eax, ebx, ecx, edx]: Leaf, invpcid: bool) -> Leaf {
+    match leaf {
+        // Initial APIC id 0, one logical processor.
+        1 => [
+            eax,
+            ebx & 0x0000_ffff | 1 << 16,
+            ecx & !ONE_ECX_HIDDEN | ONE_ECX_GIVEN,
+            edx & !ONE_EDX_HIDDEN,
+        ],
+        0 | 2 => [eax, ebx, ecx, edx],
+        // One cache level, shared with nobody.
+        4 => [eax & 0x0000_3fff, ebx, ecx, edx],
+        7 => {
+            let kept = if invpcid { SEVEN_EBX_KEPT } else { SEVEN_EBX_KEPT & !(1 << 10) };
+            [0, ebx & kept, ecx & SEVEN_ECX_KEPT, 0]
+        }
+        // TSC and core crystal clock; processor frequency.
+        0x15 | 0x16 => [eax, ebx, ecx, edx],
+        _ => [0; 4],
+    }
+}
+
+fn extended_leaf(leaf: u32, [eax, ebx, ecx, edx]: Leaf, rdtscp: bool) -> Leaf {
+    match leaf {
+        0x8000_0001 => {
+            let edx = edx & bits(&[11, 20, 26, 27, 29]);
+            [0, 0, ecx & EXTENDED_ONE_ECX_KEPT, if rdtscp { edx } else { edx & !(1 << 27) }]
+        }
+        0x8000_0000 | 0x8000_0002..=0x8000_0006 => [eax, ebx, ecx, edx],
+        // Invariant TSC.
+        0x8000_0007 => [0, 0, 0, edx & 1 << 8],
+        // Address sizes; one core.
+        0x8000_0008 => [eax & 0xffff, 0, 0, 0],
+        _ => [0; 4],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A processor that has everything.
+    struct Everything;
+
+    impl AskCpuid for Everything {
+        fn ask(&self, leaf: u32, _subleaf: u32) -> Leaf {
+            match leaf {
+                0 => [0x20, 1, 2, 3],
+                0x8000_0000 => [0x8000_0020, 0, 0, 0],
+                _ => [u32::MAX; 4],
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_virtualized_is_hidden() {
+        let table = CpuidTable::new(&Everything, 50_000, false, true);
+        let [_, ebx, ecx, edx] = table.answer(1, 0, 0);
+        for hidden in [3, 5, 26, 27, 28] {
+            assert_eq!(ecx & 1 << hidden, 0, "CPUID.1:ECX bit {hidden}");
+        }
+        assert_ne!(ecx & 1 << 31, 0);
+        assert_eq!((ebx >> 24, ebx >> 16 & 0xff, edx & 1 << 28), (0, 1, 0));
+        assert_eq!(table.answer(7, 0, 0)[1] & 1 << 10, 0, "INVPCID");
+        assert_eq!(table.answer(7, 1, 0), [0; 4]);
+        assert_eq!(table.answer(0xd, 0, 0), [0; 4]);
+        assert_ne!(table.answer(0x8000_0001, 0, 0)[3] & 1 << 27, 0, "RDTSCP");
+        assert_eq!(table.answer(0x8000_0000, 0, 0)[0], 0x8000_0008);
+    }
+
+    #[test]
+    fn xen_is_found() {
+        let table = CpuidTable::new(&Everything, 50_000, true, true);
+        assert_eq!(table.answer(cpuid::BASE, 0, 7)[0], cpuid::MAX);
+        assert_eq!(table.answer(cpuid::TIME, 0, 7)[2], 50_000);
+        assert_eq!(table.answer(cpuid::HVM, 0, 7)[2], 7);
+        assert_eq!(table.answer(0x4000_0100, 0, 7), [0; 4]);
+    }
+}
