@@ -1,9 +1,9 @@
 //! The atomics that all pages are made of: core's, or loom's when a model explores every ordering.
 
 #[cfg(not(loom))]
-pub use core::sync::atomic::{AtomicU64, Ordering, fence};
+pub use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 #[cfg(loom)]
-pub use loom::sync::atomic::{AtomicU64, Ordering, fence};
+pub use loom::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
 /// Writes the constructor `new` of a page twice, because loom's atomics cannot be made in a `const`.
 macro_rules! const_unless_loom {

@@ -1,6 +1,7 @@
 //! Every ordering of small rings, as loom explores them. See the head of the library for the command.
 #![cfg(loom)]
 
+use io_rings::ring::{Back, Front, Protocol, Ring, Slots64};
 use io_rings::urpc::{Channel, Receiver, SendError, Sender};
 use loom::sync::{Arc, Notify};
 use loom::thread;
@@ -87,5 +88,62 @@ fn urpc_loses_no_wake_up() {
             assert_eq!(message, [number; 7]);
         }
         sending.join().unwrap();
+    });
+}
+
+#[derive(Debug)]
+struct Small;
+
+impl Protocol for Small {
+    type Request = u64;
+    type Response = u64;
+    type Slots = Slots64<1, 2>;
+}
+
+/// Both ends sleep whenever they may, and every request gets its answer: no wake-up is lost either way.
+#[test]
+fn ring_loses_no_wake_up_and_no_message() {
+    const COUNT: u64 = 3;
+    explore(2, || {
+        let ring = Arc::new(Ring::<Small>::new());
+        let mut front = Front::new(&ring);
+        let (to_front, to_back) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (far, wake_front, wait_back) = (ring.clone(), to_front.clone(), to_back.clone());
+        let answering = thread::spawn(move || {
+            let mut back = Back::new(&far);
+            for number in 1..=COUNT {
+                let request = loop {
+                    if let Some(request) = back.take_request().unwrap() {
+                        break request;
+                    }
+                    if !back.final_check().unwrap() {
+                        wait_back.wait();
+                    }
+                };
+                assert_eq!(request, number, "in order");
+                back.push_response(&(request * 10)).unwrap();
+                if back.push_and_check_notify() {
+                    wake_front.notify();
+                }
+            }
+        });
+        let (mut asked, mut answered) = (0, 0);
+        while answered < COUNT {
+            while asked < COUNT && front.push_request(&(asked + 1)).is_ok() {
+                asked += 1;
+            }
+            if front.push_and_check_notify() {
+                to_back.notify();
+            }
+            match front.take_response().unwrap() {
+                Some(response) => {
+                    answered += 1;
+                    assert_eq!(response, answered * 10, "whole and in order");
+                }
+                None if front.final_check().unwrap() => {}
+                None => to_front.wait(),
+            }
+        }
+        answering.join().unwrap();
     });
 }

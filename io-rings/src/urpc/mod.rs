@@ -99,11 +99,16 @@ impl<const LINES: usize> Channel<LINES> {
 
     /// Makes the channel fresh again. Both ends must be gone, and new ones made only after this returned.
     pub fn reset(&self) {
-        let receiver = [&self.receiver.acknowledged, &self.receiver.sleeping];
-        let lines = self.lines.iter().flat_map(|line| line.payload.iter().chain([&line.sequence]));
-        for word in receiver.into_iter().chain(&self.receiver.reserved).chain(lines) {
+        for word in self.words() {
             word.store(0, Ordering::Release);
         }
+    }
+
+    /// All words in the page's order.
+    pub(crate) fn words(&self) -> impl Iterator<Item = &AtomicU64> {
+        let receiver = [&self.receiver.acknowledged, &self.receiver.sleeping];
+        let lines = self.lines.iter().flat_map(|line| line.payload.iter().chain([&line.sequence]));
+        receiver.into_iter().chain(&self.receiver.reserved).chain(lines)
     }
 }
 
