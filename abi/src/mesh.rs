@@ -70,14 +70,20 @@ pub mod kind {
     pub const PEER_DOWN_ACK: u64 = 3;
     /// First message on a fresh channel, from the older side to the newer: `word 1` = own slot.
     pub const GREET: u64 = 4;
-    /// To domain 0: `word 1` = mesh messages received so far, `word 2` = sent, `word 3` = lost or out of order (0).
+    /// To domain 0: `word 1` = mesh messages received so far, `word 2` = sent, `word 3` = lost or out of order (0),
+    /// `word 4` = peers dropped because they broke the rules of the ring; what those sent does not count in `word 3`.
     pub const REPORT: u64 = 5;
     /// From a peer: please answer. `word 1` = its sequence number, counted per channel from 0.
     pub const PING: u64 = 6;
     /// The answer, same number.
     pub const PONG: u64 = 7;
-    /// A token that goes round the ring of slots: `word 1` = lap, `word 2` = hops so far.
+    /// A token that goes round the ring of slots: `word 1` = lap, `word 2` = hops so far,
+    /// `word 3` = its own number, by which the one who began the lap tells it from a stale one.
     pub const TOKEN: u64 = 8;
+    /// From domain 0: the peer in slot `word 1` has domain id `word 2`, and will bind to the reader's own port `word 3`
+    /// and greet, as the peers in the mesh page do. Sent to a newcomer when an older guest has answered late for the
+    /// slot's former owner; the older one gets `PEER_UP`.
+    pub const PEER_AWAIT: u64 = 9;
     /// From here on a program's own kinds.
     pub const PROGRAM: u64 = 64;
 }

@@ -65,6 +65,7 @@ struct Table([u64; 512]);
 /// `TABLES` page tables in one piece, the root first.
 pub struct PageTables<const TABLES: usize> {
     tables: [Table; TABLES],
+    /// Tables in use behind the root. Zero at first, so that a fresh array is all zeroes and takes no room in an image.
     used: usize,
     /// Where the processor finds the first of them.
     address: u64,
@@ -73,7 +74,7 @@ pub struct PageTables<const TABLES: usize> {
 impl<const TABLES: usize> PageTables<TABLES> {
     /// Tables that map nothing.
     pub const fn new() -> Self {
-        Self { tables: [Table([0; 512]); TABLES], used: 1, address: 0 }
+        Self { tables: [Table([0; 512]); TABLES], used: 0, address: 0 }
     }
 
     /// Says where the tables lie; before the first [`PageTables::map`].
@@ -111,11 +112,11 @@ impl<const TABLES: usize> PageTables<TABLES> {
             let slot = index(address, level);
             let entry = self.entry(table, slot)?;
             let next = if entry & PRESENT == 0 {
-                let fresh = self.used;
+                let fresh = self.used + 1;
                 if fresh >= TABLES {
                     return Err(Refused::NoTable);
                 }
-                self.used += 1;
+                self.used = fresh;
                 let pointer = self.address + fresh as u64 * SMALL;
                 *self.entry_mut(table, slot)? = pointer | PRESENT | WRITABLE | ACCESSED_DIRTY;
                 fresh

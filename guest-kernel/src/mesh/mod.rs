@@ -235,15 +235,19 @@ impl<'a> Mesh<'a> {
                 }
                 Some(News::Down(slot))
             }
-            kind::PEER_UP | kind::PEER_DOWN => None,
+            kind::PEER_AWAIT if is_peer => {
+                let port = Port::try_from(message[3]).ok()?;
+                self.disconnect(platform, slot);
+                self.connect(slot, port, Life::Awaited);
+                None
+            }
+            kind::PEER_UP | kind::PEER_DOWN | kind::PEER_AWAIT => None,
             _ => Some(News::Message(CONTROL_SLOT, *message)),
         }
     }
 
     fn peer_up<P: Platform>(&mut self, platform: &P, slot: usize, domain: DomId, port: Port) -> Option<News> {
         self.disconnect(platform, slot);
-        let own_slot = self.own_slot;
-        let peer = self.peers.get_mut(slot)?;
         let own_port = match platform.bind_interdomain(domain, port) {
             Ok(own_port) => own_port,
             Err(error) => {
@@ -252,15 +256,24 @@ impl<'a> Mesh<'a> {
                 return None;
             }
         };
-        peer.port = Some(own_port);
-        peer.link = peer.window.map(|window| Link::new(window, own_slot, slot));
-        peer.life = Life::Live;
-        peer.lost = 0;
-        // A fresh channel has room.
-        if let Some(link) = &mut peer.link {
-            let _ = link.send(&[kind::GREET, own_slot as u64, 0, 0, 0, 0, 0]);
+        self.connect(slot, own_port, Life::Live);
+        let greeting = [kind::GREET, self.own_slot as u64, 0, 0, 0, 0, 0];
+        if let Some(link) = self.peers.get_mut(slot).and_then(|peer| peer.link.as_mut()) {
+            // A fresh channel has room.
+            let _ = link.send(&greeting);
         }
         Some(News::Up(slot))
+    }
+
+    /// Fresh ends for a new life of the slot.
+    fn connect(&mut self, slot: usize, port: Port, life: Life) {
+        let own_slot = self.own_slot;
+        if let Some(peer) = self.peers.get_mut(slot) {
+            peer.port = Some(port);
+            peer.link = peer.window.map(|window| Link::new(window, own_slot, slot));
+            peer.life = life;
+            peer.lost = 0;
+        }
     }
 
     fn disconnect<P: Platform>(&mut self, platform: &P, slot: usize) {

@@ -151,6 +151,21 @@ fn a_peer_that_goes_is_given_up_and_its_next_life_starts_afresh() {
 }
 
 #[test]
+fn a_peer_to_be_awaited_greets_on_fresh_pages() {
+    let mut pair = met();
+    let window = pair.pages.between(1, 2);
+    let port = pair.switch.alloc_unbound(1, 2);
+    pair.control.sender.try_send(&[kind::PEER_AWAIT, 2, 2, u64::from(port), 0, 0, 0]).unwrap();
+    assert_eq!(pair.old.1.poll(&pair.old.0), None);
+    assert!(!pair.old.1.is_live(2));
+    window.upwards.reset();
+    window.downwards.reset();
+    Sender::new(&window.downwards).try_send(&[kind::GREET, 2, 0, 0, 0, 0, 0]).unwrap();
+    assert_eq!(pair.old.1.poll(&pair.old.0), Some(News::Up(2)));
+    assert_eq!(pair.old.1.port(2), Some(port));
+}
+
+#[test]
 fn a_liar_is_dropped_and_reported_and_the_others_go_on() {
     let mut pair = met();
     pair.old.1.note_lost(2);
@@ -177,7 +192,7 @@ fn a_liar_is_dropped_and_reported_and_the_others_go_on() {
 fn nothing_domain_zero_says_can_break_the_mesh() {
     let mut pair = met();
     for slot in [0, 1, 3, 31, 32, u64::MAX] {
-        for what in [kind::PEER_UP, kind::PEER_DOWN] {
+        for what in [kind::PEER_UP, kind::PEER_DOWN, kind::PEER_AWAIT] {
             pair.control.sender.try_send(&[what, slot, u64::MAX, u64::MAX, 0, 0, 0]).unwrap();
             assert_eq!(pair.old.1.poll(&pair.old.0), None);
         }

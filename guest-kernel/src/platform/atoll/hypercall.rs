@@ -8,7 +8,7 @@ use abi::xen::event_channel::{
 };
 use abi::xen::hvm::{self, Param, UpcallVector};
 use abi::xen::hypercall::{self as number, console_io, version};
-use abi::xen::memory::{self, AddToPhysmap};
+use abi::xen::memory::{self, AddToPhysmap, E820Entry, MemoryMap};
 use abi::xen::sched::{self, Shutdown};
 use abi::xen::{DOMID_SELF, DomId};
 
@@ -101,6 +101,15 @@ pub unsafe fn map_shared_info(frame: u64) -> HypercallResult {
         AddToPhysmap { domid: DOMID_SELF, size: 0, space: memory::space::SHARED_INFO, idx: 0, gpfn: frame };
     // SAFETY: the structure of that operation; the caller vouches for the frame.
     unsafe { with(number::MEMORY_OP, memory::ADD_TO_PHYSMAP, &mut argument) }
+}
+
+/// `XENMEM_memory_map`: how many of `entries` were filled.
+pub fn memory_map(entries: &mut [E820Entry]) -> Result<usize, Errno> {
+    let buffer = entries.as_mut_ptr() as u64;
+    let mut argument = MemoryMap { nr_entries: entries.len() as u32, pad: 0, buffer };
+    // SAFETY: the structure of that operation; its buffer has as many entries as it says.
+    unsafe { with(number::MEMORY_OP, memory::MEMORY_MAP, &mut argument) }?;
+    Ok((argument.nr_entries as usize).min(entries.len()))
 }
 
 /// `EVTCHNOP_send`.

@@ -2,14 +2,16 @@
 
 use core::ops::Range;
 
-use abi::address::PAGE_SIZE;
+use abi::address::{HostPhys, PAGE_SIZE};
 use abi::mesh::{MESH_BASE, MeshPage};
-use boot::handover::Handover;
+use abi::xen::memory::{E820_RAM, E820Entry};
+use boot::handover::{self, Handover};
 use boot::image::{self, Layout};
 use spin::Mutex;
 use talc::TalcLock;
 use talc::source::Manual;
 
+use super::hypercall;
 use crate::events::SharedInfo;
 use crate::memory_map::free_pages;
 use crate::paging::{PageTables, Refused, Rights};
@@ -32,6 +34,19 @@ static HEAP: TalcLock<Mutex<()>, Manual> = TalcLock::new(Manual);
 
 /// What went wrong with memory, for the one line before the end.
 pub(super) type Outcome = Result<(), Refused>;
+
+/// Asks the hypervisor which memory there is: Xen tells its domain 0 no other way.
+pub(super) fn ask_for_map(handover: &mut Handover) {
+    let mut entries = [E820Entry::default(); handover::MAX_REGIONS];
+    // A hypervisor that does not know either leaves us without a heap, and the first allocation says so.
+    let count = hypercall::memory_map(&mut entries).unwrap_or(0);
+    for entry in entries.iter().take(count).filter(|entry| entry.kind == E820_RAM) {
+        let (start, end) = (entry.address, entry.address.saturating_add(entry.size));
+        let _ = handover
+            .memory
+            .try_push(handover::Range { start: HostPhys::new(start), end: HostPhys::new(end) });
+    }
+}
 
 /// Replaces the boot page tables: the image's parts by their rights, all other RAM as data, nothing else.
 pub(super) fn load_page_tables(handover: &Handover) -> Outcome {

@@ -67,7 +67,10 @@ pub unsafe fn start(magic: u32, info: u32) -> Started {
         cpu::halt_for_ever();
     }
     // SAFETY: the caller passes on what the loader gave, untouched.
-    let handover = unsafe { handover::read(magic, info) }.unwrap_or_default();
+    let mut handover = unsafe { handover::read(magic, info) }.unwrap_or_default();
+    if handover.memory.is_empty() {
+        memory::ask_for_map(&mut handover);
+    }
     console::install_logger(match handover.option("log") {
         Some("debug") => log::LevelFilter::Debug,
         Some("trace") => log::LevelFilter::Trace,
