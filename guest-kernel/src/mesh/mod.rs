@@ -330,4 +330,6 @@ impl<'a> Mesh<'a> {
 }
 
 #[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
 mod tests;

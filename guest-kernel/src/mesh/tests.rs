@@ -1,57 +1,14 @@
 //! Meshes of two and three guests on thin air, with a domain 0 that the tests play.
 
-use std::boxed::Box;
 use std::rc::Rc;
 use std::vec::Vec;
 
-use abi::mesh::{MAX_SLOTS, MESH_MAGIC, MeshPage, PeerInfo, kind};
+use abi::mesh::kind;
 use io_rings::urpc::{Receiver, Sender};
 
+use super::fixture::{Control, Pages, info, page};
 use super::*;
 use crate::platform::fake::{Fake, Switch};
-
-/// Domain 0's own ends of the channel with one guest.
-struct Control {
-    sender: Sender<'static>,
-    receiver: Receiver<'static>,
-}
-
-/// The pages between each pair of slots.
-struct Pages(Vec<Vec<&'static Window>>);
-
-impl Pages {
-    fn new(slots: usize) -> Self {
-        let window = |_| &*Box::leak(Box::<Window>::default());
-        Self((0..slots).map(|high| (0..high).map(window).collect()).collect())
-    }
-
-    fn between(&self, a: usize, b: usize) -> &'static Window {
-        self.0[a.max(b)][a.min(b)]
-    }
-
-    fn control(&self, slot: usize) -> Control {
-        let window = self.between(0, slot);
-        Control { sender: Sender::new(&window.upwards), receiver: Receiver::new(&window.downwards) }
-    }
-}
-
-fn page(own_slot: u32, slots: u32, present: &[(usize, PeerInfo)]) -> MeshPage {
-    let mut page = MeshPage {
-        magic: MESH_MAGIC,
-        own_slot,
-        slots,
-        reserved: 0,
-        peers: [PeerInfo { domain: 0xffff, reserved: 0, port: 0 }; MAX_SLOTS],
-    };
-    for &(slot, info) in present {
-        page.peers[slot] = info;
-    }
-    page
-}
-
-fn info(domain: u16, port: u32) -> PeerInfo {
-    PeerInfo { domain, reserved: 0, port }
-}
 
 /// Slots 1 and 2 with domains 1 and 2: the first runs alone, the second comes later.
 struct Pair {

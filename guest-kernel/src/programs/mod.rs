@@ -1,3 +1,5 @@
 //! What the programs do, as far as a host test can reach it.
 
 pub mod answer;
+pub mod exchange;
+mod token;

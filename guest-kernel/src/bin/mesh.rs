@@ -1,0 +1,60 @@
+//! A guest that talks: asks every peer all the time, answers, passes the token, and reports what it counts.
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+use guest_kernel::kernel::{Kernel, Pace, Program, Step};
+use guest_kernel::platform::atoll::{Atoll, Started};
+use guest_kernel::programs::exchange::Exchange;
+use guest_kernel::say;
+use io_rings::urpc::Message;
+
+guest_kernel::main!(run);
+
+struct Member {
+    exchange: Exchange,
+}
+
+impl Program<Atoll> for Member {
+    fn step(&mut self, kernel: &mut Kernel<Atoll>) -> Step {
+        if let Some(hops) = self.exchange.take_lap() {
+            say!("mesh: the token went round in {hops} hops");
+        }
+        self.exchange.step(kernel)
+    }
+
+    fn message(&mut self, kernel: &mut Kernel<Atoll>, slot: usize, message: &Message) {
+        self.exchange.message(kernel, slot, message);
+    }
+
+    fn peer(&mut self, _: &mut Kernel<Atoll>, slot: usize, up: bool) {
+        say!("mesh: slot {slot} {}", if up { "came" } else { "went" });
+        self.exchange.peer(slot);
+    }
+
+    fn line(&mut self, kernel: &mut Kernel<Atoll>, _: &str) {
+        if let Some(mesh) = &kernel.mesh {
+            let counts = mesh.counts();
+            say!(
+                "mesh: received {}, sent {}, lost {}, liars {}",
+                counts.received,
+                counts.sent,
+                counts.lost,
+                counts.liars
+            );
+        }
+    }
+}
+
+fn run(started: Started) -> ! {
+    let Started { platform, handover, mesh, .. } = started;
+    match &mesh {
+        Some(mesh) => {
+            say!("mesh: slot {} of {}, domain {}", mesh.own_slot(), mesh.slots(), mesh.own_domain())
+        }
+        None => say!("mesh: no mesh here, nobody to talk to"),
+    }
+    let pace = Pace::from_option(handover.option("pace"));
+    Kernel::new(platform, mesh, pace).run(&mut Member { exchange: Exchange::new() })
+}
