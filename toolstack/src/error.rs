@@ -35,7 +35,11 @@ impl Error {
 
     /// The same error, which ends by naming the log to read.
     pub fn with_log(self, log: &Path) -> Self {
-        Self { what: format!("{} (serial log: {})", self.what, log.display()), ..self }
+        let log = log.display().to_string();
+        if self.what.contains(&log) {
+            return self;
+        }
+        Self { what: format!("{} (serial log: {})", self.what, log), ..self }
     }
 }
 

@@ -113,6 +113,14 @@ impl Images {
     }
 }
 
+/// Names of the guest images there are to choose from, before any is built.
+pub fn names(directory: Option<&Path>) -> Result<Vec<String>> {
+    match directory {
+        Some(directory) => Ok(Images::in_directory(directory)?.guest_names()),
+        None => Ok(GUESTS.iter().map(|&name| name.to_owned()).collect()),
+    }
+}
+
 fn is_elf(path: &Path) -> bool {
     let mut magic = [0; 4];
     fs::File::open(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut magic)).is_ok()

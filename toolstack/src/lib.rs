@@ -7,17 +7,24 @@
 #![forbid(unsafe_code)]
 
 pub mod archive;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod cpio;
 pub mod elf_file;
 pub mod error;
+pub mod holder;
+pub mod host;
 pub mod images;
 pub mod iso;
+pub mod leftovers;
 pub mod line;
 pub mod machine;
+pub mod output;
 pub mod places;
 pub mod progress;
 pub mod session;
+pub mod setup;
+pub mod verbs;
 
 pub use error::{Error, Result};

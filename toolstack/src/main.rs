@@ -1,3 +1,5 @@
 //! The command `atoll`.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    toolstack::cli::main()
+}

@@ -94,7 +94,7 @@ fn a_console_is_read_without_gaps() {
     let mut console = Console::new(&client, "web");
     let mut seen = console.read(true).unwrap();
     fake.print(b" and more");
-    let event = console.wait(SHORT).unwrap().unwrap();
+    let event = console.wait(SHORT).unwrap();
     seen.extend(console.bytes_of(&event).unwrap());
     // One event is lost: the next one makes good for it.
     fake.print(b" lost");

@@ -28,8 +28,10 @@ use crate::{
 /// Makes the line anew after it broke off.
 pub type Reconnect = Box<dyn FnMut() -> std::io::Result<Line> + Send>;
 
-/// How often `Hello`, and any request that only reads, is sent again while no answer comes.
+/// After how long `Hello`, and any request that only reads, is sent again while no answer comes.
 const REPEAT: Duration = Duration::from_secs(1);
+/// `Hello` is sent again each second, because it wakes nobody that is busy; the wait for others doubles up to this.
+const LONGEST_REPEAT: Duration = Duration::from_secs(60);
 /// How often a line that broke off is tried again before it counts as lost.
 const RECONNECTS: u32 = 50;
 
@@ -100,6 +102,8 @@ impl Client {
     pub fn exchange(&self, request: Request, patience: Duration) -> Result<Answer> {
         let start = Instant::now();
         let repeats = repeatable(&request);
+        let backs_off = !matches!(request, Request::Hello { .. });
+        let mut pause = REPEAT;
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
         let Some(frame) = frame::encode(&ToControl { id, request }) else {
             return Err(Error::new(
@@ -115,13 +119,14 @@ impl Client {
             }
             self.shared.write(&frame);
             let left = patience.saturating_sub(start.elapsed());
-            match answer.recv_timeout(if repeats { left.min(REPEAT) } else { left }) {
+            match answer.recv_timeout(if repeats { left.min(pause) } else { left }) {
                 Ok(answer) => break Ok(answer),
                 Err(RecvTimeoutError::Disconnected) => break Err(line_lost()),
                 Err(RecvTimeoutError::Timeout) if start.elapsed() >= patience => {
                     let seconds = patience.as_secs();
                     break Err(Error::new(format!("the control domain gave no answer in {seconds} s"), ""));
                 }
+                Err(RecvTimeoutError::Timeout) if backs_off => pause = LONGEST_REPEAT.min(pause * 2),
                 Err(RecvTimeoutError::Timeout) => {}
             }
         };

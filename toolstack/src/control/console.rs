@@ -33,12 +33,12 @@ impl<'client> Console<'client> {
         }
     }
 
-    /// Waits for something new. An event that leaves a gap, or that repeats what was read, is put right.
-    pub fn wait(&mut self, patience: Duration) -> Result<Option<Event>> {
-        Ok(self.client.next_event(patience))
+    /// Waits for the next event, about this console or another thing.
+    pub fn wait(&self, patience: Duration) -> Option<Event> {
+        self.client.next_event(patience)
     }
 
-    /// The new bytes of an event about this console.
+    /// The new bytes of an event about this console. One that leaves a gap, or repeats what was read, is put right.
     pub fn bytes_of(&mut self, event: &Event) -> Result<Vec<u8>> {
         match event {
             Event::Console { name, text } if *name == self.name => {

@@ -12,7 +12,7 @@ use std::{
 use super::{Boot, Spec, emulator::Emulator};
 use crate::{
     error::{At, Result},
-    iso,
+    iso, leftovers,
 };
 
 /// The most that Bochs gives a machine.
@@ -47,7 +47,7 @@ pub(super) fn run(
     let mut lock = cd.as_os_str().to_owned();
     lock.push(".lock");
     let lock = PathBuf::from(lock);
-    super::remove(&lock);
+    leftovers::remove(&lock);
     let mut command = Command::new("bochs-bin");
     command.arg("-q").arg("-f").arg(&settings).arg("-rc").arg(&commands);
     Emulator::start(&mut command, directory.join("emulator.log"), vec![lock])

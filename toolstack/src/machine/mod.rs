@@ -11,11 +11,10 @@ mod serial_log;
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
-pub use emulator::stop_all_on_signals;
 pub use serial_log::{Outcome, SerialLog, parse_exit_line};
 
 use crate::{
@@ -264,10 +263,4 @@ impl Machine {
         )
         .with_log(self.log.path())
     }
-}
-
-/// Removes a file of an earlier run.
-fn remove(path: &Path) {
-    // Whether it was there does not matter.
-    let _ = fs::remove_file(path);
 }

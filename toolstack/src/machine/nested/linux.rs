@@ -11,7 +11,7 @@ use std::{
 use crate::{
     cpio::{Entry, newc},
     error::{At, Error, Result},
-    places, progress,
+    leftovers, places, progress,
 };
 
 /// Debian's package that depends on the newest kernel built for virtual machines.
@@ -128,7 +128,7 @@ fn program(path: &Path, name: &str) -> Result<Entry> {
         .status()
         .is_ok_and(|status| status.success());
     let bytes = fs::read(if stripped { &scratch } else { path }).at("reading", path);
-    crate::machine::remove(&scratch);
+    leftovers::remove(&scratch);
     Ok(Entry::file(name, 0o755, &bytes?))
 }
 

@@ -1,0 +1,292 @@
+//! The command line: verbs, options, and the help that teaches them.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{
+    error::Result,
+    holder, host, leftovers,
+    machine::Kind,
+    verbs::{self, bench::Suite},
+};
+
+/// Atoll: a multikernel as virtual machines, one guest kernel a core.
+#[derive(Debug, Parser)]
+#[command(
+    name = "atoll",
+    version,
+    max_term_width = 100,
+    after_help = "First steps:\n  \
+        atoll doctor             which machines this host can run, and what is missing\n  \
+        atoll demo               all of it once: boot, messages, pause, destroy, create\n  \
+        atoll up                 boot four cores in the background, then\n  \
+        atoll list | top | console mesh1 | down\n\n\
+        In a clone say `cargo atoll VERB`. `atoll VERB --help` has examples."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Which machine to boot on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Choice {
+    /// QEMU/KVM where the host has VMX and it works, else Bochs
+    Auto,
+    /// QEMU with the host's VMX, which KVM must hand on (nested=1)
+    Kvm,
+    /// Bochs, which emulates VMX: works anywhere, and counts instructions exactly
+    Bochs,
+    /// QEMU's own emulation: no VMX, shows how Atoll says so
+    Tcg,
+    /// QEMU/KVM in Linux in Bochs: nested virtualization on a host without any
+    Nested,
+}
+
+impl Choice {
+    /// The machine that is meant.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Auto => host::best_machine(),
+            Self::Kvm => Kind::Kvm,
+            Self::Bochs => Kind::Bochs,
+            Self::Tcg => Kind::Tcg,
+            Self::Nested => Kind::Nested,
+        }
+    }
+}
+
+/// Where to boot, and what.
+#[derive(Clone, Debug, Args)]
+pub struct MachineArgs {
+    /// The machine to boot on
+    #[arg(long, value_enum, default_value = "auto")]
+    pub machine: Choice,
+    /// Boot these images instead of building the clone's
+    #[arg(long, value_name = "DIR")]
+    pub images: Option<PathBuf>,
+}
+
+/// Leave to install.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct SetupArgs {
+    /// Install missing packages without asking
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct JsonArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Boot a machine in the background
+    #[command(
+        after_help = "Examples:\n  atoll up                         four cores, a mesh of three guests\n  \
+        atoll up web.toml                a machine of your own\n  atoll up --machine bochs\n\n\
+        A description:\n  [machine]\n  cores = 4\n  memory_mib = 1024\n\n  [[guest]]\n  name = \"web\"\n  \
+        image = \"hello\"\n  core = 1            # left out: the lowest idle one\n  memory_mib = 32\n  command_line = \"a=b\""
+    )]
+    Up {
+        /// Machine and guests, in TOML
+        file: Option<PathBuf>,
+        #[command(flatten)]
+        machine: MachineArgs,
+    },
+    /// Power the running machine off
+    Down,
+    /// Show all of it once, with figures: the last line is `demo: passed`
+    #[command(
+        after_help = "Examples:\n  atoll demo\n  atoll demo --yes                 installs missing packages unasked\n  \
+        atoll demo --machine bochs"
+    )]
+    Demo {
+        #[command(flatten)]
+        machine: MachineArgs,
+        #[command(flatten)]
+        setup: SetupArgs,
+    },
+    /// Run every test: on the host, of the rings' orderings, and on emulators
+    #[command(
+        after_help = "Examples:\n  atoll test --yes\n  atoll test -- nested             only emulator tests with that in their name\n\n\
+        Plain `cargo test` runs the host's tests alone."
+    )]
+    Test {
+        #[command(flatten)]
+        setup: SetupArgs,
+        /// For the emulator tests: names to choose them by, and options
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+    /// List domains
+    #[command(
+        visible_alias = "ls",
+        after_help = "Examples:\n  atoll list\n  atoll list --json | jq '.[].exits_total'"
+    )]
+    List {
+        #[command(flatten)]
+        json: JsonArgs,
+    },
+    /// Create and start the guests of a description in the running machine
+    #[command(
+        after_help = "Example:\n  printf '[[guest]]\\nname = \"web\"\\nimage = \"hello\"\\n' > web.toml\n  \
+        atoll create web.toml"
+    )]
+    Create {
+        /// Guests, in TOML; see `atoll up --help`
+        file: PathBuf,
+        #[command(flatten)]
+        json: JsonArgs,
+    },
+    /// End a guest at once and free its core and memory
+    Destroy {
+        /// The guest
+        name: String,
+    },
+    /// Take a guest off its core
+    #[command(after_help = "Example:\n  atoll pause mesh2; atoll list; atoll unpause mesh2")]
+    Pause {
+        /// The guest
+        name: String,
+    },
+    /// Let a paused guest go on
+    Unpause {
+        /// The guest
+        name: String,
+    },
+    /// Attach to a guest's console; Ctrl-] detaches
+    #[command(
+        after_help = "Examples:\n  atoll console mesh1\n  atoll console mesh1 --dump       print what is there, and end"
+    )]
+    Console {
+        /// The guest; Domain-0 is the control domain
+        name: String,
+        /// Print what was printed so far, and end
+        #[arg(long)]
+        dump: bool,
+    },
+    /// Show the machine: cores, memory, boot time, processor
+    #[command(
+        after_help = "Examples:\n  atoll info\n  atoll info --audit --json        walk every EPT as well"
+    )]
+    Info {
+        /// Walk every EPT and show what was found
+        #[arg(long)]
+        audit: bool,
+        #[command(flatten)]
+        json: JsonArgs,
+    },
+    /// Print the hypervisor's log
+    Dmesg {
+        #[command(flatten)]
+        json: JsonArgs,
+    },
+    /// Watch domains: exits by kind, events, messages, each second; q quits
+    Top,
+    /// Why a guest crashed: cause and registers
+    Crash {
+        /// The guest
+        name: String,
+        #[command(flatten)]
+        json: JsonArgs,
+    },
+    /// Measure
+    #[command(
+        after_help = "Examples:\n  atoll bench exits                     what each kind of exit costs\n  \
+        atoll bench exits --machine bochs --json > exits.json\n\n\
+        Every figure has a label: emulated (instructions, exact), nested, or bare."
+    )]
+    Bench {
+        /// What to measure
+        #[arg(value_enum)]
+        suite: Suite,
+        #[command(flatten)]
+        machine: MachineArgs,
+        #[command(flatten)]
+        setup: SetupArgs,
+        #[command(flatten)]
+        json: JsonArgs,
+    },
+    /// Which machines this host can run, what is missing, and the remedy
+    Doctor {
+        #[command(flatten)]
+        json: JsonArgs,
+    },
+    /// Write a bootable CD image: machine and guests without a toolstack
+    #[command(
+        after_help = "Examples:\n  atoll image -o atoll.iso\n  atoll image web.toml -o web.iso   then, for a USB stick:\n  \
+        dd if=web.iso of=/dev/sdX bs=1M\n\nIt starts its guests by itself and logs to the first serial port."
+    )]
+    Image {
+        /// Machine and guests, in TOML; see `atoll up --help`
+        file: Option<PathBuf>,
+        /// The file to write
+        #[arg(long, short, value_name = "FILE")]
+        output: PathBuf,
+        /// Put these images in instead of building the clone's
+        #[arg(long, value_name = "DIR")]
+        images: Option<PathBuf>,
+    },
+    /// Hold a machine for `up`
+    #[command(name = holder::VERB, hide = true)]
+    Serve {
+        /// The run's directory
+        directory: PathBuf,
+    },
+}
+
+/// Runs the command; a failure is told on stderr and in the exit status.
+pub fn main() -> ExitCode {
+    let Cli { verb } = Cli::parse();
+    match leftovers::clear_on_signals().and_then(|()| run(verb)) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("atoll: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb) -> Result<ExitCode> {
+    match verb {
+        Verb::Up { file, machine } => verbs::up::run(file.as_deref(), &machine)?,
+        Verb::Down => verbs::down::run()?,
+        Verb::Demo { machine, setup } => return Ok(verbs::demo::run(&machine, setup.yes)),
+        Verb::Test { setup, arguments } => verbs::test::run(setup.yes, &arguments)?,
+        Verb::List { json } => verbs::list::run(json.json)?,
+        Verb::Create { file, json } => verbs::create::run(&file, json.json)?,
+        Verb::Destroy { name } => verbs::orders::destroy(&name)?,
+        Verb::Pause { name } => verbs::orders::pause(&name)?,
+        Verb::Unpause { name } => verbs::orders::unpause(&name)?,
+        Verb::Console { name, dump } => verbs::console::run(&name, dump)?,
+        Verb::Info { audit, json } => verbs::info::run(audit, json.json)?,
+        Verb::Dmesg { json } => verbs::dmesg::run(json.json)?,
+        Verb::Top => verbs::top::run()?,
+        Verb::Crash { name, json } => verbs::crash::run(&name, json.json)?,
+        Verb::Bench { suite, machine, setup, json } => {
+            verbs::bench::run(suite, &machine, setup.yes, json.json)?;
+        }
+        Verb::Doctor { json } => verbs::doctor::run(json.json),
+        Verb::Image { file, output, images } => {
+            verbs::image::run(file.as_deref(), &output, images.as_deref())?
+        }
+        Verb::Serve { directory } => holder::serve(&directory)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,171 @@
+//! `bench`: figures, each with a label that says what kind of figure it is.
+
+mod rows;
+mod steady;
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use abi::control::wire::{GuestConfig, State};
+use clap::ValueEnum;
+use comfy_table::CellAlignment;
+
+pub use rows::{MachineDescription, Row, parse};
+
+use crate::{
+    cli::MachineArgs,
+    config::{Config, guest},
+    error::{Error, Result},
+    host,
+    images::Images,
+    machine::{Boot, Kind, Spec},
+    output, places, progress,
+    session::Session,
+    setup,
+};
+
+/// What to measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Suite {
+    /// What each kind of exit costs, what an event costs, and what running costs (nothing)
+    Exits,
+}
+
+/// Cores of the machine that is measured: domain 0, and two guests.
+const CORES: u32 = 3;
+
+/// Measures and prints.
+pub fn run(suite: Suite, machine: &MachineArgs, yes: bool, as_json: bool) -> Result<()> {
+    let kind = machine.machine.kind();
+    setup::ensure(&[kind.name()], yes)?;
+    super::can_run(kind)?;
+    let images = Images::find(machine.images.as_deref())?;
+    let rows = match suite {
+        Suite::Exits => measure_exits(kind, &images)?,
+    };
+    if as_json {
+        output::say_json(&rows);
+    } else {
+        output::say(table(&rows));
+    }
+    Ok(())
+}
+
+/// Boots a machine, lets the guest program `bench` measure with a peer, and collects the rows it prints.
+pub fn measure_exits(kind: Kind, images: &Images) -> Result<Vec<Row>> {
+    let program = |name: &str, core: u32, role: &str| GuestConfig {
+        command_line: format!("role={role}"),
+        ..guest(name, "bench", core)
+    };
+    let mut config = Config::of_guests(CORES, [program("bench1", 1, "main"), program("bench2", 2, "peer")]);
+    config.machine.stop_when_done = true;
+    let spec = Spec {
+        kind,
+        cores: config.cores,
+        memory_mib: config.memory_mib,
+        boot: Boot::of(images, &config.machine)?,
+        directory: places::run_directory("bench"),
+    };
+    let work = progress::spinner(format!("booting {}", kind.name()));
+    let mut session = Session::start(&spec)?;
+    let rows = collect(&mut session, &work).map_err(|error| session.explain(error))?;
+    work.finish_and_clear();
+    session.stop()?;
+    Ok(rows)
+}
+
+fn collect(session: &mut Session, work: &indicatif::ProgressBar) -> Result<Vec<Row>> {
+    let kind = session.machine.kind();
+    let machine = session.client.machine()?;
+    let boot_ticks = machine.guests_running_tsc.saturating_sub(machine.boot_tsc);
+    let description = MachineDescription {
+        kind: kind.name().to_owned(),
+        cores: machine.cores,
+        tsc_khz: machine.tsc_khz,
+        processor: machine.features.first().cloned().unwrap_or_default(),
+        host_processor: host::processor(),
+    };
+    let row = |name: &str, median: u64, unit: &str, samples: u64| Row {
+        name: name.to_owned(),
+        median: median.into(),
+        unit: unit.to_owned(),
+        samples,
+        label: kind.label().to_owned(),
+        machine: description.clone(),
+    };
+    wait_for_guests(session, work)?;
+    let mut rows = parse(&session.machine.log().text(), kind.label(), &description);
+    if rows.is_empty() {
+        return Err(Error::new(
+            "the guest `bench1` printed no figures",
+            "read its console in the serial log",
+        ));
+    }
+    let measured = |rows: &[Row], name: &str| rows.iter().any(|row| row.name == name);
+    if !measured(&rows, "boot_total") {
+        rows.push(row("boot_total", boot_ticks, ticks_unit(kind), 1));
+    }
+    if !measured(&rows, "steady_exits") {
+        work.set_message("measuring two guests that exchange messages");
+        let (median, samples) = steady::measure(session)?;
+        rows.push(row("steady_exits", median, "exits/s", samples));
+    }
+    Ok(rows)
+}
+
+/// What one tick of the time-stamp counter is there.
+fn ticks_unit(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Bochs | Kind::Nested => "instructions",
+        Kind::Kvm | Kind::Tcg => "ticks",
+    }
+}
+
+/// Until both have shut down by themselves.
+fn wait_for_guests(session: &mut Session, work: &indicatif::ProgressBar) -> Result<()> {
+    let patience = session.machine.kind().boot_patience() * 2;
+    let start = Instant::now();
+    loop {
+        let domains = session.client.list()?;
+        let guests: Vec<_> = domains.iter().filter(|domain| domain.id != 0).collect();
+        if let Some(guest) = guests.iter().find(|guest| guest.state == State::Crashed) {
+            let cause =
+                session.client.crash(&guest.name).map_or_else(|error| error.to_string(), |(cause, _)| cause);
+            return Err(Error::new(format!("{} crashed: {cause}", guest.name), "read the serial log"));
+        }
+        if guests.iter().all(|guest| matches!(guest.state, State::Shutdown(_))) {
+            return Ok(());
+        }
+        if start.elapsed() > patience {
+            let seconds = patience.as_secs();
+            return Err(Error::new(
+                format!("the benchmark still ran after {seconds} s"),
+                "read the serial log",
+            ));
+        }
+        work.set_message(format!("measuring: {}", session.machine.log().last_line()));
+        thread::sleep(Duration::from_millis(500));
+    }
+}
+
+fn table(rows: &[Row]) -> String {
+    let mut table = output::table(&["Name", "Median", "Unit", "Samples", "Label"]);
+    for row in rows {
+        let median = row.median.as_u64().map_or_else(|| row.median.to_string(), output::grouped);
+        table.add_row([
+            row.name.clone(),
+            median,
+            row.unit.clone(),
+            output::grouped(row.samples),
+            row.label.clone(),
+        ]);
+    }
+    for column in [1, 3] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.trim_fmt()
+}

@@ -1,0 +1,98 @@
+//! `list`: all domains, a line each.
+
+use abi::control::{
+    hypercall::ExitKind,
+    wire::{Domain, State},
+};
+use comfy_table::CellAlignment;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    error::Result,
+    output::{self, grouped},
+};
+
+/// Prints the table, or an array of objects.
+pub fn run(as_json: bool) -> Result<()> {
+    let domains = super::attached()?.list()?;
+    if as_json {
+        output::say_json(&domains.iter().map(domain_json).collect::<Vec<Value>>());
+        return Ok(());
+    }
+    output::say(table(&domains));
+    Ok(())
+}
+
+fn table(domains: &[Domain]) -> String {
+    let mut table = output::table(&[
+        "Name", "ID", "Mem", "VCPUs", "Core", "State", "Image", "Exits", "Events", "Messages",
+    ]);
+    for domain in domains {
+        table.add_row([
+            domain.name.clone(),
+            domain.id.to_string(),
+            domain.memory_mib.to_string(),
+            "1".to_owned(),
+            domain.core.to_string(),
+            state(domain.state),
+            domain.image.clone(),
+            grouped(exits(domain)),
+            grouped(domain.events_in.saturating_add(domain.events_out)),
+            grouped(domain.messages_in.saturating_add(domain.messages_out)),
+        ]);
+    }
+    for column in [1, 2, 3, 4, 7, 8, 9] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.trim_fmt()
+}
+
+/// All exits of a domain.
+pub fn exits(domain: &Domain) -> u64 {
+    domain.exits.iter().fold(0, |sum, &count| sum.saturating_add(count))
+}
+
+/// A state in a word.
+pub fn state(state: State) -> String {
+    match state {
+        State::Running => "running".into(),
+        State::Paused => "paused".into(),
+        State::Crashed => "crashed".into(),
+        State::Shutdown(reason) => {
+            use abi::xen::sched::reason;
+            let why = match reason {
+                reason::POWEROFF => "poweroff",
+                reason::REBOOT => "reboot",
+                reason::SUSPEND => "suspend",
+                reason::CRASH => "crash",
+                _ => "unknown",
+            };
+            format!("shutdown ({why})")
+        }
+    }
+}
+
+fn domain_json(domain: &Domain) -> Value {
+    let by_kind: Map<String, Value> = ExitKind::ALL
+        .iter()
+        .zip(domain.exits)
+        .map(|(kind, count)| (kind.label().to_owned(), Value::from(count)))
+        .collect();
+    json!({
+        "name": domain.name,
+        "id": domain.id,
+        "image": domain.image,
+        "core": domain.core,
+        "memory_mib": domain.memory_mib,
+        "vcpus": 1,
+        "state": state(domain.state),
+        "exits_total": exits(domain),
+        "exits": by_kind,
+        "events_in": domain.events_in,
+        "events_out": domain.events_out,
+        "messages_in": domain.messages_in,
+        "messages_out": domain.messages_out,
+    })
+}

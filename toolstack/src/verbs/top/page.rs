@@ -1,0 +1,235 @@
+//! One page of `top`: the machine, the domains' rates, and their exits by kind.
+
+use abi::control::{hypercall::ExitKind, wire::Domain};
+use ratatui::{
+    Frame,
+    layout::{Constraint, Layout, Rect},
+    style::{Color, Modifier, Style},
+    text::Line,
+    widgets::{Gauge, Row, Table},
+};
+
+use super::{super::list::state, Snapshot};
+
+/// Width of a column of figures.
+const FIGURE: u16 = 5;
+
+pub(super) struct Page<'snapshots> {
+    title: &'static str,
+    old: &'snapshots Snapshot,
+    new: &'snapshots Snapshot,
+    /// Domains that are scrolled past.
+    scroll: usize,
+}
+
+impl<'snapshots> Page<'snapshots> {
+    pub(super) fn new(
+        title: &'static str,
+        old: &'snapshots Snapshot,
+        new: &'snapshots Snapshot,
+        scroll: usize,
+    ) -> Self {
+        Self { title, old, new, scroll }
+    }
+
+    pub(super) fn draw(&self, frame: &mut Frame) {
+        let rows = u16::try_from(self.new.domains.len().saturating_sub(self.scroll)).unwrap_or(u16::MAX);
+        let [head, memory, _, rates, _, exits, foot] = Layout::vertical([
+            Constraint::Length(1),
+            Constraint::Length(1),
+            Constraint::Length(1),
+            Constraint::Max(rows.saturating_add(1)),
+            Constraint::Length(1),
+            Constraint::Fill(1),
+            Constraint::Length(1),
+        ])
+        .areas(frame.area());
+        frame.render_widget(self.head(), head);
+        self.memory(frame, memory);
+        frame.render_widget(self.rates(), rates);
+        frame.render_widget(self.exits(), exits);
+        frame.render_widget(Line::styled("q quits, arrows scroll; figures are per second", dim()), foot);
+    }
+
+    fn head(&self) -> Line<'static> {
+        let machine = &self.new.machine;
+        let ticks = machine.tsc.saturating_sub(machine.boot_tsc);
+        let up = ticks.checked_div(u64::from(machine.tsc_khz) * 1000).unwrap_or(0);
+        let text = format!(
+            "atoll on {}: {} cores, {} domains, up {}:{:02}:{:02} of the machine's time",
+            self.title,
+            machine.cores,
+            self.new.domains.len(),
+            up / 3600,
+            up / 60 % 60,
+            up % 60
+        );
+        Line::styled(text, Style::new().add_modifier(Modifier::BOLD))
+    }
+
+    fn memory(&self, frame: &mut Frame, area: Rect) {
+        let machine = &self.new.machine;
+        let used = machine.frames_total.saturating_sub(machine.frames_free);
+        let ratio = if machine.frames_total == 0 { 0.0 } else { used as f64 / machine.frames_total as f64 };
+        let label = format!("memory {} of {} MiB", used / 256, machine.frames_total / 256);
+        let gauge = Gauge::default().ratio(ratio.clamp(0.0, 1.0)).label(label).gauge_style(Color::Blue);
+        frame.render_widget(gauge, area);
+    }
+
+    /// Domains that are shown, each with what it was a page ago; a new one was not.
+    fn shown(&self) -> impl Iterator<Item = (&Domain, Option<&Domain>)> {
+        self.new.domains.iter().skip(self.scroll).map(|domain| {
+            let same = |old: &&Domain| old.id == domain.id && old.name == domain.name;
+            (domain, self.old.domains.iter().find(same))
+        })
+    }
+
+    fn per_second(&self, new: u64, old: Option<u64>) -> String {
+        let seconds = self.new.taken.duration_since(self.old.taken).as_secs_f64().max(0.001);
+        let rate = new.saturating_sub(old.unwrap_or(new)) as f64 / seconds;
+        short(rate.round() as u64)
+    }
+
+    fn rates(&self) -> Table<'static> {
+        let rows = self.shown().map(|(domain, old)| {
+            let rate = |field: fn(&Domain) -> u64| self.per_second(field(domain), old.map(field));
+            let share = u64::from(domain.memory_mib) * 256 * 8 / self.new.machine.frames_total.max(1);
+            Row::new([
+                domain.name.clone(),
+                right(domain.id, 4),
+                right(domain.core, 4),
+                state(domain.state),
+                format!("{:>5} {}", domain.memory_mib, bar(share)),
+                right(rate(super::super::list::exits), 6),
+                right(rate(|domain| domain.events_in), 6),
+                right(rate(|domain| domain.events_out), 6),
+                right(rate(|domain| domain.messages_in), 6),
+                right(rate(|domain| domain.messages_out), 6),
+            ])
+        });
+        let widths = [
+            Constraint::Fill(1),
+            Constraint::Length(4),
+            Constraint::Length(4),
+            Constraint::Length(9),
+            Constraint::Length(10),
+            Constraint::Length(6),
+            Constraint::Length(6),
+            Constraint::Length(6),
+            Constraint::Length(6),
+            Constraint::Length(6),
+        ];
+        let header =
+            ["Name", "  ID", "Core", "State", "  MiB", " Exits", " Ev in", "Ev out", " Ms in", "Ms out"];
+        Table::new(rows, widths).header(Row::new(header).style(reversed()))
+    }
+
+    fn exits(&self) -> Table<'static> {
+        let rows = self.shown().map(|(domain, old)| {
+            let figures = domain.exits.iter().enumerate().map(|(kind, &count)| {
+                let before = old.and_then(|old| old.exits.get(kind).copied());
+                right(self.per_second(count, before), FIGURE.into())
+            });
+            Row::new(std::iter::once(domain.name.clone()).chain(figures).collect::<Vec<String>>())
+        });
+        let header = std::iter::once("Exits of".to_owned()).chain(ExitKind::ALL.iter().map(|kind| {
+            let name: String = kind.label().chars().take(FIGURE.into()).collect();
+            right(name, FIGURE.into())
+        }));
+        let widths = std::iter::once(Constraint::Fill(1))
+            .chain(ExitKind::ALL.iter().map(|_| Constraint::Length(FIGURE)));
+        Table::new(rows, widths.collect::<Vec<_>>())
+            .header(Row::new(header.collect::<Vec<_>>()).style(reversed()))
+    }
+}
+
+fn right(value: impl ToString, width: usize) -> String {
+    format!("{:>width$}", value.to_string())
+}
+
+/// A bar of up to four cells for eighths of the machine's memory.
+fn bar(eighths: u64) -> &'static str {
+    match eighths {
+        0 => "▏",
+        1 => "▌",
+        2 => "█",
+        3 | 4 => "██",
+        5 | 6 => "███",
+        _ => "████",
+    }
+}
+
+/// A figure in at most five characters.
+fn short(number: u64) -> String {
+    match number {
+        0..=99_999 => number.to_string(),
+        100_000..=9_999_999 => format!("{}k", number / 1_000),
+        10_000_000..=9_999_999_999 => format!("{}M", number / 1_000_000),
+        _ => format!("{}G", number / 1_000_000_000),
+    }
+}
+
+fn reversed() -> Style {
+    Style::new().add_modifier(Modifier::REVERSED)
+}
+
+fn dim() -> Style {
+    Style::new().add_modifier(Modifier::DIM)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use abi::control::wire::{Machine, State};
+    use ratatui::{Terminal, backend::TestBackend};
+    use std::time::{Duration, Instant};
+
+    fn snapshot(taken: Instant, hypercalls: u64) -> Snapshot {
+        let mut domain = Domain {
+            id: 1,
+            name: "mesh1".into(),
+            image: "mesh".into(),
+            core: 1,
+            memory_mib: 32,
+            state: State::Running,
+            exits: [0; ExitKind::COUNT],
+            events_in: 0,
+            events_out: 0,
+            messages_in: hypercalls * 10,
+            messages_out: 0,
+        };
+        domain.exits[ExitKind::Hypercall as usize] = hypercalls;
+        let machine = Machine {
+            cores: 4,
+            tsc_khz: 1000,
+            tsc: 61_000_000,
+            frames_total: 2560,
+            frames_free: 1280,
+            ..Machine::default()
+        };
+        Snapshot { taken, machine, domains: vec![domain] }
+    }
+
+    #[test]
+    fn a_small_terminal_shows_rates() {
+        let now = Instant::now();
+        let (old, new) = (snapshot(now, 100), snapshot(now + Duration::from_secs(2), 300));
+        let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
+        let page = Page::new("bochs", &old, &new, 0);
+        terminal.draw(|frame| page.draw(frame)).unwrap();
+        let screen = terminal.backend().to_string();
+        assert!(screen.contains("atoll on bochs: 4 cores, 1 domains, up 0:01:01"), "{screen}");
+        assert!(screen.contains("memory 5 of 10 MiB"), "{screen}");
+        assert!(screen.contains("   100") && screen.contains("  1000"), "{screen}");
+        assert!(screen.contains("hyper cpuid rdmsr"), "{screen}");
+    }
+
+    #[test]
+    fn figures_stay_short() {
+        for (number, text) in
+            [(99_999, "99999"), (100_000, "100k"), (12_345_678, "12M"), (u64::MAX / 1000, "18446744G")]
+        {
+            assert_eq!(short(number), text);
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! `up`: boots a machine that stays when the command ends.
+
+use std::path::Path;
+
+use crate::{
+    archive,
+    cli::MachineArgs,
+    error::{Error, Result},
+    holder::{self, Order},
+    machine::COMMAND_LINE,
+    output,
+};
+
+/// Boots, waits for the control domain, and says how to go on.
+pub fn run(file: Option<&Path>, machine: &MachineArgs) -> Result<()> {
+    let directory = holder::directory();
+    if holder::process(&directory).is_some() {
+        return Err(Error::new("a machine is running already", "stop it first with `atoll down`"));
+    }
+    let (config, images, kind) = super::prepare(file, machine)?;
+    let order = Order {
+        kind,
+        cores: config.cores,
+        memory_mib: config.memory_mib,
+        command_line: COMMAND_LINE.to_owned(),
+        images: machine.images.clone(),
+    };
+    let hypervisor = archive::read_image(&images.hypervisor)?;
+    let client = holder::launch(&directory, &order, &hypervisor, &archive::build(&images, &config.machine)?)?;
+    for (name, refusal) in client.hello(kind.reply_patience())? {
+        eprintln!("atoll: guest `{name}` did not start: {}", Error::from(refusal));
+    }
+    let domains = client.list()?;
+    output::say(format!(
+        "up: {} with {} cores, {} domains (`atoll list`, `atoll top`, `atoll down`)",
+        kind.name(),
+        config.cores,
+        domains.len()
+    ));
+    Ok(())
+}
