@@ -182,7 +182,8 @@ fn machine() -> Machine {
         tsc_khz: 50_000,
         tsc: 2_000,
         boot_tsc: 1_000,
-        frames_total: 2_560,
+        frames_total: 5_120,
+        frames_free: 2_560,
         ..Machine::default()
     }
 }
