@@ -11,7 +11,7 @@
 //!   INVEPT, not even while the tables are in use.
 //! - **No empty tables.** Except for the root, a table holds at least one entry; `unmap` gives back those it empties.
 //!   What the tables cost is therefore a function of what is mapped.
-//! - **The answer says whether to invalidate.** Calls that may leave the processor with stale translations return a
+//! - **The answer says whether to invalidate.** Calls that may leave the processor with stale translations return an
 //!   [`Invalidation`]; `map` never does, since not-present entries are not cached.
 //! - **Nothing panics**, whatever addresses and lengths come in.
 //!

@@ -4,7 +4,7 @@ mod common;
 
 use abi::address::{GuestPhys, HostPhys, PageCount};
 use common::pool::Pool;
-use common::raw::Audit;
+use common::raw::{Audit, dirty};
 use ept::{Access, Ept, Invalidation, MapError, MemoryType, PageSize, Permissions, Settings};
 
 const RWX: Permissions = Permissions::READ_WRITE_EXECUTE;
@@ -121,11 +121,42 @@ fn a_hole_splits_and_merge_heals() {
 }
 
 #[test]
+fn only_contiguous_memory_merges() {
+    let mut guest = Guest::new(BEST);
+    guest.map(0, MIB_2, 4096).unwrap();
+    guest.map(4096, 0, 4096).unwrap();
+    guest.map(8192, MIB_2 + 8192, MIB_2 - 8192).unwrap();
+    assert_eq!(guest.ept.merge(&mut guest.pool), Invalidation::None);
+    assert_eq!(guest.page_sizes(), [4096; 512]);
+}
+
+#[test]
+fn what_the_guest_wrote_stays_dirty_through_split_and_merge() {
+    let mut guest = Guest::new(Settings { accessed_dirty: true, ..BEST });
+    let dirty_pages = |guest: &Guest| {
+        let audit = Audit::of(&guest.pool, guest.ept.root().as_u64());
+        audit.leaves.iter().filter(|leaf| leaf.dirty).map(|leaf| leaf.bytes).collect::<Vec<_>>()
+    };
+    guest.map(0, 4096, 4096).unwrap();
+    guest.map(MIB_2, 0, MIB_2).unwrap();
+    assert_eq!(guest.protect(MIB_2, 4096, Permissions::READ_WRITE), Ok(Invalidation::Needed));
+    assert!(dirty(&mut guest.pool, guest.ept.root().as_u64(), MIB_2 + 4096));
+    assert_eq!(dirty_pages(&guest), [4096]);
+    assert_eq!(guest.protect(MIB_2, 4096, RWX), Ok(Invalidation::Needed));
+    assert_eq!(guest.ept.merge(&mut guest.pool), Invalidation::Needed);
+    assert_eq!(dirty_pages(&guest), [MIB_2]);
+    assert_eq!(guest.unmap(MIB_2, 4096), Ok(Invalidation::Needed));
+    assert_eq!(dirty_pages(&guest), [4096; 511]);
+}
+
+#[test]
 fn invalidation_is_asked_for_when_a_translation_changes() {
     let mut guest = Guest::new(BEST);
     guest.map(0, 0, MIB_2).unwrap();
     assert_eq!(guest.unmap(MIB_2, GIB), Ok(Invalidation::None), "nothing was there");
+    guest.pool.budget = Some(0);
     assert_eq!(guest.protect(0, 4096, RWX), Ok(Invalidation::None), "nothing is new");
+    guest.pool.budget = None;
     assert_eq!(guest.page_sizes(), [MIB_2], "and nothing was split for it");
     assert_eq!(guest.protect(0, 4096, Permissions::READ), Ok(Invalidation::Needed));
     assert_eq!(guest.protect(0, 4096, RWX), Ok(Invalidation::Needed));
@@ -187,6 +218,8 @@ fn the_whole_address_space_and_no_more() {
     let mut guest = Guest::new(BEST);
     assert_eq!(guest.map(0, (1 << 40) - 4096, 8192), Err(MapError::OutOfRange));
     assert_eq!(guest.map(0, u64::MAX - 4095, 4096), Err(MapError::OutOfRange));
+    let mut guest = Guest::new(Settings { host_address_bits: u8::MAX, ..BEST });
+    assert_eq!(guest.map(0, 1 << 52, 4096), Err(MapError::OutOfRange));
 }
 
 #[test]

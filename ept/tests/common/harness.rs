@@ -62,7 +62,8 @@ impl<M: Model + Default> Harness<M> {
         (self.pool.budget, self.pool.refused) = (budget.or(Some(PLENTY)), false);
         self.pool.written.clear();
         let result = self.perform(operation);
-        self.pool.budget = None;
+        let left = self.pool.budget.take();
+        let taken = budget.unwrap_or(PLENTY) - left.unwrap_or_default();
 
         let audit = self.audit();
         match result {
@@ -70,6 +71,10 @@ impl<M: Model + Default> Harness<M> {
                 let plain =
                     |audit: &Audit| audit.leaves.iter().map(|leaf| leaf.undirtied()).collect::<BTreeSet<_>>();
                 let (old, new) = (plain(&audit_before), plain(&audit));
+                if !matches!(operation, Operation::Unmap { .. } | Operation::Merge) {
+                    let grown = audit.tables.len() - audit_before.tables.len();
+                    assert_eq!(taken, grown, "{operation:?} took frames it had no use for");
+                }
                 match invalidation {
                     Invalidation::None => {
                         assert!(old.is_subset(&new), "{operation:?} changed what may be cached")
