@@ -51,6 +51,8 @@ struct Shared {
     writer: Mutex<Line>,
     waiting: Mutex<HashMap<u32, Sender<Answer>>>,
     next_id: AtomicU32,
+    /// How often the line broke off.
+    breaks: AtomicU32,
     /// The line broke off and will not come back, or nobody needs it any more.
     closed: AtomicBool,
 }
@@ -67,6 +69,7 @@ impl Client {
             writer: Mutex::new(line),
             waiting: Mutex::default(),
             next_id: AtomicU32::new(1),
+            breaks: AtomicU32::new(0),
             closed: AtomicBool::new(false),
         });
         let (sender, events) = channel();
@@ -245,9 +248,10 @@ impl Client {
 
     /// Ends the run. The machine may stop before its answer has left it, so a line that breaks off is an answer too.
     pub fn stop(&self, code: u8) -> Result<()> {
+        let breaks = self.shared.breaks.load(Ordering::SeqCst);
         match self.exchange(Request::Stop(code), self.patience) {
             Ok(answer) => answer.map(|_| ()).map_err(Error::from),
-            Err(_) if self.is_closed() => Ok(()),
+            Err(_) if self.shared.breaks.load(Ordering::SeqCst) != breaks => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -278,15 +282,15 @@ impl Shared {
     fn read(&self, mut line: Line, mut reconnect: Option<Reconnect>, events: &Sender<Event>) {
         loop {
             self.read_to_end(&mut line, events);
-            let again = reconnect.as_mut().and_then(|reconnect| self.connect_again(reconnect));
-            // What was asked before is not answered on the new line.
-            if again.is_none() {
-                self.closed.store(true, Ordering::SeqCst);
-            }
+            // What was asked before is not answered on a new line.
+            self.breaks.fetch_add(1, Ordering::SeqCst);
             lock(&self.waiting).clear();
-            match again {
-                Some(new) => line = new,
-                None => return,
+            match reconnect.as_mut().and_then(|reconnect| self.connect_again(reconnect)) {
+                Some(again) => line = again,
+                None => {
+                    self.closed.store(true, Ordering::SeqCst);
+                    return lock(&self.waiting).clear();
+                }
             }
         }
     }

@@ -67,7 +67,7 @@ fn resource_file(directory: &Path, cores: u32, memory_mib: u32, cd: &Path, log: 
          ata0-master: type=cdrom, path=\"{cd}\", status=inserted\n\
          com1: enabled=1, mode=file, dev=\"{log}\"\n\
          com2: enabled=1, mode=socket-server, dev=localhost:{port}\n\
-         speaker: enabled=0, mode=off\n\
+         speaker: enabled=0\n\
          sound: driver=dummy\n\
          log: \"{own}\"\n",
         cd = cd.display(),
