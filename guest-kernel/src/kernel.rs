@@ -121,6 +121,8 @@ pub struct Kernel<P: Platform> {
     pub mesh: Option<Mesh<'static>>,
     /// What it does when idle.
     pub pace: Pace,
+    /// Whether it tells domain 0 the mesh's counts from time to time.
+    pub reporting: bool,
     typed: Vec<u8>,
     next_report: u64,
 }
@@ -128,7 +130,7 @@ pub struct Kernel<P: Platform> {
 impl<P: Platform> Kernel<P> {
     /// A kernel that has not begun.
     pub fn new(platform: P, mesh: Option<Mesh<'static>>, pace: Pace) -> Self {
-        Self { platform, mesh, pace, typed: Vec::new(), next_report: 0 }
+        Self { platform, mesh, pace, reporting: true, typed: Vec::new(), next_report: 0 }
     }
 
     /// Runs the program for ever.
@@ -173,7 +175,7 @@ impl<P: Platform> Kernel<P> {
         };
         let mut until = until.unwrap_or(u64::MAX);
         if let Some(mesh) = &self.mesh {
-            if mesh.report_is_due() {
+            if self.reporting && mesh.report_is_due() {
                 until = until.min(self.next_report);
             }
             if mesh.has_backlog() {
@@ -269,7 +271,7 @@ impl<P: Platform> Kernel<P> {
 
     fn report(&mut self) {
         let Some(mesh) = &mut self.mesh else { return };
-        if mesh.report_is_due() && self.platform.now() >= self.next_report {
+        if self.reporting && mesh.report_is_due() && self.platform.now() >= self.next_report {
             mesh.report();
             self.next_report = self.after(REPORT_MILLISECONDS);
         }

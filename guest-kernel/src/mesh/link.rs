@@ -99,6 +99,10 @@ impl<'a> Link<'a> {
         core::mem::take(&mut self.unannounced) && self.sender.peer_sleeps()
     }
 
+    pub(super) fn peer_sleeps(&mut self) -> bool {
+        self.sender.peer_sleeps()
+    }
+
     /// Whether messages wait for room, of which no event will tell.
     pub(super) fn has_backlog(&self) -> bool {
         !self.backlog.is_empty()

@@ -300,6 +300,11 @@ impl<'a> Mesh<'a> {
         self.peers.iter().any(|peer| peer.link.as_ref().is_some_and(Link::has_backlog))
     }
 
+    /// Whether the peer in `slot` has asked for an event with the next message.
+    pub fn peer_sleeps(&mut self, slot: usize) -> bool {
+        self.peers.get_mut(slot).and_then(|peer| peer.link.as_mut()).is_some_and(Link::peer_sleeps)
+    }
+
     /// Asks all peers for an event from now on; false, and awake again, if one has sent something already.
     pub fn sleep(&mut self) -> bool {
         let quiet = self.peers.iter_mut().filter_map(|peer| peer.link.as_mut()).all(Link::sleep);

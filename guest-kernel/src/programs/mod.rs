@@ -2,4 +2,5 @@
 
 pub mod answer;
 pub mod exchange;
+pub mod measure;
 mod token;

@@ -16,6 +16,16 @@ pub fn interrupt_window() {
     unsafe { asm!("sti", "nop", "cli") }
 }
 
+/// Runs `work` with interrupts on.
+pub fn with_interrupts<T>(work: impl FnOnce() -> T) -> T {
+    // SAFETY: handlers run on stacks of their own and only leave notes.
+    unsafe { asm!("sti") }
+    let result = work();
+    // SAFETY: back to how the kernel works.
+    unsafe { asm!("cli") }
+    result
+}
+
 /// Turns interrupts on and halts in one step: STI takes effect behind the instruction that follows it, so an interrupt
 /// that waits ends the halt. Interrupts are off again on return.
 #[inline]

@@ -1,0 +1,85 @@
+//! Rows that need nobody else: what it costs to leave the guest and come back.
+
+use core::arch::asm;
+
+use abi::xen::cpuid;
+use abi::xen::hvm::param;
+use guest_kernel::platform::Platform;
+use guest_kernel::platform::atoll::{Atoll, cpu, hypercall, interrupts};
+use guest_kernel::programs::measure::Row;
+use guest_kernel::say;
+
+use crate::print;
+
+/// Operations in a row between two looks at the counter: with several cores Bochs moves it in steps of five.
+const OPERATIONS: u64 = 10;
+
+/// IA32_APIC_BASE: not passed through to any guest.
+const APIC_BASE: u32 = 0x1b;
+
+/// Measures and prints all of them.
+pub fn measure(platform: &Atoll, empty: u64) {
+    print(repeat("hypercall_null", empty, || {
+        core::hint::black_box(hypercall::xen_version());
+    }));
+    print(repeat("exit_cpuid", empty, || {
+        core::hint::black_box(core::arch::x86_64::__cpuid(cpuid::BASE));
+    }));
+    print(repeat("exit_rdmsr", empty, read_apic_base));
+    print(repeat("hypercall_pointer", empty, || {
+        // Whatever it answers, it was read and written.
+        let _ = core::hint::black_box(hypercall::get_param(param::CONSOLE_EVTCHN));
+    }));
+    match event_self(platform, empty) {
+        Some(row) => print(row),
+        None => say!("bench: event_self: no port to send to ourselves"),
+    }
+}
+
+/// Samples of ten operations each.
+fn repeat(name: &'static str, empty: u64, operation: impl Fn()) -> Row {
+    let mut row = Row::new(name);
+    while !row.is_complete() {
+        let before = cpu::tsc();
+        for _ in 0..OPERATIONS {
+            operation();
+        }
+        let after = cpu::tsc();
+        row.add(after.wrapping_sub(before).saturating_sub(empty), OPERATIONS);
+    }
+    row
+}
+
+fn read_apic_base() {
+    // SAFETY: reads an MSR that every processor with a local APIC has.
+    unsafe {
+        asm!("rdmsr", in("ecx") APIC_BASE, out("eax") _, out("edx") _, options(nostack, nomem, preserves_flags));
+    }
+}
+
+/// From before the hypercall until the upcall's handler has returned. What takes the event's bits down again is not
+/// part of it: a kernel does that once for many events.
+fn event_self(platform: &Atoll, empty: u64) -> Option<Row> {
+    let port = hypercall::bind_ipi().ok()?;
+    let mut row = Row::new("event_self");
+    cpu::with_interrupts(|| {
+        while !row.is_complete() {
+            let mut sum = 0;
+            for _ in 0..OPERATIONS {
+                platform.take_events(&mut |_| ());
+                let (_, upcalls) = interrupts::last_upcall();
+                let before = cpu::tsc();
+                if hypercall::send(port).is_err() {
+                    return None;
+                }
+                while interrupts::last_upcall().1 == upcalls {
+                    core::hint::spin_loop();
+                }
+                sum += cpu::tsc().wrapping_sub(before).saturating_sub(empty);
+            }
+            row.add(sum, OPERATIONS);
+        }
+        platform.close(port);
+        Some(row)
+    })
+}

@@ -1,0 +1,95 @@
+//! What things cost, in ticks of the time-stamp counter; under Bochs a tick is an instruction.
+//!
+//! `role=main` measures and prints a row per line; `role=peer` is whom it talks to. First come the rows that need
+//! nobody else ([`local`]), on Xen as well as on Atoll; then those with a peer ([`pair`]), where there is a mesh; then
+//! two phases during which neither guest causes an exit, announced on the console so that domain 0, who can count
+//! exits, looks before and after. At the end both guests power off.
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+mod local;
+mod pair;
+mod peer;
+
+use abi::xen::sched::reason;
+use guest_kernel::kernel::{Kernel, Pace};
+use guest_kernel::platform::Platform;
+use guest_kernel::platform::atoll::{Atoll, Started, cpu};
+use guest_kernel::programs::measure::Row;
+use guest_kernel::say;
+
+guest_kernel::main!(run);
+
+/// How long a phase without exits lasts.
+const PHASE_TICKS: u64 = 5_000_000;
+/// How long the guest rests behind the line that begins a phase and before the one that ends it, so that what printing
+/// costs is not counted.
+const REST_TICKS: u64 = 1_500_000;
+
+fn run(started: Started) -> ! {
+    let Started { platform, handover, mesh, .. } = started;
+    let mut kernel = Kernel::new(platform, mesh, Pace::Poll);
+    // A report is an event to domain 0, and so an exit, at a time nobody chose.
+    kernel.reporting = false;
+    if handover.option("role") == Some("peer") {
+        kernel.run(&mut peer::Peer::default());
+    }
+    let empty = empty_pair();
+    local::measure(&kernel.platform, empty);
+    phase("compute", || {
+        let start = cpu::tsc();
+        let mut state = start | 1;
+        while cpu::tsc().wrapping_sub(start) < PHASE_TICKS {
+            // Work that the compiler cannot leave out, and that leaves the processor alone.
+            for _ in 0..1000 {
+                state =
+                    core::hint::black_box(state.rotate_left(5) ^ state.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            }
+        }
+    });
+    if kernel.mesh.is_some() {
+        pair::measure(&mut kernel, empty);
+    }
+    say!("bench: done");
+    kernel.platform.shutdown(reason::POWEROFF)
+}
+
+/// Runs `work` between the two lines that domain 0 looks for.
+fn phase(name: &str, work: impl FnOnce()) {
+    say!("bench: phase {name}-begin");
+    rest(REST_TICKS);
+    work();
+    rest(REST_TICKS);
+    say!("bench: phase {name}-end");
+}
+
+/// Does nothing for a while, without leaving the core.
+fn rest(ticks: u64) {
+    let start = cpu::tsc();
+    while cpu::tsc().wrapping_sub(start) < ticks {
+        core::hint::spin_loop();
+    }
+}
+
+/// The cost of reading the counter twice: the least of many.
+fn empty_pair() -> u64 {
+    (0..1000)
+        .map(|_| {
+            let before = cpu::tsc();
+            cpu::tsc().wrapping_sub(before)
+        })
+        .min()
+        .unwrap_or(0)
+}
+
+/// Prints a row that has samples.
+fn print(row: Row) {
+    if let Some(line) = row.line() {
+        say!("{line}");
+    }
+}
+
+/// The kernel all roles run on.
+type BenchKernel = Kernel<Atoll>;
