@@ -1,5 +1,5 @@
 //! A figure, and how a guest says it: a console line `bench: {"name":...,"median":...,"unit":...,"samples":...}`,
-//! which the serial log has behind the guest's name.
+//! which the serial log has behind the guest's name. Domain 0 says the figures that only it can count in the same way.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
