@@ -18,6 +18,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod console_ring;
+pub mod control;
 pub mod events;
 pub mod kernel;
 pub mod memory_map;

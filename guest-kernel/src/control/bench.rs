@@ -1,0 +1,125 @@
+//! Counts the VM exits of a phase that a guest announces on its console:
+//!
+//! ```text
+//! bench: phase NAME-begin
+//! bench: phase NAME-end
+//! ```
+//!
+//! Printing costs exits itself, and they must not count. So the guest rests for a while after the first line and
+//! before the second, and domain 0 looks at the counters every so often all along. The first look a while after the
+//! beginning is where the count starts. It ends with the last look before the end was printed: a look counts only if
+//! no guest has printed a byte by the time the consoles are read *after* it, because text is in the ring before its
+//! event is sent, and so before its exit is counted.
+
+use alloc::format;
+use alloc::string::String;
+
+/// Ticks between two looks. A guest rests for [`REST`] at least, which is several of them.
+const INTERVAL: u64 = 200_000;
+/// Ticks a guest rests after the line that begins a phase, and before the one that ends it.
+pub const REST: u64 = 5 * INTERVAL;
+/// The longest name of a phase.
+const MAX_NAME: usize = 32;
+
+/// The phase being measured, if there is one.
+#[derive(Debug, Default)]
+pub struct Bench {
+    phase: Option<Phase>,
+}
+
+#[derive(Debug)]
+struct Phase {
+    name: String,
+    next_look: u64,
+    first: Option<u64>,
+    last: Option<u64>,
+}
+
+impl Bench {
+    /// A guest has printed a line. The answer, where it ends a phase, is what to say.
+    pub fn line(&mut self, line: &str, now: u64) -> Option<String> {
+        let announced = line.strip_prefix("bench: phase ")?;
+        if let Some(name) = announced.strip_suffix("-begin") {
+            let sound =
+                name.len() <= MAX_NAME && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+            // One phase at a time: whoever begins another in its midst spoils only that.
+            if sound && self.phase.is_none() {
+                let next_look = now.saturating_add(INTERVAL);
+                self.phase = Some(Phase { name: name.into(), next_look, first: None, last: None });
+            }
+            return None;
+        }
+        let name = announced.strip_suffix("-end")?;
+        let phase = self.phase.take_if(|phase| phase.name == name)?;
+        Some(match (phase.first, phase.last) {
+            (Some(first), Some(last)) => format!(
+                r#"bench: {{"name":"steady_exits_{name}","median":{},"unit":"exits","samples":1}}"#,
+                last.saturating_sub(first)
+            ),
+            _ => format!("bench phase {name}: too short, or printed into, for its exits to be counted"),
+        })
+    }
+
+    /// When to look at the counters next.
+    pub fn next_look(&self) -> Option<u64> {
+        self.phase.as_ref().map(|phase| phase.next_look)
+    }
+
+    /// Whether guests are being measured. Domain 0 then looks at its rings by itself, and asks for no events.
+    pub fn is_measuring(&self) -> bool {
+        self.phase.is_some()
+    }
+
+    /// Whether it is time to look.
+    pub fn is_due(&self, now: u64) -> bool {
+        self.next_look().is_some_and(|next| next <= now)
+    }
+
+    /// The guests had had this many exits, and had printed nothing when their consoles were read after that.
+    pub fn looked(&mut self, exits: u64, quiet: bool, now: u64) {
+        let Some(phase) = &mut self.phase else { return };
+        phase.next_look = now.saturating_add(INTERVAL);
+        if quiet {
+            if phase.first.is_none() {
+                phase.first = Some(exits);
+            }
+            phase.last = Some(exits);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exits_of_printing_do_not_count() {
+        let mut bench = Bench::default();
+        assert_eq!(bench.line("bench: phase compute-begin", 0), None);
+        assert!(!bench.is_due(INTERVAL - 1) && bench.is_due(INTERVAL) && bench.is_measuring());
+        bench.looked(100, true, INTERVAL);
+        bench.looked(103, true, 2 * INTERVAL);
+        bench.looked(104, false, 3 * INTERVAL);
+        let said = bench.line("bench: phase compute-end", 3 * INTERVAL).unwrap();
+        assert_eq!(said, r#"bench: {"name":"steady_exits_compute","median":3,"unit":"exits","samples":1}"#);
+        assert_eq!(bench.next_look(), None);
+    }
+
+    #[test]
+    fn what_was_not_measured_is_not_told() {
+        let mut bench = Bench::default();
+        bench.line("bench: phase a-begin", 0);
+        assert!(bench.line("bench: phase b-end", 5).is_none());
+        assert!(bench.line("bench: phase a-end", 5).unwrap().contains("too short"));
+        assert!(bench.line("bench: phase a-end", 5).is_none());
+    }
+
+    #[test]
+    fn strange_names_are_no_phases() {
+        let mut bench = Bench::default();
+        for line in ["bench: phase \"}-begin", "bench: phase -", "bench: phases x-begin", ""] {
+            assert!(bench.line(line, 0).is_none());
+            assert!(!bench.is_measuring(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! Builds a guest: memory, image, start info, console, its place in the mesh; then lets it run.
+//!
+//! A guest that cannot be finished is undone: its domain destroyed, our ends of its channels closed. So there are
+//! guests that run and guests that were refused, and nothing between.
+
+use alloc::vec::Vec;
+
+use abi::address::{GuestPhys, PAGE_SIZE, PageCount};
+use abi::control::wire::Refusal;
+use abi::mesh::{MAX_SLOTS, MESH_BASE, MESH_MAGIC, MeshPage, PeerInfo, window};
+use abi::xen::DomId;
+use abi::xen::errno::Errno;
+use abi::xen::event_channel::Port;
+use abi::xen::hvm::param;
+
+use super::hypervisor::{Hypervisor, SharedRange};
+use super::image::Image;
+use super::pages::{Pages, Slot};
+use super::refusal::{hypercall_failed, refuse};
+use super::start_info::{StartInfo, command_line};
+
+/// Where a guest finds its console rings: below the mesh, with a page between that guest kernels have another use
+/// for (the shared-info page).
+pub const CONSOLE_PAGE: GuestPhys = GuestPhys::new(MESH_BASE.as_u64() - 2 * PAGE_SIZE);
+/// The most memory a guest can have: all below the pages domain 0 shares with it.
+pub const MAX_MEMORY_MIB: u32 = (CONSOLE_PAGE.as_u64() >> 20) as u32;
+/// `PeerInfo::domain` of an empty slot.
+const EMPTY: DomId = 0xffff;
+/// Bytes of the image that one hypercall copies: a bound on how long domain 0 hears nothing.
+const PIECE: usize = 256 * 1024;
+
+/// What is to be built.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its ELF file.
+    pub image: &'a [u8],
+    /// The configured command line.
+    pub command_line: &'a str,
+    /// Its memory.
+    pub memory_mib: u32,
+    /// Its core.
+    pub core: u32,
+    /// Its place in the mesh.
+    pub slot: Slot,
+    /// The live guests it shall know, by slot; their channels with it are fresh.
+    pub peers: &'a [(Slot, DomId)],
+}
+
+/// A guest that runs.
+#[derive(Debug)]
+pub struct Built {
+    /// Its domain id.
+    pub domain: DomId,
+    /// Our port for its console.
+    pub console: Port,
+    /// Our port for its mesh channel with us.
+    pub mesh: Port,
+    /// For each of the plan's peers: the guest's port that waits for that peer to bind.
+    pub waiting: Vec<(Slot, Port)>,
+}
+
+/// What must be undone if the rest fails.
+#[derive(Default)]
+struct Started {
+    domain: Option<DomId>,
+    ports: Vec<Port>,
+}
+
+/// Builds a guest and lets it run.
+pub fn build<H: Hypervisor>(hypervisor: &mut H, pages: &Pages, plan: &Plan<'_>) -> Result<Built, Refusal> {
+    let mut started = Started::default();
+    let built = furnish(hypervisor, pages, plan, &mut started);
+    if built.is_err() {
+        for port in started.ports {
+            hypervisor.close(port);
+        }
+        if let Some(domain) = started.domain {
+            // It exists and belongs to us; an error here would be the hypervisor's bug, and its log tells.
+            let _ = hypervisor.domain_destroy(domain);
+        }
+    }
+    built
+}
+
+fn furnish<H: Hypervisor>(
+    hypervisor: &mut H,
+    pages: &Pages,
+    plan: &Plan<'_>,
+    started: &mut Started,
+) -> Result<Built, Refusal> {
+    // All that can be checked without the hypervisor comes first.
+    let memory = PageCount::from_mib(plan.memory_mib);
+    let memory_bytes = memory.get() * PAGE_SIZE;
+    let image = Image::parse(plan.image, memory_bytes)?;
+    let start_info = StartInfo::new(&image, memory_bytes, &command_line(plan.command_line, plan.name))?;
+    let own = pages.guest(plan.slot).ok_or_else(no_slot)?;
+
+    let domain = hypervisor.domain_create(plan.core, memory.get()).map_err(of("making the domain"))?;
+    started.domain = Some(domain);
+    for segment in &image.segments {
+        copy(hypervisor, domain, segment.address, segment.bytes)?;
+    }
+    copy(hypervisor, domain, start_info.address, &start_info.bytes)?;
+    hypervisor
+        .domain_entry(domain, image.entry, start_info.address)
+        .map_err(of("setting the guest's entry point"))?;
+
+    let mut share = |there, here| {
+        hypervisor.domain_share(domain, there, here).map_err(of("sharing pages with the guest"))
+    };
+    share(CONSOLE_PAGE, SharedRange::of(own.console))?;
+    share(MESH_BASE, SharedRange::of(own.mesh))?;
+    for other in 0..pages.slots() {
+        if let Some(pair) = pages.pair(plan.slot, other) {
+            share(window(other), SharedRange::of(pair))?;
+        }
+    }
+
+    let (console, guests_port) = channel(hypervisor, domain, started)?;
+    for (index, value) in
+        [(param::CONSOLE_PFN, CONSOLE_PAGE.as_u64() / PAGE_SIZE), (param::CONSOLE_EVTCHN, guests_port.into())]
+    {
+        hypervisor.set_param(domain, index, value).map_err(of("telling the guest of its console"))?;
+    }
+
+    let (mesh, guests_port) = channel(hypervisor, domain, started)?;
+    let mut waiting = Vec::new();
+    for &(slot, peer) in plan.peers {
+        waiting
+            .push((slot, hypervisor.alloc_unbound(domain, peer).map_err(of("making a channel to a peer"))?));
+    }
+    own.write_mesh(&mesh_page(pages.slots(), plan, domain, guests_port, &waiting));
+
+    hypervisor.domain_unpause(domain).map_err(of("starting the guest"))?;
+    Ok(Built { domain, console, mesh, waiting })
+}
+
+/// An event channel between the guest and us: our port, and the guest's.
+fn channel<H: Hypervisor>(
+    hypervisor: &mut H,
+    domain: DomId,
+    started: &mut Started,
+) -> Result<(Port, Port), Refusal> {
+    let theirs = hypervisor.alloc_unbound(domain, 0).map_err(of("making a channel to the guest"))?;
+    let ours = hypervisor.bind_interdomain(domain, theirs).map_err(of("binding a channel to the guest"))?;
+    started.ports.push(ours);
+    Ok((ours, theirs))
+}
+
+fn copy<H: Hypervisor>(
+    hypervisor: &mut H,
+    domain: DomId,
+    address: GuestPhys,
+    bytes: &[u8],
+) -> Result<(), Refusal> {
+    for (index, piece) in bytes.chunks(PIECE).enumerate() {
+        // The whole lies within the guest's memory, as `Image` and `StartInfo` have checked.
+        let at = GuestPhys::new(address.as_u64() + (index * PIECE) as u64);
+        hypervisor.domain_write(domain, at, piece).map_err(of("copying the image"))?;
+    }
+    Ok(())
+}
+
+fn mesh_page(
+    slots: usize,
+    plan: &Plan<'_>,
+    own: DomId,
+    port_to_us: Port,
+    waiting: &[(Slot, Port)],
+) -> MeshPage {
+    let mut peers = [PeerInfo { domain: EMPTY, reserved: 0, port: 0 }; MAX_SLOTS];
+    let mut tell = |slot: Slot, domain, port| {
+        if let Some(peer) = peers.get_mut(slot) {
+            *peer = PeerInfo { domain, reserved: 0, port };
+        }
+    };
+    tell(0, 0, port_to_us);
+    tell(plan.slot, own, 0);
+    for (&(slot, domain), &(_, port)) in plan.peers.iter().zip(waiting) {
+        tell(slot, domain, port);
+    }
+    MeshPage { magic: MESH_MAGIC, own_slot: plan.slot as u32, slots: slots as u32, reserved: 0, peers }
+}
+
+fn of(call: &'static str) -> impl Fn(Errno) -> Refusal {
+    move |error| hypercall_failed(call, error)
+}
+
+fn no_slot() -> Refusal {
+    refuse("the mesh has no place for this guest", "choose a core that `atoll info` lists")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::{End, Fake};
+    use super::super::sample;
+    use super::*;
+    use abi::control::hypercall::DomainState;
+    use zerocopy::FromBytes;
+
+    fn plan<'a>(image: &'a [u8], core: u32, peers: &'a [(Slot, DomId)]) -> Plan<'a> {
+        Plan { name: "web", image, command_line: "quiet", memory_mib: 4, core, slot: core as usize, peers }
+    }
+
+    #[test]
+    fn a_guest_finds_all_it_needs() {
+        let (mut fake, pages, image) = (Fake::new(4), Pages::new(4), sample::elf());
+        let elder = build(&mut fake, &pages, &plan(&image, 1, &[])).unwrap();
+        let built = build(&mut fake, &pages, &plan(&image, 3, &[(1, elder.domain)])).unwrap();
+        let guest = &fake.domains[&built.domain];
+        assert_eq!(guest.state, DomainState::Running);
+        assert_eq!(&guest.memory[0x10_0000..][..sample::TEXT.len()], sample::TEXT);
+
+        let (entry, start_info) = guest.entry.unwrap();
+        assert_eq!(entry.as_u64(), sample::ENTRY);
+        let block = &guest.memory[start_info.as_u64() as usize..];
+        assert_eq!(&block[..4], &0x336e_c578u32.to_le_bytes());
+        let line = b"mesh=1 name=web quiet\0";
+        assert!(block[..256].windows(line.len()).any(|window| window == line));
+
+        let shared: Vec<u64> = guest.shares.iter().map(|(at, _)| at.as_u64()).collect();
+        let windows = [0, 1, 2].map(|slot| window(slot).as_u64());
+        assert_eq!(shared, [&[0xefff_e000, 0xf000_0000][..], &windows].concat());
+        assert_eq!(guest.shares[3].1, SharedRange::of(pages.pair(1, 3).unwrap()));
+
+        let mesh = MeshPage::read_from_prefix(&pages.guest(3).unwrap().mesh.bytes()).unwrap().0;
+        assert_eq!((mesh.magic, mesh.own_slot, mesh.slots), (MESH_MAGIC, 3, 4));
+        assert_eq!(mesh.peers.map(|peer| peer.domain)[..4], [0, elder.domain, EMPTY, built.domain]);
+        let port = |slot: usize| fake.ports[&(built.domain, mesh.peers[slot].port)];
+        assert_eq!(port(0), End::Bound(0, built.mesh));
+        assert_eq!(port(1), End::Unbound(elder.domain));
+        assert_eq!(built.waiting, [(1, mesh.peers[1].port)]);
+        let console = guest.params[&param::CONSOLE_EVTCHN] as Port;
+        assert_eq!(fake.ports[&(built.domain, console)], End::Bound(0, built.console));
+        assert_eq!(guest.params[&param::CONSOLE_PFN], 0xe_fffe);
+    }
+
+    #[test]
+    fn whatever_fails_is_undone() {
+        let (pages, image) = (Pages::new(4), sample::elf());
+        let mut calls = 0;
+        loop {
+            let mut fake = Fake::new(4);
+            let elder = build(&mut fake, &pages, &plan(&image, 1, &[])).unwrap().domain;
+            let (domains, ports, frames) = (fake.domains.len(), fake.ports.len(), fake.frames_free);
+            fake.calls_left = Some(calls);
+            let built = build(&mut fake, &pages, &plan(&image, 2, &[(1, elder)]));
+            if built.is_ok() {
+                break;
+            }
+            assert_eq!((fake.domains.len(), fake.ports.len(), fake.frames_free), (domains, ports, frames));
+            calls += 1;
+        }
+        assert!(calls > 10, "each of the calls has failed once");
+    }
+
+    #[test]
+    fn what_cannot_be_loaded_makes_no_domain() {
+        let (mut fake, pages) = (Fake::new(2), Pages::new(2));
+        fake.calls_left = Some(0);
+        assert!(build(&mut fake, &pages, &plan(b"no image", 1, &[])).unwrap_err().what.contains("ELF"));
+        let image = sample::elf();
+        assert!(build(&mut fake, &pages, &plan(&image, 2, &[])).unwrap_err().what.contains("no place"));
+    }
+
+    #[test]
+    fn images_larger_than_a_piece_arrive_whole() {
+        let mut fake = Fake::new(2);
+        fake.domain_create(1, 1024).unwrap();
+        let bytes: Vec<u8> = (0..PIECE * 2 + 5).map(|at| (at / 7) as u8).collect();
+        copy(&mut fake, 1, GuestPhys::new(0x5000), &bytes).unwrap();
+        assert_eq!(fake.domains[&1].memory[0x5000..][..bytes.len()], bytes);
+    }
+}

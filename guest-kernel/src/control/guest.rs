@@ -1,0 +1,99 @@
+//! The guests domain 0 has made, each in its slot until it is destroyed.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use abi::control::hypercall::{DomainInfo, DomainState};
+use abi::control::wire::State;
+use abi::mesh::MAX_SLOTS;
+use abi::xen::DomId;
+
+use super::console::Console;
+use super::link::{Link, Report};
+use super::pages::Slot;
+
+/// One guest.
+pub struct Guest {
+    /// Its domain id.
+    pub domain: DomId,
+    /// Its name.
+    pub name: String,
+    /// Its image's name.
+    pub image: String,
+    /// Its state when we last looked.
+    pub state: State,
+    /// Its console.
+    pub console: Console,
+    /// Our channel with it, unless it is dead or has broken the rules.
+    pub link: Option<Link>,
+    /// The figures it last reported.
+    pub report: Report,
+    /// It is one of the boot configuration's.
+    pub from_boot: bool,
+}
+
+impl Guest {
+    /// Whether it may still run.
+    pub fn is_alive(&self) -> bool {
+        matches!(self.state, State::Running | State::Paused)
+    }
+}
+
+/// A domain's state, as a person sees it.
+pub fn state(info: &DomainInfo) -> State {
+    match DomainState::from_u32(info.state) {
+        Some(DomainState::Running) => State::Running,
+        Some(DomainState::Shutdown) => State::Shutdown(info.reason),
+        Some(DomainState::Crashed) => State::Crashed,
+        // Domain 0 starts what it builds in one step, so nobody sees one that is only built.
+        Some(DomainState::Paused | DomainState::Building) | None => State::Paused,
+    }
+}
+
+/// All guests, by slot.
+#[derive(Default)]
+pub struct Guests {
+    slots: Vec<Option<Guest>>,
+}
+
+impl Guests {
+    /// Puts a guest into a slot.
+    pub fn put(&mut self, slot: Slot, guest: Guest) {
+        if slot < MAX_SLOTS && self.slots.len() <= slot {
+            self.slots.resize_with(slot + 1, || None);
+        }
+        if let Some(place) = self.slots.get_mut(slot) {
+            *place = Some(guest);
+        }
+    }
+
+    /// Takes the guest out of its slot.
+    pub fn take(&mut self, slot: Slot) -> Option<Guest> {
+        self.slots.get_mut(slot)?.take()
+    }
+
+    /// The guest in this slot.
+    pub fn get(&self, slot: Slot) -> Option<&Guest> {
+        self.slots.get(slot)?.as_ref()
+    }
+
+    /// The guest in this slot.
+    pub fn get_mut(&mut self, slot: Slot) -> Option<&mut Guest> {
+        self.slots.get_mut(slot)?.as_mut()
+    }
+
+    /// The slot of the guest of this name.
+    pub fn find(&self, name: &str) -> Option<Slot> {
+        self.iter().find_map(|(slot, guest)| (guest.name == name).then_some(slot))
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (Slot, &Guest)> {
+        self.slots.iter().enumerate().filter_map(|(slot, guest)| Some((slot, guest.as_ref()?)))
+    }
+
+    /// All of them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (Slot, &mut Guest)> {
+        self.slots.iter_mut().enumerate().filter_map(|(slot, guest)| Some((slot, guest.as_mut()?)))
+    }
+}

@@ -1,0 +1,248 @@
+//! The life of a guest: created, paused, unpaused, stopped by itself or by the hypervisor, destroyed.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use abi::control::wire::{Event, GuestConfig, Refusal, Reply, State};
+use abi::mesh::kind;
+use abi::xen::DomId;
+
+use super::admission::no_such_core;
+use super::builder::{self, Plan};
+use super::console::Console;
+use super::guest::{self, Guest};
+use super::hypervisor::Hypervisor;
+use super::journal::guest_line;
+use super::link::{self, Link, Report};
+use super::pages::Slot;
+use super::refusal::{hypercall_failed, no_such_guest, refuse};
+use super::{Control, OWN_NAME};
+
+/// Messages a channel can hold: what a dead guest can have left in it.
+const CHANNEL_MESSAGES: usize = 64;
+
+impl<H: Hypervisor> Control<H> {
+    /// Creates and starts a guest. `arrived`: when somebody asked for it.
+    pub(super) fn create(&mut self, config: &GuestConfig, arrived: u64) -> Result<Reply, Refusal> {
+        self.check_name(&config.name)?;
+        let image = self.archive.image(&config.image).ok_or_else(|| self.no_such_image(&config.image))?;
+        self.check_memory(config.memory_mib)?;
+        let core = self.choose_core(config.core)?;
+        let slot = core as Slot;
+        let own = self.pages.guest(slot).ok_or_else(|| no_such_core(core))?;
+        let window = self.pages.pair(0, slot).ok_or_else(|| no_such_core(core))?;
+
+        // Nobody has an end of these any more: the slot is empty, and its peers' channels are fresh or left alone.
+        own.console.reset();
+        let meetable = self.membership.meetable(slot);
+        let peers: Vec<(Slot, DomId)> =
+            meetable.iter().filter_map(|&peer| Some((peer, self.guests.get(peer)?.domain))).collect();
+        for &peer in &meetable {
+            if let Some(window) = self.pages.pair(slot, peer) {
+                link::reset(window);
+            }
+        }
+        link::reset(window);
+        let plan = Plan {
+            name: &config.name,
+            image,
+            command_line: &config.command_line,
+            memory_mib: config.memory_mib,
+            core,
+            slot,
+            peers: &peers,
+        };
+        let built = builder::build(&mut self.hypervisor, &self.pages, &plan)?;
+        let ticks = self.hypervisor.ticks().saturating_sub(arrived);
+
+        let peer_slots: Vec<Slot> = peers.iter().map(|(peer, _)| *peer).collect();
+        self.membership.born(slot, &peer_slots);
+        self.guests.put(
+            slot,
+            Guest {
+                domain: built.domain,
+                name: config.name.clone(),
+                image: config.image.clone(),
+                state: State::Running,
+                console: Console::new(own.console, built.console),
+                link: Some(Link::new(window, built.mesh)),
+                report: Report::default(),
+                from_boot: false,
+            },
+        );
+        for (peer, port) in built.waiting {
+            if let Some(link) = self.link(peer) {
+                link.peer_up(slot, built.domain, port);
+            }
+        }
+        // Should it have stopped already, the event that told so may have come before it was in the table.
+        self.domains_changed = true;
+        Ok(Reply::Created { domain: built.domain, core, ticks })
+    }
+
+    /// Ends a guest for good; its slot is free when this returns.
+    pub(super) fn destroy(&mut self, name: &str) -> Result<Reply, Refusal> {
+        let slot = self.slot_of(name, "destroyed")?;
+        let Some(guest) = self.guests.get(slot) else { return Err(no_such_guest(name)) };
+        let (domain, alive) = (guest.domain, guest.is_alive());
+        self.hypervisor
+            .domain_destroy(domain)
+            .map_err(|error| hypercall_failed("destroying the domain", error))?;
+        if alive {
+            self.part(slot);
+        }
+        while self.send_followed() {}
+        if let Some(guest) = self.guests.take(slot) {
+            self.hypervisor.close(guest.console.port());
+            self.follows.remove(&guest.name);
+        }
+        Ok(Reply::Done)
+    }
+
+    /// Takes a guest off its core.
+    pub(super) fn pause(&mut self, name: &str) -> Result<Reply, Refusal> {
+        let domain = self.domain_in_state(name, State::Running, "paused")?;
+        self.hypervisor
+            .domain_pause(domain)
+            .map_err(|error| hypercall_failed("pausing the domain", error))?;
+        self.set_state(name, State::Paused);
+        Ok(Reply::Done)
+    }
+
+    /// Puts a guest back on its core.
+    pub(super) fn unpause(&mut self, name: &str) -> Result<Reply, Refusal> {
+        let domain = self.domain_in_state(name, State::Paused, "unpaused")?;
+        self.hypervisor
+            .domain_unpause(domain)
+            .map_err(|error| hypercall_failed("unpausing the domain", error))?;
+        self.set_state(name, State::Running);
+        Ok(Reply::Done)
+    }
+
+    /// Looks which guests have stopped since the last look.
+    pub(super) fn notice_stopped(&mut self) {
+        let alive: Vec<(Slot, DomId)> = self
+            .guests
+            .iter()
+            .filter(|(_, guest)| guest.is_alive())
+            .map(|(slot, guest)| (slot, guest.domain))
+            .collect();
+        for (slot, domain) in alive {
+            let Ok(info) = self.hypervisor.domain_info(domain) else { continue };
+            let state = guest::state(&info);
+            if info.domain != u32::from(domain) || !matches!(state, State::Shutdown(_) | State::Crashed) {
+                continue;
+            }
+            self.part(slot);
+            let Some(guest) = self.guests.get_mut(slot) else { continue };
+            guest.state = state;
+            let name = guest.name.clone();
+            let how = match state {
+                State::Shutdown(reason) => format!("{name} shut down, {}", shutdown_reason(reason)),
+                _ => format!("{name} crashed: {}", self.crash_cause(domain)),
+            };
+            self.journal.say(&mut self.hypervisor, &how);
+            self.news.push(Event::Stopped { name, state });
+        }
+    }
+
+    /// A guest runs no more: its last words are heard and its peers told.
+    fn part(&mut self, slot: Slot) {
+        let Some(guest) = self.guests.get_mut(slot) else { return };
+        let name = &guest.name;
+        guest.console.finish(&mut self.hypervisor, |hypervisor, line| guest_line(hypervisor, name, line));
+        if let Some(mut link) = guest.link.take() {
+            for _ in 0..CHANNEL_MESSAGES {
+                match link.receive_last() {
+                    Ok(Some([kind::REPORT, received, sent, lost, ..])) => {
+                        guest.report = Report { received, sent, lost };
+                    }
+                    Ok(Some(_)) => {}
+                    Ok(None) | Err(_) => break,
+                }
+            }
+            self.hypervisor.close(link.port());
+        }
+        for survivor in self.membership.gone(slot) {
+            if let Some(link) = self.link(survivor) {
+                link.peer_down(slot);
+            }
+        }
+    }
+
+    /// Joins two guests that started as strangers: the older binds to a port of the newer.
+    pub(super) fn introduce(&mut self, older: Slot, newer: Slot) {
+        let domain = |slot| self.guests.get(slot).map(|guest| guest.domain);
+        let (Some(window), Some(old), Some(new)) =
+            (self.pages.pair(older, newer), domain(older), domain(newer))
+        else {
+            return;
+        };
+        link::reset(window);
+        match self.hypervisor.alloc_unbound(new, old) {
+            Ok(port) => {
+                // First whoever waits, though either order would do: the greeting stays in the page until read.
+                if let Some(link) = self.link(newer) {
+                    link.peer_await(older, old, port);
+                }
+                if let Some(link) = self.link(older) {
+                    link.peer_up(newer, new, port);
+                }
+            }
+            Err(error) => {
+                let what = format!("slots {older} and {newer} cannot be joined: no channel ({error:?})");
+                self.journal.say(&mut self.hypervisor, &what);
+            }
+        }
+    }
+
+    /// Our channel with a guest.
+    fn link(&mut self, slot: Slot) -> Option<&mut Link> {
+        self.guests.get_mut(slot)?.link.as_mut()
+    }
+
+    /// The slot of a guest that is to be `verb`ed, which domain 0 never is.
+    fn slot_of(&self, name: &str, verb: &str) -> Result<Slot, Refusal> {
+        if name == OWN_NAME {
+            return Err(refuse(
+                format!("{OWN_NAME} controls the machine and cannot be {verb}"),
+                "name a guest; `atoll down` stops the whole machine",
+            ));
+        }
+        self.guests.find(name).ok_or_else(|| no_such_guest(name))
+    }
+
+    fn domain_in_state(&mut self, name: &str, state: State, verb: &str) -> Result<DomId, Refusal> {
+        let slot = self.slot_of(name, verb)?;
+        self.notice_stopped();
+        let guest = self.guests.get(slot).ok_or_else(|| no_such_guest(name))?;
+        if guest.state != state {
+            let (is, remedy) = match guest.state {
+                State::Running => ("running", "nothing is to be done"),
+                State::Paused => ("paused", "nothing is to be done"),
+                State::Shutdown(_) => ("shut down", "destroy it, and create it again"),
+                State::Crashed => ("crashed", "`atoll info` tells why; destroy it, and create it again"),
+            };
+            return Err(refuse(format!("`{name}` is {is} and cannot be {verb}"), remedy));
+        }
+        Ok(guest.domain)
+    }
+
+    fn set_state(&mut self, name: &str, state: State) {
+        if let Some(guest) = self.guests.find(name).and_then(|slot| self.guests.get_mut(slot)) {
+            guest.state = state;
+        }
+    }
+}
+
+fn shutdown_reason(reason: u32) -> String {
+    use abi::xen::sched::reason;
+    match reason {
+        reason::POWEROFF => "power-off".into(),
+        reason::REBOOT => "for a reboot".into(),
+        reason::SUSPEND => "suspended".into(),
+        reason::CRASH => "by its own word after a crash".into(),
+        other => format!("reason {other}"),
+    }
+}

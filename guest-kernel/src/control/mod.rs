@@ -1,0 +1,147 @@
+//! The control program: domain 0's own, on core 0. It decides what the hypervisor only does.
+//!
+//! It builds the guests of the boot configuration and those the toolstack asks for ([`builder`], out of [`archive`]
+//! and [`image`]), owns the memory of all mesh channels ([`pages`]) and says who may use them when ([`membership`]),
+//! keeps the guests' consoles ([`console`]), and answers the toolstack on the second serial port ([`session`],
+//! [`requests`]). It holds no memory of a guest's, moves no message between guests, and touches no device but its
+//! serial port ([`serial`]).
+//!
+//! [`Control`] is one state and one bounded step, [`Control::turn`]: whatever it waits for is in the state, so that
+//! nobody can hold it up. A guest's console, a guest's messages and the toolstack's frames are allegations; each has a
+//! bounded share of a turn and of the memory. All of it runs on the host over a fake [`hypervisor`]; what runs in
+//! domain 0 besides is `atoll` (the hypercalls) and `src/bin/control.rs` (the loop).
+
+mod admission;
+pub mod archive;
+#[cfg(feature = "bare")]
+pub mod atoll;
+pub mod bench;
+mod boot;
+pub mod builder;
+pub mod console;
+pub mod crash;
+pub mod guest;
+pub mod hypervisor;
+pub mod image;
+pub mod journal;
+mod life;
+pub mod link;
+pub mod membership;
+pub mod pages;
+pub mod refusal;
+mod requests;
+pub mod serial;
+pub mod session;
+pub mod start_info;
+pub mod tail;
+mod turn;
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod sample;
+#[cfg(test)]
+mod tests;
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use abi::control::wire::{Event, Refusal};
+
+use archive::Archive;
+use bench::Bench;
+use guest::Guests;
+use hypervisor::Hypervisor;
+use journal::Journal;
+use membership::Membership;
+use pages::Pages;
+use session::Session;
+pub use turn::Rest;
+
+/// What domain 0 is called.
+pub const OWN_NAME: &str = "Domain-0";
+
+/// All that domain 0 knows.
+pub struct Control<H> {
+    hypervisor: H,
+    archive: Archive<'static>,
+    pages: Pages,
+    guests: Guests,
+    membership: Membership,
+    session: Session,
+    /// Consoles the toolstack follows: the name, and the position it has seen.
+    follows: BTreeMap<String, u64>,
+    /// Events that still have to go out.
+    news: Vec<Event>,
+    journal: Journal,
+    bench: Bench,
+    boot: BootReport,
+    tsc_khz: u64,
+    /// A domain may have stopped since we last looked.
+    domains_changed: bool,
+    /// The machine shall stop: with this code, and by this tick even if the line to the toolstack is stuck.
+    stopping: Option<(u8, u64)>,
+}
+
+/// How the start went.
+#[derive(Default)]
+struct BootReport {
+    /// Guests that could not be started, and why.
+    failed: Vec<(String, Refusal)>,
+    /// When all others ran.
+    guests_running_tsc: u64,
+    stop_when_done: bool,
+}
+
+impl<H: Hypervisor> Control<H> {
+    /// Domain 0 at its start, with this boot archive.
+    pub fn new(mut hypervisor: H, archive: &'static [u8]) -> Self {
+        let machine = hypervisor.machine_info().unwrap_or_default();
+        Self {
+            hypervisor,
+            archive: Archive::read(archive),
+            pages: Pages::new(machine.cores as usize),
+            guests: Guests::default(),
+            membership: Membership::default(),
+            session: Session::default(),
+            follows: BTreeMap::new(),
+            news: Vec::new(),
+            journal: Journal::default(),
+            bench: Bench::default(),
+            boot: BootReport::default(),
+            tsc_khz: u64::from(machine.tsc_khz).max(1),
+            domains_changed: false,
+            stopping: None,
+        }
+    }
+
+    /// Takes a byte from the toolstack, and does what it asks for, where that byte completes a request.
+    pub fn receive(&mut self, byte: u8) {
+        let arrived = self.hypervisor.ticks();
+        if let Some((ticket, request)) = self.session.receive(byte) {
+            let result = self.answer(request, arrived);
+            self.session.reply(ticket, result);
+        }
+    }
+
+    /// Whether a byte from the toolstack may be taken now: the answer, if it asks for one, will have room.
+    pub fn wants_input(&self) -> bool {
+        self.session.wants_input()
+    }
+
+    /// The next byte for the toolstack.
+    pub fn transmit(&mut self) -> Option<u8> {
+        self.session.transmit()
+    }
+
+    /// `VIRQ_DOM_EXC` came: the next turn looks which domain has stopped.
+    pub fn domains_changed(&mut self) {
+        self.domains_changed = true;
+    }
+
+    /// The tick `milliseconds` after `now`.
+    fn after(&self, now: u64, milliseconds: u64) -> u64 {
+        now.saturating_add(self.tsc_khz.saturating_mul(milliseconds))
+    }
+}

@@ -1,0 +1,198 @@
+//! What the toolstack may ask, and the answers.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use abi::control::hypercall::DomainInfo;
+use abi::control::wire::{Domain, MAX_TEXT, Machine, Refusal, Reply, Request, State, Text, VERSION};
+use abi::exit_code::ExitCode;
+use abi::xen::DomId;
+use abi::xen::errno::Errno;
+
+use super::guest;
+use super::hypervisor::Hypervisor;
+use super::refusal::{hypercall_failed, no_such_guest, refuse};
+use super::{Control, OWN_NAME, crash};
+
+/// Milliseconds that an answer to `Stop` has to leave.
+const FAREWELL: u64 = 1000;
+/// Pages in a mebibyte.
+const PAGES_PER_MIB: u64 = 256;
+
+impl<H: Hypervisor> Control<H> {
+    /// Does what is asked, and tells what came of it.
+    pub(super) fn answer(&mut self, request: Request, arrived: u64) -> Result<Reply, Refusal> {
+        match request {
+            Request::Hello { .. } => {
+                self.follows.clear();
+                self.news.clear();
+                Ok(Reply::Hello { version: VERSION, failed: self.boot.failed.clone() })
+            }
+            Request::List => self.list(),
+            Request::Info => self.info(),
+            Request::Create(config) => self.create(&config, arrived),
+            Request::Destroy(name) => self.destroy(&name),
+            Request::Pause(name) => self.pause(&name),
+            Request::Unpause(name) => self.unpause(&name),
+            Request::Console { name, from, follow } => self.console(name, from, follow),
+            Request::Input { name, bytes } => self.type_in(&name, &bytes),
+            Request::Dmesg { from } => self.dmesg(from),
+            Request::Audit => self.audit(),
+            Request::Crash(name) => self.crash(&name),
+            Request::Stop(code) => self.stop(code, arrived),
+        }
+    }
+
+    fn list(&mut self) -> Result<Reply, Refusal> {
+        // So that what is listed as stopped has been heard and told to its peers.
+        self.notice_stopped();
+        let mut domains = Vec::new();
+        let mut next = Some(0);
+        while let Some(from) = next {
+            let info = match self.hypervisor.domain_info(from) {
+                Ok(info) => info,
+                Err(Errno::ESRCH) => break,
+                Err(error) => return Err(hypercall_failed("asking for the domains", error)),
+            };
+            let id = DomId::try_from(info.domain).unwrap_or(DomId::MAX);
+            domains.push(self.domain(id, &info));
+            next = id.checked_add(1).filter(|&next| next > from);
+        }
+        Ok(Reply::Domains(domains))
+    }
+
+    fn domain(&self, id: DomId, info: &DomainInfo) -> Domain {
+        let known = self.guests.iter().find(|(_, guest)| guest.domain == id).map(|(_, guest)| guest);
+        let (name, image) = match known {
+            Some(guest) => (guest.name.clone(), guest.image.clone()),
+            None if id == 0 => (String::from(OWN_NAME), String::from(abi::archive::CONTROL_IMAGE)),
+            None => (format!("Domain-{id}"), String::new()),
+        };
+        let (messages_in, messages_out) = match known {
+            Some(guest) => (guest.report.received, guest.report.sent),
+            None => (0, 0),
+        };
+        Domain {
+            id,
+            name,
+            image,
+            core: info.core,
+            memory_mib: (info.pages / PAGES_PER_MIB) as u32,
+            state: guest::state(info),
+            exits: info.exits,
+            events_in: info.events_in,
+            events_out: info.events_out,
+            messages_in,
+            messages_out,
+        }
+    }
+
+    fn info(&mut self) -> Result<Reply, Refusal> {
+        let machine = self
+            .hypervisor
+            .machine_info()
+            .map_err(|error| hypercall_failed("asking for the machine", error))?;
+        Ok(Reply::Machine(Machine {
+            cores: machine.cores,
+            tsc_khz: machine.tsc_khz,
+            tsc: self.hypervisor.ticks(),
+            boot_tsc: machine.boot_tsc,
+            guests_running_tsc: self.boot.guests_running_tsc,
+            frames_total: machine.frames_total,
+            frames_free: machine.frames_free,
+            features: self.hypervisor.features(),
+        }))
+    }
+
+    fn console(&mut self, name: String, from: u64, follow: bool) -> Result<Reply, Refusal> {
+        let tail = if name == OWN_NAME {
+            self.journal.tail()
+        } else {
+            let guest = self.guests.find(&name).and_then(|slot| self.guests.get(slot));
+            guest.ok_or_else(|| no_such_guest(&name))?.console.tail()
+        };
+        let text = tail.read(from);
+        if follow {
+            self.follows.insert(name, text.next);
+        } else {
+            self.follows.remove(&name);
+        }
+        Ok(Reply::Console(text))
+    }
+
+    fn type_in(&mut self, name: &str, keys: &[u8]) -> Result<Reply, Refusal> {
+        if name == OWN_NAME {
+            return Err(refuse(format!("{OWN_NAME} reads no console"), "use the toolstack's commands"));
+        }
+        let guest = self.guests.find(name).and_then(|slot| self.guests.get_mut(slot));
+        let guest = guest.ok_or_else(|| no_such_guest(name))?;
+        if !guest.is_alive() {
+            return Err(refuse(format!("`{name}` runs no more"), "destroy it, and create it again"));
+        }
+        guest.console.type_in(&mut self.hypervisor, keys)?;
+        Ok(Reply::Done)
+    }
+
+    fn dmesg(&mut self, from: u64) -> Result<Reply, Refusal> {
+        let failed = |error| hypercall_failed("reading the hypervisor's log", error);
+        let machine = self.hypervisor.machine_info().map_err(failed)?;
+        let from = from.clamp(machine.log_start, machine.log_end.max(machine.log_start));
+        let mut bytes = alloc::vec![0; MAX_TEXT];
+        let count = self.hypervisor.log_read(from, &mut bytes).map_err(failed)?;
+        bytes.truncate(count);
+        Ok(Reply::Log(Text { from, next: from + bytes.len() as u64, bytes }))
+    }
+
+    fn audit(&mut self) -> Result<Reply, Refusal> {
+        let found = self.hypervisor.audit().map_err(|error| hypercall_failed("the audit", error))?;
+        Ok(Reply::Audit([
+            found.domains,
+            found.mappings,
+            found.shared,
+            found.leaked,
+            found.hypervisor,
+            found.free,
+            found.miscounted,
+        ]))
+    }
+
+    fn crash(&mut self, name: &str) -> Result<Reply, Refusal> {
+        self.notice_stopped();
+        let guest = self.guests.find(name).and_then(|slot| self.guests.get(slot));
+        let domain = match guest {
+            Some(guest) if guest.state == State::Crashed => guest.domain,
+            Some(_) => {
+                return Err(refuse(format!("`{name}` did not crash"), "see `atoll list` for its state"));
+            }
+            None if name == OWN_NAME => {
+                return Err(refuse(
+                    format!("{OWN_NAME} did not crash, or it could not answer"),
+                    "nothing is to be done",
+                ));
+            }
+            None => return Err(no_such_guest(name)),
+        };
+        let record = self
+            .hypervisor
+            .domain_crash(domain)
+            .map_err(|error| hypercall_failed("asking for the crash record", error))?;
+        Ok(Reply::Crash { cause: crash::cause(&record), registers: crash::registers(&record) })
+    }
+
+    /// Why a domain crashed, in a sentence.
+    pub(super) fn crash_cause(&mut self, domain: DomId) -> String {
+        match self.hypervisor.domain_crash(domain) {
+            Ok(record) => crash::cause(&record),
+            Err(error) => format!("no record of it ({error:?})"),
+        }
+    }
+
+    fn stop(&mut self, code: u8, arrived: u64) -> Result<Reply, Refusal> {
+        if ExitCode::from_u8(code).is_none() {
+            return Err(refuse(format!("{code:#x} is no exit code"), "use 0x10 for success"));
+        }
+        self.stopping = Some((code, self.after(arrived, FAREWELL)));
+        Ok(Reply::Done)
+    }
+}

@@ -1,0 +1,206 @@
+//! One turn of the control program: a bounded look at everything that may have news.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use abi::control::wire::Event;
+use abi::mesh::kind;
+use abi::xen::DomId;
+use io_rings::PeerBroken;
+
+use super::guest::Guest;
+use super::hypervisor::Hypervisor;
+use super::journal::guest_line;
+use super::link::Report;
+use super::membership::Membership;
+use super::pages::Slot;
+use super::{Control, OWN_NAME};
+
+/// Messages taken from one guest in one turn.
+const MESSAGES: usize = 32;
+/// Console events that one turn sends for one guest.
+const EVENTS: usize = 4;
+/// Milliseconds until the next try where a guest has left no room for our messages: no event tells of room.
+const RETRY: u64 = 1;
+
+/// How long domain 0 may rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// Not at all: there is more.
+    None,
+    /// Until something happens, or until this tick.
+    Until(Option<u64>),
+}
+
+impl<H: Hypervisor> Control<H> {
+    /// Does a bounded piece of whatever there is to do. `line_idle`: all bytes for the toolstack have left.
+    pub fn turn(&mut self, line_idle: bool) -> Rest {
+        let now = self.hypervisor.ticks();
+        let look = self.bench.is_due(now).then(|| self.count_exits());
+        if core::mem::take(&mut self.domains_changed) {
+            self.notice_stopped();
+            self.stop_when_done();
+        }
+        let printed = self.serve_consoles();
+        if let Some(exits) = look {
+            self.bench.looked(exits, printed == 0, now);
+        }
+        let mut again = printed > 0;
+        again |= self.serve_links();
+        again |= self.send_followed();
+        self.send_news();
+        self.stop_if_due(now, line_idle);
+        if again || self.domains_changed {
+            return Rest::None;
+        }
+        Rest::Until(self.next_deadline(now))
+    }
+
+    /// Asks all guests for an event with their next message; false if one is there already. While a bench measures,
+    /// guests are looked at often enough and asked for nothing: their events would be exits.
+    pub fn may_sleep(&mut self) -> bool {
+        if self.bench.is_measuring() {
+            return true;
+        }
+        let mut links = self.guests.iter_mut().filter_map(|(_, guest)| guest.link.as_mut());
+        links.all(|link| link.congested() || link.sleep())
+    }
+
+    /// Takes a piece of each guest's console. How many bytes that was in all.
+    fn serve_consoles(&mut self) -> usize {
+        let Self { hypervisor, guests, bench, journal, .. } = self;
+        let mut printed = 0;
+        for (_, guest) in guests.iter_mut().filter(|(_, guest)| guest.is_alive()) {
+            let Guest { name, console, .. } = guest;
+            printed += console.take(hypervisor, |hypervisor, line| {
+                guest_line(hypervisor, name, line);
+                let now = hypervisor.ticks();
+                if let Some(figure) = bench.line(line, now) {
+                    journal.say(hypervisor, &figure);
+                }
+            });
+            console.deliver(hypervisor);
+        }
+        printed
+    }
+
+    /// Takes some of each guest's messages and sends what waits for it. True: there may be more.
+    fn serve_links(&mut self) -> bool {
+        let Self { hypervisor, guests, membership, journal, .. } = self;
+        let mut introductions = Vec::new();
+        let mut more = false;
+        for (slot, guest) in guests.iter_mut() {
+            match serve(hypervisor, membership, slot, guest, &mut introductions) {
+                Ok(some) => more |= some,
+                Err(PeerBroken) => {
+                    membership.deaf(slot);
+                    if let Some(link) = guest.link.take() {
+                        hypervisor.close(link.port());
+                    }
+                    let what = format!(
+                        "{} broke the rules of its channel with domain 0, which is closed",
+                        guest.name
+                    );
+                    journal.say(hypervisor, &what);
+                }
+            }
+        }
+        more |= !introductions.is_empty();
+        for (older, newer) in introductions {
+            self.introduce(older, newer);
+        }
+        more
+    }
+
+    /// Sends what followed guests have printed, as far as there is room. True: there is more, and room for it.
+    pub(super) fn send_followed(&mut self) -> bool {
+        let Self { guests, session, follows, journal, .. } = self;
+        let mut more = false;
+        for (name, position) in follows.iter_mut() {
+            let guest = || guests.find(name).and_then(|slot| guests.get(slot));
+            let own = (name == OWN_NAME).then(|| journal.tail());
+            let Some(tail) = own.or_else(|| Some(guest()?.console.tail())) else { continue };
+            for _ in 0..EVENTS {
+                if *position == tail.end() || !session.room_for_events() {
+                    break;
+                }
+                let text = tail.read(*position);
+                *position = text.next;
+                session.event(Event::Console { name: name.clone(), text });
+            }
+            more |= *position != tail.end() && session.room_for_events();
+        }
+        more
+    }
+
+    /// Sends what else happened. While nobody listens it is forgotten: `List` tells whoever comes later.
+    fn send_news(&mut self) {
+        if !self.session.is_open() {
+            self.news.clear();
+        }
+        while self.session.room_for_events() && !self.news.is_empty() {
+            self.session.event(self.news.remove(0));
+        }
+    }
+
+    fn stop_if_due(&mut self, now: u64, line_idle: bool) {
+        if let Some((code, latest)) = self.stopping
+            && (now >= latest || line_idle && !self.session.has_output())
+        {
+            self.hypervisor.machine_stop(code);
+        }
+    }
+
+    /// The exits of all guests so far.
+    fn count_exits(&mut self) -> u64 {
+        let domains: Vec<DomId> = self.guests.iter().map(|(_, guest)| guest.domain).collect();
+        let infos = domains.into_iter().filter_map(|domain| self.hypervisor.domain_info(domain).ok());
+        infos.map(|info| info.exits.iter().sum::<u64>()).sum()
+    }
+
+    fn next_deadline(&self, now: u64) -> Option<u64> {
+        let stuck = |guest: &Guest| {
+            guest.state == abi::control::wire::State::Running
+                && guest.link.as_ref().is_some_and(|link| link.has_outgoing())
+        };
+        let retry = self.guests.iter().any(|(_, guest)| stuck(guest)).then(|| self.after(now, RETRY));
+        let stop = self.stopping.map(|(_, latest)| latest);
+        [retry, stop, self.bench.next_look()].into_iter().flatten().min()
+    }
+}
+
+/// Takes some of one guest's messages, and sends what waits for it. True: there may be more.
+fn serve<H: Hypervisor>(
+    hypervisor: &mut H,
+    membership: &mut Membership,
+    slot: Slot,
+    guest: &mut Guest,
+    introductions: &mut Vec<(Slot, Slot)>,
+) -> Result<bool, PeerBroken> {
+    let Some(link) = &mut guest.link else { return Ok(false) };
+    let held_back = link.congested();
+    let mut taken = 0;
+    while taken < MESSAGES
+        && let Some(message) = link.receive()?
+    {
+        taken += 1;
+        match message {
+            [kind::PING, sequence, ..] => link.queue([kind::PONG, sequence, 0, 0, 0, 0, 0]),
+            [kind::PEER_DOWN_ACK, about, ..] => {
+                let about = usize::try_from(about).unwrap_or(usize::MAX);
+                if membership.acknowledged(slot, about) {
+                    introductions.push((slot, about));
+                }
+            }
+            [kind::REPORT, received, sent, lost, ..] => guest.report = Report { received, sent, lost },
+            // Greetings, and what is none of domain 0's business.
+            _ => {}
+        }
+    }
+    link.flush(hypervisor, |message| {
+        if let [kind::PEER_DOWN, about, ..] = *message {
+            membership.asked(slot, about as Slot);
+        }
+    })?;
+    Ok(taken > 0 || held_back && !link.congested())
+}
