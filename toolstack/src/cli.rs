@@ -63,7 +63,7 @@ pub struct MachineArgs {
     /// The machine to boot on
     #[arg(long, value_enum, default_value = "auto")]
     pub machine: Choice,
-    /// Boot these images instead of building the clone's
+    /// Boot these images instead of building the clone's, as from target/bare/x86_64-unknown-linux-gnu/bare
     #[arg(long, value_name = "DIR")]
     pub images: Option<PathBuf>,
 }

@@ -28,9 +28,7 @@ pub fn ensure(users: &[&str], yes: bool) -> Result<()> {
     if !yes && !agreed(&packages)? {
         return Err(Error::new(format!("{} not installed", packages.join(", ")), line));
     }
-    if lists_are_empty() {
-        apt(&["update"])?;
-    }
+    fill_lists()?;
     let mut arguments = vec!["install", "-y", "--no-install-recommends"];
     arguments.extend(&packages);
     apt(&arguments)?;
@@ -57,6 +55,11 @@ fn agreed(packages: &[&str]) -> Result<bool> {
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer).at("reading from", "the terminal")?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// Has apt fetch its lists of packages, where it has none yet.
+pub fn fill_lists() -> Result<()> {
+    if lists_are_empty() { apt(&["update"]) } else { Ok(()) }
 }
 
 fn lists_are_empty() -> bool {

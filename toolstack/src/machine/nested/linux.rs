@@ -11,7 +11,7 @@ use std::{
 use crate::{
     cpio::{Entry, newc},
     error::{At, Error, Result},
-    leftovers, places, progress,
+    leftovers, places, progress, setup,
 };
 
 /// Debian's package that depends on the newest kernel built for virtual machines.
@@ -49,6 +49,7 @@ pub(super) fn prepare(cache: &Path) -> Result<Linux> {
 
 /// Downloads the kernel's package and unpacks it.
 fn unpack_kernel(cache: &Path) -> Result<PathBuf> {
+    setup::fill_lists()?;
     let depends = output(Command::new("apt-cache").args(["depends", KERNEL]))?;
     let package = depends
         .lines()
