@@ -3,4 +3,5 @@
 pub mod answer;
 pub mod exchange;
 pub mod measure;
+pub mod random;
 mod token;
