@@ -16,11 +16,16 @@ guest_kernel::main!(run);
 
 /// Where the serial port's interrupt comes in.
 const SERIAL_VECTOR: u8 = 0x50;
+/// Milliseconds between two looks at the serial port while something is to be sent, or where it cannot interrupt:
+/// an interrupt that a machine loses must not be the end of a conversation.
+const LOOK: u64 = 2;
 
 struct Domain0 {
     control: Control<machine::Atoll>,
     /// The line to the toolstack, where the machine has one.
     uart: Option<Uart<Com2>>,
+    /// The line interrupts.
+    interrupts: bool,
     /// Domains that stop are told of here.
     domains: Option<Port>,
 }
@@ -30,7 +35,7 @@ impl Program<Atoll> for Domain0 {
         self.control.start();
     }
 
-    fn step(&mut self, _: &mut Kernel<Atoll>) -> Step {
+    fn step(&mut self, kernel: &mut Kernel<Atoll>) -> Step {
         let Self { control, uart, .. } = self;
         let mut line_idle = true;
         if let Some(uart) = uart {
@@ -45,10 +50,11 @@ impl Program<Atoll> for Domain0 {
             uart.send(|| control.transmit());
             line_idle = uart.is_idle();
         }
-        match control.turn(line_idle) {
-            Rest::None => Step::Busy,
-            Rest::Until(None) => Step::Idle,
-            Rest::Until(Some(tick)) => Step::IdleUntil(tick),
+        let Rest::Until(tick) = control.turn(line_idle) else { return Step::Busy };
+        let look = uart.is_some() && (!line_idle || control.has_output() || !self.interrupts);
+        match tick.into_iter().chain(look.then(|| kernel.after(LOOK))).min() {
+            Some(tick) => Step::IdleUntil(tick),
+            None => Step::Idle,
         }
     }
 
@@ -73,22 +79,17 @@ impl Program<Atoll> for Domain0 {
 fn run(started: Started) -> ! {
     let Started { platform, handover, .. } = started;
     let uart = Uart::new(Com2::new());
-    match &uart {
-        None => say!("[control] there is no second serial port: nobody can give orders"),
-        Some(_) => {
-            if let Err(error) = machine::route_serial(SERIAL_VECTOR) {
-                say!("[control] no interrupt from the second serial port: {error:?}");
-            }
-        }
+    let routed = machine::route_serial(SERIAL_VECTOR);
+    match routed {
+        _ if uart.is_none() => say!("[control] there is no second serial port: nobody can give orders"),
+        Ok(()) => {}
+        Err(error) => say!("[control] no interrupt from the second serial port: {error:?}"),
     }
     let domains = hypercall::bind_virq(virq::DOM_EXC);
     if let Err(error) = domains {
         say!("[control] domains that stop will go unnoticed: {error:?}");
     }
     let control = Control::new(machine::Atoll, machine::archive(&handover));
-    Kernel::new(platform, None, Pace::from_option(None)).run(&mut Domain0 {
-        control,
-        uart,
-        domains: domains.ok(),
-    })
+    let mut program = Domain0 { control, uart, interrupts: routed.is_ok(), domains: domains.ok() };
+    Kernel::new(platform, None, Pace::from_option(None)).run(&mut program)
 }

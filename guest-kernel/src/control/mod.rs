@@ -135,6 +135,11 @@ impl<H: Hypervisor> Control<H> {
         self.session.transmit()
     }
 
+    /// Whether bytes wait for the toolstack.
+    pub fn has_output(&self) -> bool {
+        self.session.has_output()
+    }
+
     /// `VIRQ_DOM_EXC` came: the next turn looks which domain has stopped.
     pub fn domains_changed(&mut self) {
         self.domains_changed = true;
