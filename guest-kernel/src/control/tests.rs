@@ -1,5 +1,7 @@
 //! The control program as a whole, over a fake hypervisor, with a toolstack and guests played by the tests.
 
+mod meeting;
+
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
