@@ -11,12 +11,16 @@ use core::arch::global_asm;
 /// Bytes of the boot stack. Below it lies one page that `atoll_main` may unmap: see [`crate::image`].
 pub const BOOT_STACK_BYTES: usize = 64 * 1024;
 
+/// First word of a multiboot2 header, and the header's length with its one tag, which ends it.
+const MULTIBOOT2_MAGIC: u32 = 0xe852_50d6;
+const MULTIBOOT2_LENGTH: u32 = 24;
+
 global_asm!(
     r#"
     .section .boot.header, "a"
     .balign 8
 multiboot2_header:
-    .long 0xe85250d6, 0, 16 + 8, -(0xe85250d6 + 0 + 16 + 8)
+    .long {multiboot2_magic}, 0, {multiboot2_length}, {multiboot2_checksum}
     .short 0, 0
     .long 8
 
@@ -96,13 +100,14 @@ atoll_entry_multiboot2:
     mov eax, {cr0}
     mov cr0, eax
     lgdt [boot_gdt_pointer]
-    mov eax, offset 3f
+    mov eax, offset boot_long_mode
     push 8
     push eax
     retf
 
     .code64
-3:  mov eax, 16
+boot_long_mode:
+    mov eax, 16
     mov ds, eax
     mov es, eax
     mov ss, eax
@@ -114,6 +119,9 @@ atoll_entry_multiboot2:
     call atoll_main
     ud2
     "#,
+    multiboot2_magic = const MULTIBOOT2_MAGIC,
+    multiboot2_length = const MULTIBOOT2_LENGTH,
+    multiboot2_checksum = const 0u32.wrapping_sub(MULTIBOOT2_MAGIC + MULTIBOOT2_LENGTH),
     stack_bytes = const BOOT_STACK_BYTES,
     pvh_magic = const crate::handover::PVH_MAGIC,
     cr4 = const crate::trampoline::CR4_BOOT,

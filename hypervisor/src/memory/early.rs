@@ -8,6 +8,8 @@ use boot::handover::{Handover, Range};
 pub struct Early {
     start: u64,
     end: u64,
+    /// Where the whole piece ended.
+    top: u64,
 }
 
 /// What lies at `end` or above is not ours to use early: the boot's page tables end there.
@@ -18,7 +20,7 @@ const LOW: u64 = 1 << 20;
 impl Early {
     /// Finds that piece: RAM by the memory map, less `used`.
     pub fn find(handover: &Handover, used: &[Range]) -> Option<Self> {
-        let mut best = Self { start: 0, end: 0 };
+        let mut best = Self { start: 0, end: 0, top: 0 };
         for region in &handover.memory {
             let mut start = region.start.as_u64().max(LOW);
             let end = region.end.as_u64().min(LIMIT);
@@ -27,7 +29,7 @@ impl Early {
                 let cut = used.iter().filter(|range| range.end.as_u64() > start).min_by_key(|range| range.start);
                 let piece_end = cut.map_or(end, |range| range.start.as_u64().clamp(start, end));
                 if piece_end - start > best.end - best.start {
-                    best = Self { start, end: piece_end };
+                    best = Self { start, end: piece_end, top: 0 };
                 }
                 match cut {
                     Some(range) if range.start.as_u64() < end => start = range.end.as_u64(),
@@ -37,6 +39,7 @@ impl Early {
         }
         best.start = best.start.next_multiple_of(PAGE_SIZE);
         best.end &= !(PAGE_SIZE - 1);
+        best.top = best.end;
         (best.end > best.start).then_some(best)
     }
 
@@ -55,5 +58,10 @@ impl Early {
     /// What is left: from the first address to where the pieces taken begin.
     pub fn rest(&self) -> Range {
         Range { start: HostPhys::new(self.start), end: HostPhys::new(self.end) }
+    }
+
+    /// Whether the address lies in the piece, taken or not.
+    pub fn piece_contains(&self, address: u64) -> bool {
+        (self.start..self.top).contains(&address)
     }
 }

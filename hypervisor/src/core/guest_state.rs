@@ -1,0 +1,221 @@
+//! Filling a core's VMCS for a domain that starts, by the PVH protocol (`docs/misc/pvh` of Xen): 32-bit protected mode,
+//! flat segments, paging off, EBX at the start info.
+
+use core::arch::asm;
+
+use vmx::controls::Entry;
+use vmx::crossing;
+use vmx::field;
+use vmx::vmcs::{Current, Failed};
+use x86::msr;
+
+use super::Core;
+use crate::domain::Domain;
+use crate::msr_policy::RULES;
+
+/// What the host fields of this core's VMCS hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Host {
+    /// Page tables.
+    pub cr3: u64,
+    /// GDTR, IDTR and TR bases.
+    pub bases: boot::descriptors::Bases,
+}
+
+/// CR0 bits that a guest may not change: NE, CD, NW.
+const CR0_OWNED: u64 = 1 << 5 | 1 << 29 | 1 << 30;
+/// CR4 bits that a guest may set: VME, PVI, TSD, DE, PSE, PAE, PGE, PCE, OSFXSR, OSXMMEXCPT, UMIP, FSGSBASE, PCIDE, SMEP,
+/// SMAP.
+pub const CR4_ALLOWED: u64 = bits(&[0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 16, 17, 20, 21]);
+
+const fn bits(numbers: &[u32]) -> u64 {
+    let mut mask = 0;
+    let mut at = 0;
+    while at < numbers.len() {
+        mask |= 1 << numbers[at];
+        at += 1;
+    }
+    mask
+}
+
+/// Reset value of IA32_PAT, and what Linux and Atoll's kernels expect: WB, WT, UC-, UC, twice.
+const PAT_RESET: u64 = 0x0007_0406_0007_0406;
+const UNUSABLE: u32 = 1 << 16;
+const FLAT_CODE_32: u32 = 0xc09b;
+const FLAT_DATA: u32 = 0xc093;
+const BUSY_TSS: u32 = 0x8b;
+
+/// Fills every field that a VM entry looks at.
+pub fn fill(core: &mut Core, domain: &Domain) -> Result<(), Failed> {
+    let host = core.host;
+    let frame_rsp = core.frame.host_rsp();
+    let frame_address = &raw const core.frame as u64;
+    controls(core, domain)?;
+    host_state(&mut core.vmcs, host, frame_rsp, frame_address)?;
+    guest_state(core, domain)
+}
+
+fn controls(core: &mut Core, domain: &Domain) -> Result<(), Failed> {
+    let capabilities = core.capabilities;
+    let (machine, vmcs) = (core.machine, &mut core.vmcs);
+    let legal = |chosen: Result<u32, _>| {
+        // `start` has made each choice once and stopped the machine where one is not there.
+        chosen.map_err(|_: vmx::capabilities::Unsupported| Failed { instruction: "controls", field: 0, error: 7 })
+    };
+    vmcs.set(field::PIN_BASED_CONTROLS, legal(capabilities.pin_based())?)?;
+    vmcs.set(field::PRIMARY_CONTROLS, legal(capabilities.primary())?)?;
+    let secondary = legal(capabilities.secondary())?;
+    vmcs.set(field::SECONDARY_CONTROLS, secondary)?;
+    vmcs.set(field::EXIT_CONTROLS, legal(capabilities.exit())?)?;
+    vmcs.set(field::ENTRY_CONTROLS, legal(capabilities.entry())? & !Entry::IA32E_MODE_GUEST.bits())?;
+    if vmx::controls::Secondary::from_bits_retain(secondary).contains(vmx::controls::Secondary::ENABLE_VPID) {
+        // One domain a core at a time, translations dropped when it goes: one tag will do.
+        vmcs.set(field::VPID, 1)?;
+    }
+    vmcs.set(field::EPT_POINTER, domain.ept.eptp())?;
+    vmcs.set(field::MSR_BITMAPS, machine.msr_bitmap.as_u64())?;
+    let io = if domain.is_privileged { machine.io_control } else { machine.io_none };
+    vmcs.set(field::IO_BITMAP_A, io.as_u64())?;
+    vmcs.set(field::IO_BITMAP_B, machine.io_none.as_u64())?;
+    vmcs.set(field::EXCEPTION_BITMAP, 1 << 18)?; // #MC
+    for zero in [
+        field::PAGE_FAULT_MASK,
+        field::PAGE_FAULT_MATCH,
+        field::CR3_TARGET_COUNT,
+        field::EXIT_MSR_STORE_COUNT,
+        field::EXIT_MSR_LOAD_COUNT,
+        field::ENTRY_MSR_LOAD_COUNT,
+        field::ENTRY_INTERRUPTION_INFO,
+    ] {
+        vmcs.set(zero, 0)?;
+    }
+    vmcs.set(field::ENTRY_EXCEPTION_ERROR_CODE, 0)?;
+    Ok(())
+}
+
+fn host_state(vmcs: &mut Current, host: Host, rsp: u64, frame: u64) -> Result<(), Failed> {
+    use boot::descriptors::{CODE, DATA, TSS};
+    // SAFETY: reads of this core's own control registers and MSRs, which every x86-64 processor has.
+    let (cr0, cr4, efer, pat) = unsafe {
+        let (cr0, cr4) = (x86::controlregs::cr0(), x86::controlregs::cr4());
+        (cr0.bits() as u64, cr4.bits() as u64, msr::rdmsr(msr::IA32_EFER), msr::rdmsr(msr::IA32_PAT))
+    };
+    vmcs.set(field::HOST_CS_SELECTOR, CODE.bits())?;
+    for selector in [field::HOST_SS_SELECTOR, field::HOST_DS_SELECTOR, field::HOST_ES_SELECTOR] {
+        vmcs.set(selector, DATA.bits())?;
+    }
+    vmcs.set(field::HOST_FS_SELECTOR, 0)?;
+    vmcs.set(field::HOST_GS_SELECTOR, 0)?;
+    vmcs.set(field::HOST_TR_SELECTOR, TSS.bits())?;
+    vmcs.set(field::HOST_CR0, cr0)?;
+    vmcs.set(field::HOST_CR3, host.cr3)?;
+    vmcs.set(field::HOST_CR4, cr4)?;
+    vmcs.set(field::HOST_EFER, efer)?;
+    vmcs.set(field::HOST_PAT, pat)?;
+    vmcs.set(field::HOST_FS_BASE, 0)?;
+    vmcs.set(field::HOST_GS_BASE, frame)?;
+    vmcs.set(field::HOST_TR_BASE, host.bases.tss)?;
+    vmcs.set(field::HOST_GDTR_BASE, host.bases.gdt)?;
+    vmcs.set(field::HOST_IDTR_BASE, host.bases.idt)?;
+    vmcs.set(field::HOST_SYSENTER_CS, 0)?;
+    vmcs.set(field::HOST_SYSENTER_ESP, 0)?;
+    vmcs.set(field::HOST_SYSENTER_EIP, 0)?;
+    vmcs.set(field::HOST_RSP, rsp)?;
+    vmcs.set(field::HOST_RIP, crossing::exit_address())
+}
+
+fn guest_state(core: &mut Core, domain: &Domain) -> Result<(), Failed> {
+    const CR0_PE_ET: u64 = 1 | 1 << 4;
+    let cr0 = core.capabilities.cr0(CR0_PE_ET, true);
+    let cr4 = core.capabilities.cr4(0);
+    let vmcs = &mut core.vmcs;
+
+    vmcs.set(field::GUEST_CS_SELECTOR, 0x8)?;
+    vmcs.set(field::GUEST_CS_BASE, 0)?;
+    vmcs.set(field::GUEST_CS_LIMIT, u32::MAX)?;
+    vmcs.set(field::GUEST_CS_ACCESS_RIGHTS, FLAT_CODE_32)?;
+    for (selector, base, limit, rights) in [
+        (field::GUEST_SS_SELECTOR, field::GUEST_SS_BASE, field::GUEST_SS_LIMIT, field::GUEST_SS_ACCESS_RIGHTS),
+        (field::GUEST_DS_SELECTOR, field::GUEST_DS_BASE, field::GUEST_DS_LIMIT, field::GUEST_DS_ACCESS_RIGHTS),
+        (field::GUEST_ES_SELECTOR, field::GUEST_ES_BASE, field::GUEST_ES_LIMIT, field::GUEST_ES_ACCESS_RIGHTS),
+        (field::GUEST_FS_SELECTOR, field::GUEST_FS_BASE, field::GUEST_FS_LIMIT, field::GUEST_FS_ACCESS_RIGHTS),
+        (field::GUEST_GS_SELECTOR, field::GUEST_GS_BASE, field::GUEST_GS_LIMIT, field::GUEST_GS_ACCESS_RIGHTS),
+    ] {
+        vmcs.set(selector, 0x10)?;
+        vmcs.set(base, 0)?;
+        vmcs.set(limit, u32::MAX)?;
+        vmcs.set(rights, FLAT_DATA)?;
+    }
+    vmcs.set(field::GUEST_LDTR_SELECTOR, 0)?;
+    vmcs.set(field::GUEST_LDTR_BASE, 0)?;
+    vmcs.set(field::GUEST_LDTR_LIMIT, 0)?;
+    vmcs.set(field::GUEST_LDTR_ACCESS_RIGHTS, UNUSABLE)?;
+    vmcs.set(field::GUEST_TR_SELECTOR, 0x18)?;
+    vmcs.set(field::GUEST_TR_BASE, 0)?;
+    vmcs.set(field::GUEST_TR_LIMIT, 0x67)?;
+    vmcs.set(field::GUEST_TR_ACCESS_RIGHTS, BUSY_TSS)?;
+    vmcs.set(field::GUEST_GDTR_BASE, 0)?;
+    vmcs.set(field::GUEST_GDTR_LIMIT, 0)?;
+    vmcs.set(field::GUEST_IDTR_BASE, 0)?;
+    vmcs.set(field::GUEST_IDTR_LIMIT, 0)?;
+
+    vmcs.set(field::GUEST_CR0, cr0)?;
+    vmcs.set(field::CR0_GUEST_HOST_MASK, CR0_OWNED)?;
+    vmcs.set(field::CR0_READ_SHADOW, cr0)?;
+    vmcs.set(field::GUEST_CR3, 0)?;
+    vmcs.set(field::GUEST_CR4, cr4)?;
+    vmcs.set(field::CR4_GUEST_HOST_MASK, !CR4_ALLOWED)?;
+    vmcs.set(field::CR4_READ_SHADOW, 0)?;
+    vmcs.set(field::GUEST_DR7, 0x400)?;
+    vmcs.set(field::GUEST_RSP, 0)?;
+    vmcs.set(field::GUEST_RIP, domain.entry.as_u64())?;
+    vmcs.set(field::GUEST_RFLAGS, 2)?;
+    vmcs.set(field::GUEST_INTERRUPTIBILITY, 0)?;
+    vmcs.set(field::GUEST_ACTIVITY, 0)?;
+    vmcs.set(field::GUEST_PENDING_DEBUG, 0)?;
+    vmcs.set(field::GUEST_VMCS_LINK, u64::MAX)?;
+    vmcs.set(field::GUEST_DEBUGCTL, 0)?;
+    vmcs.set(field::GUEST_PAT, PAT_RESET)?;
+    vmcs.set(field::GUEST_EFER, 0)?;
+    vmcs.set(field::GUEST_SYSENTER_CS, 0)?;
+    vmcs.set(field::GUEST_SYSENTER_ESP, 0)?;
+    vmcs.set(field::GUEST_SYSENTER_EIP, 0)
+}
+
+/// Zeroes what a guest keeps in the processor and the VMCS does not hold, so that the next one finds none of it: the MSRs
+/// that `msr_policy` marks, debug registers, CR2, and the x87 and vector registers.
+pub fn zero_registers() {
+    for number in RULES.iter().filter(|rule| rule.zeroed).map(|rule| rule.first) {
+        // SAFETY: MSRs that belong to the guest; the host uses none of them.
+        unsafe { msr::wrmsr(number, 0) };
+    }
+    // An x87 and SSE state of all zeroes but for the control words' reset values (FCW 0x37f, MXCSR 0x1f80).
+    #[repr(C, align(16))]
+    struct FxState([u32; 128]);
+    let mut state = FxState([0; 128]);
+    state.0[0] = 0x37f;
+    state.0[6] = 0x1f80;
+    // SAFETY: registers that belong to the guest, or to the compiler as scratch at this point; CR4.OSFXSR is on. The
+    // upper halves of vector registers can not be reached by guests, who have no XSAVE.
+    unsafe {
+        asm!("fxrstor64 [{0}]", in(reg) &raw const state,
+             out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _, out("xmm4") _, out("xmm5") _, out("xmm6") _,
+             out("xmm7") _, out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _, out("xmm12") _,
+             out("xmm13") _, out("xmm14") _, out("xmm15") _, options(nostack));
+        asm!("mov dr0, {0}", "mov dr1, {0}", "mov dr2, {0}", "mov dr3, {0}", "mov cr2, {0}", in(reg) 0u64,
+             options(nostack, nomem));
+        asm!("mov dr6, {0}", in(reg) 0xffff_0ff0u64, options(nostack, nomem));
+    }
+}
+
+/// Drops what this core's TLB holds of its domain's memory.
+pub fn forget_translations(core: &Core) {
+    let capabilities = ept::Capabilities::from_msr(core.capabilities.ept_vpid);
+    // SAFETY: in VMX root operation; `start` checked that INVEPT is there.
+    unsafe {
+        vmx::vmcs::invept(None);
+        if capabilities.contains(ept::Capabilities::INVVPID_ALL_CONTEXT) {
+            vmx::vmcs::invvpid_all();
+        }
+    }
+}

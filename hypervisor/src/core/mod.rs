@@ -1,0 +1,220 @@
+//! A core: its loop, what it owns, and how it asks another.
+//!
+//! ```text
+//! loop
+//!   no domain to run?  halt until kicked, serve the other cores
+//!   enter the guest
+//!     exit      handle it (`exits`)
+//!     kicked    serve the other cores
+//! ```
+//!
+//! A [`Core`] is reached by its own core alone; what others may see is its [`face::Face`].
+
+pub mod face;
+pub mod guest_state;
+pub mod message;
+pub mod serve;
+pub mod start;
+
+use abi::address::HostPhys;
+use abi::control::hypercall::{CrashRecord, DomainState};
+use abi::xen::errno::HypercallResult;
+use arrayvec::ArrayVec;
+use boot::cores::MAX_CORES;
+use io_rings::urpc::{Receiver, Sender};
+use vmx::crossing::{self, Frame, Return};
+use vmx::exit::{Exit, ReadExit, Reason, instruction_error};
+use vmx::field;
+use vmx::vmcs::Current;
+use x2apic::lapic::LocalApic;
+
+use crate::domain::Domain;
+use crate::exits;
+use crate::interrupts::Registers;
+use crate::machine::Machine;
+use crate::registry::Registry;
+use face::{FACES, Face};
+use message::{Incoming, Request};
+
+/// The two channels with one other core.
+#[derive(Debug)]
+pub struct Peer {
+    /// To it.
+    pub outbox: Sender<'static>,
+    /// From it.
+    pub inbox: Receiver<'static>,
+    /// A request of its that waits until this core is back in its loop.
+    pub deferred: Option<Request>,
+}
+
+/// One core.
+pub struct Core {
+    /// The crossing; GS base points here.
+    pub frame: Frame,
+    /// Its number, by which FACES and all tables go.
+    pub index: usize,
+    /// The machine.
+    pub machine: &'static Machine,
+    /// This core's VMCS.
+    pub vmcs: Current,
+    /// Where the VMCS lies.
+    pub vmcs_region: HostPhys,
+    /// What this core's VMX can do.
+    pub capabilities: vmx::capabilities::Capabilities,
+    /// The values of the VMCS's host fields that depend on this core's tables.
+    pub host: guest_state::Host,
+    /// The local APIC, for what goes to other cores.
+    pub apic: LocalApic,
+    /// The local APIC, for what stays here.
+    pub registers: Registers,
+    /// The domain on this core.
+    pub domain: Option<&'static mut Domain>,
+    /// Whether to enter the guest.
+    pub running: bool,
+    /// The other cores, by number; `None` for this one.
+    pub peers: ArrayVec<Option<Peer>, MAX_CORES>,
+    /// Memory and domains: core 0's alone.
+    pub registry: Option<&'static mut Registry>,
+}
+
+impl Core {
+    /// The core's life.
+    pub fn run(&mut self) -> ! {
+        loop {
+            while self.running {
+                // SAFETY: the VMCS was filled when the domain came to this core, by `guest_state::fill`, with this
+                // frame; `self` never moves (see `start`), and interrupts are off in the host.
+                match unsafe { crossing::enter(&raw mut self.frame) } {
+                    Return::Exit => exits::handle(self),
+                    Return::Kicked => self.serve(),
+                    Return::Failed => self.entry_failed(),
+                }
+            }
+            // SAFETY: `start` has set up GS base and vector 2.
+            unsafe { crossing::wait_for_kick() };
+            self.serve();
+        }
+    }
+
+    /// This core's face.
+    #[inline(always)]
+    pub fn face(&self) -> &'static Face {
+        &FACES[self.index]
+    }
+
+    /// Asks another core, or this one, and waits for the answer, serving leaf requests meanwhile.
+    pub fn ask(&mut self, core: usize, request: Request) -> HypercallResult {
+        if core == self.index {
+            return self.carry_out(request);
+        }
+        self.send(core, request.encode());
+        loop {
+            if let Some(result) = self.collect(core) {
+                return result;
+            }
+            core::hint::spin_loop();
+        }
+    }
+
+    /// Looks once through all channels: answers leaf requests, puts others off. Returns `core`'s reply, if it is here.
+    fn collect(&mut self, core: usize) -> Option<HypercallResult> {
+        let mut answer = None;
+        for index in 0..self.peers.len() {
+            while let Some(message) = self.receive(index) {
+                match message {
+                    Incoming::Reply(result) if index == core => answer = Some(result),
+                    Incoming::Reply(_) => panic!("core {index} answered what nobody asked"),
+                    Incoming::Request(request) if request.is_leaf() => {
+                        let result = self.carry_out(request);
+                        self.send(index, message::reply(result));
+                    }
+                    Incoming::Request(request) => {
+                        if let Some(Some(peer)) = self.peers.get_mut(index) {
+                            peer.deferred = Some(request);
+                        }
+                    }
+                }
+            }
+        }
+        answer
+    }
+
+    /// Serves every request that is there, the deferred ones too. Called from the loop only, where no handler is under
+    /// way that could still use the domain.
+    fn serve(&mut self) {
+        self.frame.clear_kick();
+        self.collect(usize::MAX);
+        for index in 0..self.peers.len() {
+            let deferred = self.peers[index].as_mut().and_then(|peer| peer.deferred.take());
+            if let Some(request) = deferred {
+                let result = self.carry_out(request);
+                self.send(index, message::reply(result));
+            }
+        }
+    }
+
+    fn receive(&mut self, index: usize) -> Option<Incoming> {
+        let peer = self.peers.get_mut(index)?.as_mut()?;
+        match peer.inbox.try_receive() {
+            Ok(None) => None,
+            Ok(Some(message)) => match message::decode(message) {
+                Some(incoming) => Some(incoming),
+                None => panic!("core {index} sent a message of unknown kind {:#x}", message[0]),
+            },
+            Err(broken) => panic!("the channel from core {index}: {broken:?}"),
+        }
+    }
+
+    fn send(&mut self, index: usize, message: io_rings::urpc::Message) {
+        let Some(Some(peer)) = self.peers.get_mut(index) else { return };
+        if let Err(error) = peer.outbox.try_send(&message) {
+            panic!("the channel to core {index}: {error:?}");
+        }
+        // SAFETY: an NMI to a core of ours; whatever it does, it takes note and looks at its channels.
+        unsafe { self.apic.send_nmi(FACES[index].apic_id.load(core::sync::atomic::Ordering::Relaxed)) };
+    }
+
+    /// Stops this core's domain, and lets domain 0 know.
+    pub fn stop_domain(&mut self, state: DomainState, reason: u32) {
+        self.running = false;
+        self.face().reason.store(reason, core::sync::atomic::Ordering::Relaxed);
+        self.face().set_state(state);
+        if self.index == 0 {
+            crate::stop::fail(
+                abi::exit_code::ExitCode::ControlDomainLost,
+                format_args!("domain 0 is gone: {state:?}, reason {reason}"),
+            );
+        }
+        crate::events::tell_control(self);
+    }
+
+    /// Stops this core's domain for what it did, and keeps the record.
+    pub fn crash(&mut self, exit: Exit) {
+        let (registers, vmcs) = (&self.frame.registers, &self.vmcs);
+        let record = CrashRecord {
+            exit_reason: vmcs.read(field::EXIT_REASON),
+            interruption: vmcs.read(field::EXIT_INTERRUPTION_INFO),
+            qualification: vmcs.read(field::EXIT_QUALIFICATION),
+            guest_physical: vmcs.read(field::GUEST_PHYSICAL_ADDRESS),
+            rip: vmcs.get(field::GUEST_RIP),
+            rsp: vmcs.get(field::GUEST_RSP),
+            rflags: vmcs.get(field::GUEST_RFLAGS),
+            cr0: vmcs.get(field::GUEST_CR0),
+            cr3: vmcs.get(field::GUEST_CR3),
+            cr4: vmcs.get(field::GUEST_CR4),
+            registers: core::array::from_fn(|number| registers.by_number(number as u8).unwrap_or(0)),
+        };
+        let reason = Reason::new(record.exit_reason);
+        if let Some(domain) = self.domain.as_mut() {
+            log::warn!("domain {} crashed: {} ({exit:x?}) at {:#x}", domain.id, reason.text(), record.rip);
+            domain.crash = Some(record);
+        }
+        self.stop_domain(DomainState::Crashed, 0);
+    }
+
+    /// The processor refused to enter the guest at all: a control or host field of ours breaks a rule.
+    fn entry_failed(&mut self) -> ! {
+        let error = self.vmcs.read(field::INSTRUCTION_ERROR);
+        panic!("core {}: {} ({error})", self.index, instruction_error(error));
+    }
+}

@@ -1,0 +1,116 @@
+//! What happens on a VM exit: one match, a file per family, a counter per arm.
+
+mod control_register;
+mod cpuid;
+mod io;
+mod msr;
+
+use abi::control::hypercall::ExitKind;
+use vmx::exit::{Exit, ReadExit};
+use vmx::field;
+use vmx::injection::{Injection, redeliver};
+
+use crate::core::Core;
+use crate::hypercall;
+
+/// Handles the exit that has just happened; then the guest may be entered again, unless `core.running` says otherwise.
+#[inline]
+pub fn handle(core: &mut Core) {
+    let exit = Exit::decode(&core.vmcs);
+    let kind = match exit {
+        Exit::Hypercall => {
+            hypercall::handle(core);
+            ExitKind::Hypercall
+        }
+        Exit::Cpuid => {
+            cpuid::handle(core);
+            ExitKind::Cpuid
+        }
+        Exit::Rdmsr => {
+            msr::read(core);
+            ExitKind::Rdmsr
+        }
+        Exit::Wrmsr => {
+            msr::write(core);
+            ExitKind::Wrmsr
+        }
+        rare => handle_rare(core, rare),
+    };
+    core.face().count(kind);
+}
+
+#[cold]
+fn handle_rare(core: &mut Core, exit: Exit) -> ExitKind {
+    core.keep_event();
+    match exit {
+        Exit::Io(access) => {
+            io::handle(core, access);
+            ExitKind::Io
+        }
+        Exit::ControlRegister(access) => {
+            control_register::handle(core, access);
+            ExitKind::ControlRegister
+        }
+        Exit::Nmi => {
+            vmx::crossing::take_nmi();
+            ExitKind::Kick
+        }
+        // Caches are coherent; what a guest wants of WBINVD and INVD it has already.
+        Exit::Wbinvd => {
+            core.advance();
+            ExitKind::Instruction
+        }
+        // XSAVE is hidden, so XSETBV is not there; nor are the others.
+        Exit::Xsetbv | Exit::Instruction(_) => {
+            core.inject(Injection::INVALID_OPCODE);
+            ExitKind::Instruction
+        }
+        Exit::EptViolation(..) => {
+            core.crash(exit);
+            ExitKind::EptViolation
+        }
+        Exit::Exception(interruption) if interruption.vector() == 18 => panic!("machine check in a guest"),
+        Exit::Exception(_) => {
+            core.crash(exit);
+            ExitKind::Exception
+        }
+        Exit::TripleFault => {
+            core.crash(exit);
+            ExitKind::TripleFault
+        }
+        _ => {
+            core.crash(exit);
+            ExitKind::Other
+        }
+    }
+}
+
+impl Core {
+    /// Moves the guest past the instruction that exited, which is done.
+    #[inline(always)]
+    pub fn advance(&mut self) {
+        const BLOCKED_BY_STI_OR_MOV_SS: u32 = 3;
+        let rip = self.vmcs.get(field::GUEST_RIP);
+        let length = self.vmcs.read(field::EXIT_INSTRUCTION_LENGTH);
+        self.vmcs.write(field::GUEST_RIP, rip.wrapping_add(u64::from(length)));
+        let blocking = self.vmcs.get(field::GUEST_INTERRUPTIBILITY);
+        if blocking & BLOCKED_BY_STI_OR_MOV_SS != 0 {
+            self.vmcs.write(field::GUEST_INTERRUPTIBILITY, blocking & !BLOCKED_BY_STI_OR_MOV_SS);
+        }
+    }
+
+    /// Lets the instruction that exited raise an exception.
+    pub fn inject(&mut self, event: Injection) {
+        self.vmcs.write(field::ENTRY_EXCEPTION_ERROR_CODE, event.error_code);
+        self.vmcs.write(field::ENTRY_INTERRUPTION_INFO, event.info);
+    }
+
+    /// Where the exit interrupted the delivery of an event, delivers it again at the next entry.
+    fn keep_event(&mut self) {
+        let (info, code) =
+            (self.vmcs.read(field::IDT_VECTORING_INFO), self.vmcs.read(field::IDT_VECTORING_ERROR_CODE));
+        if let Some(event) = redeliver(info, code) {
+            self.inject(event);
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! RDMSR and WRMSR of what `msr_policy` does not pass through.
+
+use abi::xen::cpuid::HYPERCALL_PAGE_MSR;
+use vmx::injection::Injection;
+use x86::msr::{IA32_APIC_BASE, IA32_FEATURE_CONTROL, IA32_TIME_STAMP_COUNTER};
+
+use crate::core::Core;
+use crate::msr_policy::{TSC_DEADLINE, X2APIC_FIRST, X2APIC_LAST};
+
+/// Interrupt command register.
+const ICR: u32 = 0x830;
+/// Self IPI.
+const SELF_IPI: u32 = 0x83f;
+/// Local APIC id.
+const APIC_ID: u32 = 0x802;
+/// Thermal LVT, performance LVT, LINT0, LINT1, error.
+const LVT_OTHER: core::ops::RangeInclusive<u32> = 0x833..=0x837;
+const LVT_MASKED: u64 = 1 << 16;
+
+pub(super) fn read(core: &mut Core) {
+    let number = core.frame.registers.rcx as u32;
+    match read_value(core, number) {
+        Some(value) => {
+            let registers = &mut core.frame.registers;
+            registers.rax = value & 0xffff_ffff;
+            registers.rdx = value >> 32;
+            core.advance();
+        }
+        None => core.inject(Injection::GENERAL_PROTECTION),
+    }
+}
+
+pub(super) fn write(core: &mut Core) {
+    let registers = &core.frame.registers;
+    let (number, value) = (registers.rcx as u32, registers.rax & 0xffff_ffff | registers.rdx << 32);
+    match write_value(core, number, value) {
+        Some(()) => core.advance(),
+        None => core.inject(Injection::GENERAL_PROTECTION),
+    }
+}
+
+#[inline]
+fn read_value(core: &Core, number: u32) -> Option<u64> {
+    match number {
+        IA32_APIC_BASE => core.domain.as_ref().map(|domain| domain.apic_base),
+        // Locked, VMX off.
+        IA32_FEATURE_CONTROL => Some(1),
+        // Without x2APIC in the processor its registers come here.
+        X2APIC_FIRST..=X2APIC_LAST if !core.registers.is_x2apic() && number != ICR => {
+            let value = core.registers.read(number);
+            Some(if number == APIC_ID { value >> 24 } else { value })
+        }
+        ICR => Some(0),
+        _ => None,
+    }
+}
+
+fn write_value(core: &mut Core, number: u32, value: u64) -> Option<()> {
+    match number {
+        // A guest keeps its local APIC, in x2APIC mode: writing what is there already is fine.
+        IA32_APIC_BASE => core.domain.as_ref().filter(|domain| domain.apic_base == value).map(|_| ()),
+        // The counter is the machine's.
+        IA32_TIME_STAMP_COUNTER => Some(()),
+        ICR => interrupt_command(core, value),
+        // Only fixed interrupts, or none: NMI, SMI and INIT on a pin are not a guest's to ask for.
+        _ if LVT_OTHER.contains(&number) => {
+            const DELIVERY_MODE: u64 = 7 << 8;
+            if value & LVT_MASKED == 0 && value & DELIVERY_MODE != 0 {
+                return Some(());
+            }
+            // SAFETY: a local vector table entry of this core's, fixed or masked.
+            unsafe { core.registers.write(number, value & 0x1_ffff) };
+            Some(())
+        }
+        SELF_IPI if !core.registers.is_x2apic() => self_ipi(core, value as u8),
+        X2APIC_FIRST..=X2APIC_LAST if !core.registers.is_x2apic() => {
+            if !matches!(number, 0x808 | 0x80b | 0x80f | 0x828 | 0x832 | 0x838 | 0x83e) {
+                return None;
+            }
+            // SAFETY: the registers that x2APIC guests write directly; none reaches another core.
+            unsafe { core.registers.write(number, value) };
+            Some(())
+        }
+        TSC_DEADLINE if !core.registers.is_x2apic() => {
+            // SAFETY: the guest's own timer.
+            unsafe { x86::msr::wrmsr(TSC_DEADLINE, value) };
+            Some(())
+        }
+        HYPERCALL_PAGE_MSR => crate::hypercall::page(core, value),
+        _ => None,
+    }
+}
+
+/// A guest has one virtual CPU, so the only one it may interrupt is itself. What it sends to others goes nowhere, as on a
+/// machine that has no others.
+fn interrupt_command(core: &mut Core, command: u64) -> Option<()> {
+    const SHORTHAND_SELF: u64 = 1;
+    const SHORTHAND_ALL: u64 = 2;
+    let (vector, mode, shorthand) = (command as u8, command >> 8 & 7, command >> 18 & 3);
+    let destination = (command >> 32) as u32;
+    let to_self = match shorthand {
+        0 => destination == core.face().apic_id.load(core::sync::atomic::Ordering::Relaxed),
+        SHORTHAND_SELF | SHORTHAND_ALL => true,
+        _ => false,
+    };
+    if mode == 0 && to_self { self_ipi(core, vector) } else { Some(()) }
+}
+
+fn self_ipi(core: &mut Core, vector: u8) -> Option<()> {
+    if vector >= 16 {
+        // SAFETY: interrupts this core alone, which the guest owns.
+        unsafe { core.apic.send_ipi_self(vector) };
+    }
+    Some(())
+}

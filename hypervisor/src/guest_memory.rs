@@ -1,0 +1,140 @@
+//! A guest's memory, as its hypercalls name it: by linear address.
+//!
+//! Whatever a guest passes is an allegation. Each access walks the guest's own page tables and then its EPT, page by
+//! page, and copies; no reference into guest memory is ever made, since the guest may change it meanwhile. Guests that
+//! make hypercalls with pointers run in 64-bit mode with 4-level paging, or without paging.
+
+use abi::address::{GuestPhys, GuestVirt, HostPhys, PAGE_SIZE};
+use abi::xen::errno::Errno;
+use ept::{Access, Ept};
+use vmx::field;
+use vmx::vmcs::Current;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use crate::memory::physical::{Identity, pointer};
+
+const PRESENT: u64 = 1;
+const WRITABLE: u64 = 1 << 1;
+const LARGE: u64 = 1 << 7;
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+const CR0_PAGING: u64 = 1 << 31;
+const EFER_LMA: u64 = 1 << 10;
+
+/// The memory of the guest whose VMCS is current.
+#[derive(Clone, Copy, Debug)]
+pub struct GuestMemory<'a> {
+    ept: &'a Ept,
+    paging: Paging,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Paging {
+    Off,
+    FourLevel { root: u64 },
+    /// 32-bit or PAE paging.
+    Other,
+}
+
+impl<'a> GuestMemory<'a> {
+    /// Looks at how the guest pages now.
+    #[inline]
+    pub fn new(ept: &'a Ept, vmcs: &Current) -> Self {
+        let paging = if vmcs.get(field::GUEST_EFER) & EFER_LMA != 0 {
+            Paging::FourLevel { root: vmcs.get(field::GUEST_CR3) & ADDRESS }
+        } else if vmcs.get(field::GUEST_CR0) & CR0_PAGING == 0 {
+            Paging::Off
+        } else {
+            Paging::Other
+        };
+        Self { ept, paging }
+    }
+
+    /// Reads a value.
+    #[inline]
+    pub fn read<T: FromBytes + IntoBytes>(&self, from: GuestVirt) -> Result<T, Errno> {
+        let mut value = T::new_zeroed();
+        self.copy(from, value.as_mut_bytes().as_mut_ptr(), size_of::<T>() as u64, Access::Read)?;
+        Ok(value)
+    }
+
+    /// Writes a value.
+    #[inline]
+    pub fn write<T: IntoBytes + Immutable>(&self, to: GuestVirt, value: &T) -> Result<(), Errno> {
+        self.write_bytes(to, value.as_bytes())
+    }
+
+    /// Reads bytes.
+    pub fn read_bytes(&self, from: GuestVirt, into: &mut [u8]) -> Result<(), Errno> {
+        self.copy(from, into.as_mut_ptr(), into.len() as u64, Access::Read)
+    }
+
+    /// Writes bytes.
+    #[inline]
+    pub fn write_bytes(&self, to: GuestVirt, from: &[u8]) -> Result<(), Errno> {
+        // `copy` only reads from the buffer when it writes to the guest.
+        self.copy(to, from.as_ptr().cast_mut(), from.len() as u64, Access::Write)
+    }
+
+    /// Where a linear address really is, and how many bytes from there lie together.
+    #[inline]
+    pub fn translate(&self, address: GuestVirt, access: Access) -> Option<(HostPhys, u64)> {
+        let (physical, left) = match self.paging {
+            Paging::Off => (GuestPhys::new(address.as_u64()), PAGE_SIZE - address.page_offset(PAGE_SIZE)),
+            Paging::FourLevel { root } => self.walk(root, address, access)?,
+            Paging::Other => return None,
+        };
+        let found = self.ept.translate(&Identity, physical, access)?;
+        Some((found.hpa, left.min(found.bytes_left)))
+    }
+
+    /// The guest's own page tables (SDM 3A, "4-Level Paging"), as its kernel may use them.
+    #[inline]
+    fn walk(&self, root: u64, address: GuestVirt, access: Access) -> Option<(GuestPhys, u64)> {
+        let linear = address.as_u64();
+        if (linear as i64) << 16 >> 16 != linear as i64 {
+            return None;
+        }
+        let need = if matches!(access, Access::Write) { PRESENT | WRITABLE } else { PRESENT };
+        let mut table = root;
+        let mut shift = 39;
+        loop {
+            let slot = table + (linear >> shift & 511) * 8;
+            let found = self.ept.translate(&Identity, GuestPhys::new(slot), Access::Read)?;
+            // SAFETY: the EPT says that this is the guest's memory; a word that is aligned does not cross its page.
+            let entry = unsafe { pointer::<u64>(found.hpa).read_volatile() };
+            if entry & need != need {
+                return None;
+            }
+            if shift == 12 || entry & LARGE != 0 && shift < 39 {
+                let size = 1u64 << shift;
+                let offset = linear & (size - 1);
+                return Some((GuestPhys::new(entry & ADDRESS & !(size - 1) | offset), size - offset));
+            }
+            table = entry & ADDRESS;
+            shift -= 9;
+        }
+    }
+
+    /// Copies between guest memory and `buffer`, which has `count` bytes. What was copied before a page that is not
+    /// there stays copied.
+    #[inline]
+    fn copy(&self, guest: GuestVirt, buffer: *mut u8, count: u64, access: Access) -> Result<(), Errno> {
+        let mut done = 0;
+        while done < count {
+            let at = guest.checked_add(done).ok_or(Errno::EFAULT)?;
+            let (host, left) = self.translate(at, access).ok_or(Errno::EFAULT)?;
+            let bytes = left.min(count - done) as usize;
+            let (guest, own) = (pointer::<u8>(host), buffer.wrapping_add(done as usize));
+            // SAFETY: `bytes` from `host` on are the guest's memory by its EPT, and from `own` on are the buffer's. The
+            // guest may write there at the same time: then the copy is any mixture, which is checked after it.
+            unsafe {
+                match access {
+                    Access::Write => core::ptr::copy_nonoverlapping(own, guest, bytes),
+                    _ => core::ptr::copy_nonoverlapping(guest, own, bytes),
+                }
+            }
+            done += bytes as u64;
+        }
+        Ok(())
+    }
+}

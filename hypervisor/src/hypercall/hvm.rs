@@ -1,0 +1,58 @@
+//! `hvm_op`: parameters of a domain, and the vector of its upcalls.
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use abi::address::GuestVirt;
+use abi::xen::errno::{Errno, HypercallResult};
+use abi::xen::{DOMID_SELF, hvm};
+
+use super::Arguments;
+use crate::core::Core;
+use crate::events;
+
+#[inline]
+pub(super) fn handle(core: &mut Core, [operation, argument, ..]: Arguments) -> HypercallResult {
+    let at = GuestVirt::new(argument);
+    match operation {
+        hvm::GET_PARAM => get_param(core, at),
+        hvm::SET_PARAM => set_param(core, at),
+        hvm::SET_EVTCHN_UPCALL_VECTOR => set_upcall_vector(core, at),
+        _ => Err(Errno::ENOSYS),
+    }
+}
+
+#[inline]
+fn get_param(core: &Core, at: GuestVirt) -> HypercallResult {
+    let memory = core.guest_memory()?;
+    let mut param: hvm::Param = memory.read(at)?;
+    let domain = core.domain.as_ref().ok_or(Errno::ESRCH)?;
+    if param.domid != DOMID_SELF && param.domid != domain.id {
+        return Err(if domain.is_privileged { Errno::ESRCH } else { Errno::EPERM });
+    }
+    param.value = *domain.params.get(param.index as usize).ok_or(Errno::EINVAL)?;
+    memory.write(at, &param)?;
+    Ok(0)
+}
+
+/// A guest's parameters are set by domain 0, before the guest starts.
+fn set_param(core: &mut Core, at: GuestVirt) -> HypercallResult {
+    let param: hvm::Param = core.guest_memory()?.read(at)?;
+    let registry = core.registry.as_mut().ok_or(Errno::EPERM)?;
+    let on = registry.core_of(param.domid).ok_or(Errno::ESRCH)?;
+    let domain = registry.building(on).ok_or(Errno::EBUSY)?;
+    *domain.params.get_mut(param.index as usize).ok_or(Errno::EINVAL)? = param.value;
+    Ok(0)
+}
+
+fn set_upcall_vector(core: &mut Core, at: GuestVirt) -> HypercallResult {
+    let upcall: hvm::UpcallVector = core.guest_memory()?.read(at)?;
+    if upcall.vcpu != 0 {
+        return Err(Errno::ENOENT);
+    }
+    if upcall.vector < 16 {
+        return Err(Errno::EINVAL);
+    }
+    core.face().vector.store(upcall.vector.into(), Relaxed);
+    events::redeliver(core);
+    Ok(0)
+}

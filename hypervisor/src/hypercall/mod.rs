@@ -1,0 +1,113 @@
+//! Hypercalls: one match on the number, a file per family.
+//!
+//! Numbers, arguments and errors are Xen's (`abi::xen`); what is not listed is not implemented and answers `ENOSYS`.
+
+mod audit;
+mod console_io;
+mod control;
+mod event_channel;
+mod hvm;
+mod memory;
+mod sched;
+
+use abi::address::{GuestVirt, PAGE_SIZE};
+use abi::xen::errno::{Errno, HypercallResult};
+use abi::xen::hypercall as number;
+use vmx::field;
+
+use crate::core::Core;
+use crate::guest_memory::GuestMemory;
+
+/// The arguments: RDI, RSI, RDX, R10, R8.
+type Arguments = [u64; 5];
+
+/// Carries out the hypercall that has just exited.
+#[inline]
+pub fn handle(core: &mut Core) {
+    let rax = match call(core) {
+        Ok(value) => value,
+        Err(error) => error.as_rax(),
+    };
+    core.frame.registers.rax = rax;
+    core.advance();
+}
+
+#[inline]
+fn call(core: &mut Core) -> HypercallResult {
+    // Descriptor privilege level of SS is the current privilege level (SDM 3C, "Guest Register State").
+    const DPL: u32 = 3 << 5;
+    if core.vmcs.get(field::GUEST_SS_ACCESS_RIGHTS) & DPL != 0 {
+        return Err(Errno::EPERM);
+    }
+    let registers = &core.frame.registers;
+    let arguments = [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8];
+    match registers.rax {
+        number::XEN_VERSION => version(core, arguments),
+        number::EVENT_CHANNEL_OP => event_channel::handle(core, arguments),
+        number::HVM_OP => hvm::handle(core, arguments),
+        number::SCHED_OP => sched::handle(core, arguments),
+        number::MEMORY_OP => memory::handle(core, arguments),
+        number::VCPU_OP => vcpu(arguments),
+        number::CONSOLE_IO => console_io::handle(core, arguments),
+        number::ATOLL_CONTROL => control::handle(core, arguments),
+        _ => Err(Errno::ENOSYS),
+    }
+}
+
+impl Core {
+    /// The memory of the domain on this core.
+    #[inline]
+    pub fn guest_memory(&self) -> Result<GuestMemory<'_>, Errno> {
+        let domain = self.domain.as_ref().ok_or(Errno::ESRCH)?;
+        Ok(GuestMemory::new(&domain.ept, &self.vmcs))
+    }
+}
+
+#[inline]
+fn version(core: &Core, [operation, argument, ..]: Arguments) -> HypercallResult {
+    use number::version::{EXTRAVERSION, FeatureInfo, GET_FEATURES, INTERFACE_VERSION, VERSION};
+    match operation {
+        VERSION => Ok(INTERFACE_VERSION),
+        EXTRAVERSION => {
+            let memory = core.guest_memory()?;
+            memory.write_bytes(GuestVirt::new(argument), b".0-atoll\0\0\0\0\0\0\0\0")?;
+            Ok(0)
+        }
+        GET_FEATURES => {
+            let memory = core.guest_memory()?;
+            let mut info: FeatureInfo = memory.read(GuestVirt::new(argument))?;
+            info.submap = match info.submap_idx {
+                // XENFEAT_hvm_callback_vector, _hvm_safe_pvclock, _memory_op_vnode_supported not offered.
+                0 => 1 << 8,
+                1 => 0,
+                _ => return Err(Errno::EINVAL),
+            };
+            memory.write(GuestVirt::new(argument), &info)?;
+            Ok(0)
+        }
+        _ => Err(Errno::ENOSYS),
+    }
+}
+
+fn vcpu([operation, vcpu, ..]: Arguments) -> HypercallResult {
+    match (operation, vcpu) {
+        (number::vcpu::IS_UP, 0) => Ok(1),
+        (number::vcpu::IS_UP, _) => Err(Errno::ENOENT),
+        _ => Err(Errno::ENOSYS),
+    }
+}
+
+/// The hypercall page (`arch-x86/cpuid.h`, leaf 2): writes the stubs into the guest's page at the address in `value`.
+/// `None`: there is no memory.
+pub fn page(core: &Core, value: u64) -> Option<()> {
+    const STUB: usize = 32;
+    let domain = core.domain.as_ref()?;
+    let mut page = [0xcc; PAGE_SIZE as usize];
+    for (number, stub) in page.chunks_exact_mut(STUB).enumerate() {
+        // mov eax, number; vmcall; ret
+        let [a, b, c, d] = (number as u32).to_le_bytes();
+        stub[..9].copy_from_slice(&[0xb8, a, b, c, d, 0x0f, 0x01, 0xc1, 0xc3]);
+    }
+    let at = abi::address::GuestPhys::new(value & !(PAGE_SIZE - 1));
+    crate::domain::build::write(domain, at, &page).ok()
+}

@@ -1,0 +1,204 @@
+//! The local APIC as the hypervisor uses it, what a guest leaves behind in it, and the wires of the I/O APICs.
+//!
+//! External interrupts belong to guests: they never cause a VM exit. The hypervisor keeps them off while it runs, and
+//! lets them in on one occasion only: to throw away what a domain that is gone has left pending ([`quiesce`]).
+
+use core::arch::asm;
+
+use boot::descriptors::{CODE, InterruptFrame};
+use x2apic::ioapic::{IoApic, IrqFlags, IrqMode, RedirectionTableEntry};
+use x2apic::lapic::{LocalApic, LocalApicBuilder};
+use x86::dtables::{DescriptorTablePointer, lidt, sidt};
+
+use crate::machine::Machine;
+
+/// Vector of the local APIC's spurious interrupts, until a guest chooses its own.
+const SPURIOUS: usize = 0xff;
+
+/// Turns this core's local APIC on: x2APIC mode where there is one, else xAPIC.
+pub fn enable_local_apic() -> Result<LocalApic, &'static str> {
+    // SAFETY: every x86-64 processor has IA32_APIC_BASE.
+    let base = unsafe { x2apic::lapic::xapic_base() };
+    let mut apic = LocalApicBuilder::new()
+        .timer_vector(SPURIOUS)
+        .error_vector(SPURIOUS)
+        .spurious_vector(SPURIOUS)
+        .set_xapic_base(base)
+        .build()?;
+    // SAFETY: interrupts are off, and the timer, which `enable` starts, goes off again at once.
+    unsafe {
+        apic.enable();
+        apic.disable_timer();
+    }
+    Ok(apic)
+}
+
+/// Registers of the local APIC that [`quiesce`] needs and the crate does not offer, by x2APIC MSR.
+#[derive(Clone, Copy, Debug)]
+pub struct Registers {
+    /// Where xAPIC registers lie, in a core without x2APIC.
+    xapic: Option<u64>,
+}
+
+impl Registers {
+    /// The registers of this core.
+    pub fn new() -> Self {
+        let x2apic = raw_cpuid::CpuId::new().get_feature_info().is_some_and(|features| features.has_x2apic());
+        // SAFETY: as above.
+        Self { xapic: (!x2apic).then(|| unsafe { x2apic::lapic::xapic_base() }) }
+    }
+
+    /// Whether the processor has x2APIC mode.
+    pub const fn is_x2apic(&self) -> bool {
+        self.xapic.is_none()
+    }
+
+    /// Reads the register with this MSR number.
+    pub fn read(&self, msr: u32) -> u64 {
+        // SAFETY: reads of local APIC registers, which exist by the caller's choice of number.
+        unsafe {
+            match self.xapic {
+                None => x86::msr::rdmsr(msr),
+                Some(base) => u64::from(mmio(base, msr).read_volatile()),
+            }
+        }
+    }
+
+    /// Writes the register with this MSR number.
+    ///
+    /// # Safety
+    /// The write reaches no other core: not the interrupt command register.
+    pub unsafe fn write(&self, msr: u32, value: u64) {
+        // SAFETY: by the caller.
+        unsafe {
+            match self.xapic {
+                None => x86::msr::wrmsr(msr, value),
+                Some(base) => mmio(base, msr).write_volatile(value as u32),
+            }
+        }
+    }
+}
+
+impl Default for Registers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The xAPIC register that x2APIC has as this MSR.
+fn mmio(base: u64, msr: u32) -> *mut u32 {
+    (base + u64::from(msr & 0x3f) * 16) as *mut u32
+}
+
+const TPR: u32 = 0x808;
+const EOI: u32 = 0x80b;
+const SVR: u32 = 0x80f;
+const ISR: u32 = 0x810;
+const IRR: u32 = 0x820;
+const LVT_TIMER: u32 = 0x832;
+const LVT_LAST: u32 = 0x837;
+const INITIAL_COUNT: u32 = 0x838;
+const MASKED: u64 = 1 << 16;
+
+/// Leaves nothing in this core's local APIC of the domain that was here: timers off, nothing in service, nothing
+/// pending.
+pub fn quiesce(registers: Registers) {
+    // SAFETY: masks and clears; nothing here reaches another core.
+    unsafe {
+        for lvt in LVT_TIMER..=LVT_LAST {
+            registers.write(lvt, MASKED);
+        }
+        registers.write(INITIAL_COUNT, 0);
+        registers.write(SVR, SPURIOUS as u64 | 1 << 8);
+        registers.write(TPR, 0);
+    }
+    let any = |first: u32| (first..first + 8).any(|register| registers.read(register) != 0);
+    while any(ISR) {
+        // SAFETY: ends one interrupt of the domain that is gone.
+        unsafe { registers.write(EOI, 0) };
+    }
+    let mut normal: DescriptorTablePointer<u128> = DescriptorTablePointer::default();
+    let drain = drain_gates();
+    // SAFETY: every gate of the table leads to code that ends an APIC interrupt and returns, whatever its vector; the
+    // stub takes no error code, which is right for interrupts. No exception happens in between, and an NMI is taken
+    // like an interrupt here, its kick made good by `kicked` below. The old table comes back before interrupts are off
+    // for longer than an instruction.
+    unsafe {
+        sidt(&mut normal);
+        lidt(&DescriptorTablePointer::new_from_slice(&drain));
+        while any(IRR) {
+            asm!("sti", "nop", "nop", "cli");
+            while any(ISR) {
+                registers.write(EOI, 0);
+            }
+        }
+        lidt(&normal);
+    }
+    // An NMI that came in between was not noted: say that there may have been one. The loop looks, and finds or not.
+    vmx::crossing::take_nmi();
+}
+
+/// A table whose every gate returns at once.
+fn drain_gates() -> [u128; 256] {
+    let entry = drain_stub as *const () as u64;
+    let low = (entry & 0xffff) | u64::from(CODE.bits()) << 16 | 0x8e << 40 | (entry >> 16 & 0xffff) << 48;
+    // IST 6: external interrupts.
+    let gate = u128::from(low | u64::from(boot::descriptors::IST_INTERRUPT) << 32) | u128::from(entry >> 32) << 64;
+    [gate; 256]
+}
+
+/// Returns; the in-service bit is ended by [`quiesce`] itself.
+#[unsafe(naked)]
+extern "sysv64" fn drain_stub() {
+    core::arch::naked_asm!("iretq")
+}
+
+/// What all gates of the hypervisor's own table lead to. Interrupts are off while it runs, so what comes here is an
+/// exception: a bug of Atoll's own.
+pub extern "C" fn unexpected(frame: &mut InterruptFrame) {
+    // SAFETY: CR2 only tells where a page fault was.
+    let cr2 = unsafe { x86::controlregs::cr2() };
+    panic!(
+        "vector {} error {:#x} at {:#x}, stack {:#x}, cr2 {cr2:#x}",
+        frame.vector, frame.error_code, frame.rip, frame.rsp
+    );
+}
+
+/// Wires global system interrupt `gsi`, edge-triggered, to `vector` of the core with `apic_id`; vector 0 masks it.
+/// `None`: there is no such wire.
+pub fn route(machine: &Machine, gsi: u32, vector: u8, apic_id: u32) -> Option<()> {
+    for chip in &machine.io_apics {
+        // SAFETY: the MADT says that an I/O APIC is there, and boot has mapped it; only core 0 comes here.
+        unsafe {
+            let mut io = IoApic::new(u64::from(chip.address));
+            let pins = u32::from(io.max_table_entry()) + 1;
+            let Some(pin) = gsi.checked_sub(chip.first_gsi).filter(|&pin| pin < pins) else { continue };
+            let mut entry = RedirectionTableEntry::default();
+            entry.set_mode(IrqMode::Fixed);
+            entry.set_vector(vector);
+            entry.set_dest(u8::try_from(apic_id).ok()?);
+            entry.set_flags(if vector == 0 { IrqFlags::MASKED } else { IrqFlags::empty() });
+            io.set_table_entry(pin as u8, entry);
+        }
+        return Some(());
+    }
+    None
+}
+
+/// Masks every wire of every I/O APIC, and the old interrupt controllers.
+pub fn mask_all(machine: &Machine) {
+    // SAFETY: the 8259 pair's mask registers; nobody uses it.
+    unsafe {
+        x86::io::outb(0x21, 0xff);
+        x86::io::outb(0xa1, 0xff);
+    }
+    for chip in &machine.io_apics {
+        // SAFETY: as in `route`.
+        unsafe {
+            let mut io = IoApic::new(u64::from(chip.address));
+            for pin in 0..=io.max_table_entry() {
+                io.disable_irq(pin);
+            }
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What every core knows of the machine: found at boot, and not changed after.
+
+use abi::address::HostPhys;
+use arrayvec::ArrayVec;
+use boot::cores::{IoApic, MAX_CORES, Override};
+use ept::Settings;
+use spin::Once;
+use vmx::capabilities::{Capabilities, ReadMsr, Unsupported};
+
+use crate::cpuid_policy::{AskCpuid, CpuidTable, Leaf};
+
+/// The machine.
+#[derive(Debug)]
+pub struct Machine {
+    /// Local APIC ids of the cores, the boot core's first.
+    pub apic_ids: ArrayVec<u32, MAX_CORES>,
+    /// I/O APICs.
+    pub io_apics: ArrayVec<IoApic, 8>,
+    /// Interrupt source overrides.
+    pub overrides: ArrayVec<Override, 16>,
+    /// The time-stamp counter's rate.
+    pub tsc_khz: u32,
+    /// TSC at the hypervisor's first instruction.
+    pub boot_tsc: u64,
+    /// The hypervisor's page tables.
+    pub host_cr3: u64,
+    /// What para guests see of the processor.
+    pub cpuid: CpuidTable,
+    /// What EPT can do.
+    pub ept: Settings,
+    /// MSR bitmap of all para guests.
+    pub msr_bitmap: HostPhys,
+    /// An I/O bitmap page in which every port exits.
+    pub io_none: HostPhys,
+    /// The lower I/O bitmap page of domain 0: the second serial port is its own.
+    pub io_control: HostPhys,
+}
+
+static MACHINE: Once<Machine> = Once::new();
+
+/// Sets the machine, once.
+pub fn set(machine: Machine) -> &'static Machine {
+    MACHINE.call_once(|| machine)
+}
+
+/// This processor's MSRs.
+#[derive(Clone, Copy, Debug)]
+pub struct Msrs;
+
+impl ReadMsr for Msrs {
+    fn read(&self, msr: u32) -> u64 {
+        // SAFETY: the capability MSRs that VMX promises; reading them changes nothing.
+        unsafe { x86::msr::rdmsr(msr) }
+    }
+}
+
+/// This processor's CPUID.
+#[derive(Clone, Copy, Debug)]
+pub struct Processor;
+
+impl AskCpuid for Processor {
+    fn ask(&self, leaf: u32, subleaf: u32) -> Leaf {
+        let answer = raw_cpuid::cpuid!(leaf, subleaf);
+        [answer.eax, answer.ebx, answer.ecx, answer.edx]
+    }
+}
+
+/// What this core's VMX offers, and whether that is enough.
+pub fn capabilities() -> Result<Capabilities, Unsupported> {
+    let cpuid = raw_cpuid::CpuId::new();
+    if !cpuid.get_feature_info().is_some_and(|features| features.has_vmx()) {
+        return Err(Unsupported::NoVmx);
+    }
+    let capabilities = Capabilities::read(&Msrs);
+    capabilities.check()?;
+    Ok(capabilities)
+}
+
+/// The width of a physical address.
+pub fn physical_address_bits() -> u8 {
+    let capacity = raw_cpuid::CpuId::new().get_processor_capacity_feature_info();
+    capacity.map_or(36, |info| info.physical_address_bits())
+}
+
+/// The rate of the time-stamp counter, measured against the interval timer (8254, channel 2): 10 ms, once at boot.
+pub fn measure_tsc_khz() -> u32 {
+    use x86::io::{inb, outb};
+    const TICKS: u16 = 11_932; // 10 ms at 1.193182 MHz
+    // SAFETY: channel 2 drives the speaker only, whose gate is kept off; nobody else uses it during boot.
+    let elapsed = unsafe {
+        outb(0x61, inb(0x61) & !2 | 1);
+        outb(0x43, 0b1011_0000); // channel 2, both bytes, mode 0: output goes high at the end
+        outb(0x42, TICKS as u8);
+        outb(0x42, (TICKS >> 8) as u8);
+        let start = now();
+        let mut spins = 0u32;
+        while inb(0x61) & 1 << 5 == 0 && spins < 50_000_000 {
+            spins += 1;
+        }
+        now() - start
+    };
+    (elapsed / 10).clamp(1, u64::from(u32::MAX)) as u32
+}
+
+/// The time-stamp counter.
+pub fn now() -> u64 {
+    // SAFETY: reading the counter has no side effect.
+    unsafe { x86::time::rdtsc() }
+}

@@ -1,0 +1,323 @@
+//! The boot of the hypervisor: `atoll_main` is a list, to be read from top to bottom.
+#![no_std]
+#![no_main]
+
+use core::alloc::{GlobalAlloc, Layout};
+use core::panic::PanicInfo;
+use core::sync::atomic::Ordering::Relaxed;
+
+use abi::address::{HostPhys, PAGE_SIZE, PageCount};
+use abi::exit_code::ExitCode;
+use arrayvec::ArrayVec;
+use boot::cores::Topology;
+use boot::handover::{Handover, Range};
+use boot::trampoline::{PageWords, WORDS_OFFSET};
+use hypervisor::core::Core;
+use hypervisor::core::face::FACES;
+use hypervisor::core::message::Request;
+use hypervisor::core::start::{self, Area, Order};
+use hypervisor::cpuid_policy::CpuidTable;
+use hypervisor::domain::{build, control};
+use hypervisor::interrupts::{self, Registers};
+use hypervisor::machine::{self, Machine};
+use hypervisor::memory::early::Early;
+use hypervisor::memory::frame_table::{CHUNK_FRAMES, Frame, FrameTable};
+use hypervisor::memory::paging::{Access, HostTables};
+use hypervisor::memory::physical::pointer;
+use hypervisor::msr_policy;
+use hypervisor::registry::{Registry, Slot};
+use hypervisor::stop::{allow_debug_exit, fail};
+use hypervisor::{console, stop};
+use vmx::controls::Secondary;
+
+/// Called by `boot::entry` on the boot core.
+#[unsafe(no_mangle)]
+extern "C" fn atoll_main(magic: u32, information: u32) -> ! {
+    let boot_tsc = machine::now();
+    console::init();
+    log::info!("Atoll {} starts", env!("CARGO_PKG_VERSION"));
+
+    let handover = read_handover(magic, information);
+    let archive = find_archive(&handover);
+    let topology = find_topology(&handover);
+    let capabilities = machine::capabilities().unwrap_or_else(|unsupported| start::refuse(0, unsupported));
+
+    let (mut early, mut tables) = memory(&handover, &topology, archive);
+    let trampoline = trampoline(&handover, &mut early, &mut tables);
+    let machine = describe(&topology, &capabilities, &tables, &mut early, boot_tsc);
+    let orders = orders(machine, &mut early, &mut tables);
+    let registry = books(&handover, machine, &mut early, archive);
+    // SAFETY: all RAM, the image with the boot stack, and the devices in use are mapped.
+    unsafe { tables.load() };
+    interrupts::mask_all(machine);
+
+    let mut core = start::prepare(&orders[0]);
+    start::settle(&mut core);
+    core.registry = Some(registry);
+    FACES[0].apic_id.store(machine.apic_ids[0], Relaxed);
+    for order in &orders[1..] {
+        if start::wake(&mut core, order, trampoline).is_err() {
+            fail(ExitCode::BadBoot, format_args!("core {} did not start", order.index));
+        }
+    }
+    log::info!("{} cores, TSC at {} kHz", machine.apic_ids.len(), machine.tsc_khz);
+
+    start_control_domain(&mut core, archive, &handover);
+    core.run()
+}
+
+/// What the loader left.
+fn read_handover(magic: u32, information: u32) -> Handover {
+    // SAFETY: the values that the loader passed; nothing was overwritten yet.
+    let handover = unsafe { boot::handover::read(magic, information) };
+    let handover = handover.unwrap_or_else(|unusable| {
+        fail(ExitCode::BadBoot, format_args!("what the loader left is of no use: {unusable:x?}"))
+    });
+    if handover.option("exit") == Some("debug") {
+        allow_debug_exit();
+    }
+    handover
+}
+
+/// The boot archive, where the loader put it.
+fn find_archive(handover: &Handover) -> &'static [u8] {
+    let Some(Range { start, end }) = handover.module.filter(|module| module.end.as_u64() <= 1 << 32) else {
+        fail(ExitCode::BadBoot, format_args!("there is no boot archive: give one as the loader's module"));
+    };
+    let bytes = end.offset_from(start).unwrap_or(0) as usize;
+    // SAFETY: the loader put the module there, below 4 GiB; that memory is given to nobody (see `books`).
+    unsafe { core::slice::from_raw_parts(pointer(start), bytes) }
+}
+
+/// The cores and I/O APICs; the boot core comes first.
+fn find_topology(handover: &Handover) -> Topology {
+    // A PC without a pointer from the loader has one in the BIOS area; PVH and multiboot2 loaders pass it.
+    let topology = handover.rsdp.and_then(|rsdp| {
+        // SAFETY: the loader's pointer, and the boot's identity map.
+        unsafe { boot::cores::find(rsdp) }
+    });
+    let Some(mut topology) = topology else {
+        fail(ExitCode::BadBoot, format_args!("there are no ACPI tables with a MADT"));
+    };
+    if topology.unused > 0 {
+        log::warn!("{} cores more than Atoll uses stay idle", topology.unused);
+    }
+    let own = own_apic_id();
+    match topology.apic_ids.iter().position(|&id| id == own) {
+        Some(at) => topology.apic_ids.swap(0, at),
+        None => fail(ExitCode::BadBoot, format_args!("the MADT does not list the boot core, APIC id {own}")),
+    }
+    topology
+}
+
+fn own_apic_id() -> u32 {
+    let cpuid = raw_cpuid::CpuId::new();
+    cpuid.get_feature_info().map_or(0, |features| features.initial_local_apic_id().into())
+}
+
+/// The hypervisor's own memory and page tables.
+fn memory(handover: &Handover, topology: &Topology, archive: &[u8]) -> (Early, HostTables) {
+    const WHAT: &str = "the hypervisor's own memory";
+    let mut early = Early::find(handover, &used(archive)).unwrap_or_else(|| no_room(WHAT));
+    let mut devices = ArrayVec::<u64, 9>::new();
+    devices.extend(topology.io_apics.iter().map(|io| u64::from(io.address)));
+    if !Registers::new().is_x2apic() {
+        // SAFETY: every x86-64 processor has IA32_APIC_BASE.
+        devices.push(unsafe { x2apic::lapic::xapic_base() });
+    }
+    let tables = start::map_host(&mut early, &handover.memory, &devices).unwrap_or_else(|| no_room(WHAT));
+    (early, tables)
+}
+
+fn no_room(what: &str) -> ! {
+    fail(ExitCode::BadBoot, format_args!("there is no room in memory for {what}"))
+}
+
+/// What lies in RAM already: image, archive.
+fn used(archive: &[u8]) -> [Range; 2] {
+    let image = boot::image::layout();
+    let archive = archive.as_ptr_range();
+    let range = |start: u64, end: u64| Range { start: HostPhys::new(start & !(PAGE_SIZE - 1)), end: HostPhys::new(end) };
+    [
+        range(image.text, image.end),
+        range(archive.start as u64, (archive.end as u64).next_multiple_of(PAGE_SIZE)),
+    ]
+}
+
+/// Copies the trampoline to a page below 1 MiB; its number is what a start-up IPI carries.
+fn trampoline(handover: &Handover, early: &mut Early, tables: &mut HostTables) -> u8 {
+    const CANDIDATES: core::ops::Range<u64> = 0x8..0x80;
+    let free = |page: &u64| {
+        let (start, end) = (page * PAGE_SIZE, (page + 1) * PAGE_SIZE);
+        handover.memory.iter().any(|ram| ram.start.as_u64() <= start && end <= ram.end.as_u64())
+    };
+    let Some(page) = CANDIDATES.clone().find(free) else {
+        fail(ExitCode::BadBoot, format_args!("there is no RAM below 512 KiB for the other cores' first steps"));
+    };
+    let start = page * PAGE_SIZE;
+    let words = PageWords { cr3: tables.cr3(), core_words: start::words_address() };
+    let code = boot::trampoline::code();
+    // SAFETY: a page of RAM that the memory map calls free, still writable in the boot's own map; code and words fit.
+    unsafe {
+        core::ptr::copy_nonoverlapping(code.as_ptr(), start as *mut u8, code.len().min(WORDS_OFFSET));
+        ((start + WORDS_OFFSET as u64) as *mut PageWords).write_unaligned(words);
+    }
+    if tables.map(early, start, start + PAGE_SIZE, Access::Code).is_none() {
+        no_room("page tables");
+    }
+    page as u8
+}
+
+/// All that cores and handlers need to know of the machine.
+fn describe(
+    topology: &Topology,
+    capabilities: &vmx::capabilities::Capabilities,
+    tables: &HostTables,
+    early: &mut Early,
+    boot_tsc: u64,
+) -> &'static Machine {
+    let ept = ept::Capabilities::from_msr(capabilities.ept_vpid);
+    if let Some(missing) = ept.missing() {
+        fail(ExitCode::NoEpt, format_args!("this processor's EPT lacks {missing}"));
+    }
+    let mut page = || {
+        early.take(PageCount::new(1), PAGE_SIZE).unwrap_or_else(|| no_room("VMX's bitmaps"))
+    };
+    let (msr_bitmap, io_none, io_control) = (page(), page(), page());
+    let rules: &[&[msr_policy::Rule]] = if Registers::new().is_x2apic() {
+        &[msr_policy::RULES, msr_policy::X2APIC_RULES]
+    } else {
+        &[msr_policy::RULES]
+    };
+    const SECOND_SERIAL_PORT: usize = 0x2f8;
+    // SAFETY: three pages of our own.
+    unsafe {
+        msr_policy::fill(&mut *pointer::<msr_policy::Bitmap>(msr_bitmap), rules);
+        pointer::<u8>(io_none).write_bytes(0xff, PAGE_SIZE as usize);
+        pointer::<u8>(io_control).write_bytes(0xff, PAGE_SIZE as usize);
+        pointer::<u8>(io_control).add(SECOND_SERIAL_PORT / 8).write(0);
+    }
+    let tsc_khz = machine::measure_tsc_khz();
+    let may = |control: Secondary| capabilities.secondary.may(control.bits());
+    let (invpcid, rdtscp) = (may(Secondary::ENABLE_INVPCID), may(Secondary::ENABLE_RDTSCP));
+    machine::set(Machine {
+        apic_ids: topology.apic_ids.clone(),
+        io_apics: topology.io_apics.clone(),
+        overrides: topology.overrides.clone(),
+        tsc_khz,
+        boot_tsc,
+        host_cr3: tables.cr3(),
+        cpuid: CpuidTable::new(&machine::Processor, tsc_khz, invpcid, rdtscp),
+        ept: ept.settings(machine::physical_address_bits()),
+        msr_bitmap,
+        io_none,
+        io_control,
+    })
+}
+
+/// A place for each core, and what it needs to start.
+fn orders(
+    machine: &'static Machine,
+    early: &mut Early,
+    tables: &mut HostTables,
+) -> ArrayVec<Order, { boot::cores::MAX_CORES }> {
+    const WHAT: &str = "the cores' stacks and channels";
+    let cores = machine.apic_ids.len();
+    let pages = PageCount::covering(size_of::<start::Channels>() as u64);
+    let channels: *mut start::Channels = pointer(early.take(pages, PAGE_SIZE).unwrap_or_else(|| no_room(WHAT)));
+    // SAFETY: memory of our own, large enough and aligned.
+    unsafe { channels.write(start::channels(early, cores).unwrap_or_else(|| no_room(WHAT))) };
+    let order = |index| {
+        let area = Area::new(early, tables).unwrap_or_else(|| no_room(WHAT));
+        Order { index, area, channels, machine }
+    };
+    (0..cores).map(order).collect()
+}
+
+/// Core 0's books: all RAM that is left is free.
+fn books(handover: &Handover, machine: &Machine, early: &mut Early, archive: &[u8]) -> &'static mut Registry {
+    let mut take = |bytes: usize| {
+        let pages = PageCount::covering(bytes as u64);
+        early.take(pages, PAGE_SIZE).unwrap_or_else(|| no_room("the frame table"))
+    };
+    let slot_bytes = size_of::<core::mem::MaybeUninit<hypervisor::domain::Domain>>();
+    let slots: ArrayVec<Slot, { boot::cores::MAX_CORES }> =
+        machine.apic_ids.iter().map(|_| pointer(take(slot_bytes))).collect();
+    let top = handover.memory.iter().map(|range| range.end.as_u64()).max().unwrap_or(0);
+    let frames = (top / PAGE_SIZE) as usize;
+    let chunks = frames.div_ceil(CHUNK_FRAMES);
+    let frame_entries = pointer::<Frame>(take(frames * size_of::<Frame>()));
+    let chunk_entries = pointer::<u16>(take(chunks * size_of::<u16>()));
+    let registry = pointer::<Registry>(take(size_of::<Registry>()));
+    // SAFETY: memory of our own, zeroed, which is a value of both types, and long enough.
+    let (frame_entries, chunk_entries) = unsafe {
+        (core::slice::from_raw_parts_mut(frame_entries, frames), core::slice::from_raw_parts_mut(chunk_entries, chunks))
+    };
+    let mut table = FrameTable::new(frame_entries, chunk_entries);
+    // Free is what the memory map calls RAM, above 1 MiB, less the image, the archive, and what `early` gave out. What
+    // `early` has left it gives up here.
+    let rest = early.rest();
+    let [image, archive] = used(archive);
+    for ram in &handover.memory {
+        let first = ram.start.as_u64().max(1 << 20).next_multiple_of(PAGE_SIZE);
+        for frame in (first..ram.end.as_u64() & !(PAGE_SIZE - 1)).step_by(PAGE_SIZE as usize) {
+            let inside = |range: &Range| range.start.as_u64() <= frame && frame < range.end.as_u64();
+            let early_gave = early.piece_contains(frame) && !inside(&rest);
+            if !inside(&image) && !inside(&archive) && !early_gave {
+                table.add(HostPhys::new(frame), PageCount::new(1));
+            }
+        }
+    }
+    log::info!("{} MiB of memory for guests", table.free() / 256);
+    // SAFETY: memory of our own, large enough and aligned.
+    unsafe {
+        registry.write(Registry::new(table, slots, machine.ept));
+        &mut *registry
+    }
+}
+
+/// Domain 0, on this core.
+fn start_control_domain(core: &mut Core, archive: &[u8], handover: &Handover) {
+    let Some(registry) = core.registry.as_mut() else { return };
+    let pages = control::memory(handover.option("dom0_mem"), archive.len() as u64);
+    let made = build::create(registry, 0, pages, true);
+    if let Err(error) = made {
+        fail(ExitCode::BadBoot, format_args!("no memory for domain 0 ({error:?}): it wants {} pages", pages.get()));
+    }
+    let Some(domain) = registry.building(0) else { return };
+    if let Err(bad) = control::load(domain, archive, handover.option("dom0").unwrap_or("")) {
+        fail(ExitCode::BadBoot, format_args!("domain 0's image in the boot archive is of no use: {bad:?}"));
+    }
+    let slot = registry.slots[0] as u64;
+    if let Some(record) = &mut registry.records[0] {
+        record.started = true;
+    }
+    if let Err(error) = core.carry_out(Request::Run(slot)) {
+        fail(ExitCode::Panic, format_args!("domain 0 does not start: {error:?}"));
+    }
+}
+
+/// The hypervisor has no heap. `abi`'s words for the wire between toolstack and domain 0 link to `alloc`, which wants to
+/// know of one; nothing here calls it.
+struct NoHeap;
+
+// SAFETY: it never gives memory out, so there is none to be wrong about.
+unsafe impl GlobalAlloc for NoHeap {
+    unsafe fn alloc(&self, _layout: Layout) -> *mut u8 {
+        core::ptr::null_mut()
+    }
+
+    unsafe fn dealloc(&self, _memory: *mut u8, _layout: Layout) {}
+}
+
+#[global_allocator]
+static NO_HEAP: NoHeap = NoHeap;
+
+/// An epitaph: what, where; then the machine ends.
+#[panic_handler]
+fn panic(info: &PanicInfo) -> ! {
+    use core::fmt::Write;
+    // The console's own writing can not fail.
+    let _ = writeln!(console::lock_for_the_end(), "atoll: the hypervisor has failed: {info}");
+    stop::stop(ExitCode::Panic)
+}
