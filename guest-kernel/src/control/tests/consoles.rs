@@ -1,0 +1,79 @@
+//! What guests print, and what is made of it.
+
+use super::*;
+
+#[test]
+fn consoles_are_kept_logged_and_followed() {
+    let mut machine = Machine::with(&["web"]);
+    let web = machine.inside(1);
+    web.console.guest_write(b"hello\nhalf a");
+    machine.settle();
+    assert!(machine.control.hypervisor.printed.ends_with("[web] hello\n"));
+    let ask = |from, follow| Request::Console { name: "web".into(), from, follow };
+    let Ok(Reply::Console(text)) = machine.ask(ask(2, true)) else { panic!("text") };
+    assert_eq!((text.from, text.next, &text.bytes[..]), (2, 12, &b"llo\nhalf a"[..]));
+    web.console.guest_write(b" line\n");
+    machine.settle();
+    let [Event::Console { name, text }] = &machine.events[..] else { panic!("one event") };
+    assert_eq!((&name[..], text.from, &text.bytes[..]), ("web", 12, &b" line\n"[..]));
+    machine.ask(ask(0, false)).unwrap();
+    web.console.guest_write(b"unheard\n");
+    machine.settle();
+    assert_eq!(machine.events.len(), 1);
+    machine.ask(Request::Input { name: "web".into(), bytes: b"keys".to_vec() }).unwrap();
+    let mut keys = [0; 10];
+    assert_eq!(web.console.guest_read(&mut keys), 4);
+    machine.refused(Request::Console { name: "nobody".into(), from: 0, follow: true }, "no guest");
+    // The last words of the dead are heard, and their events come before the end is told.
+    machine.ask(ask(0, true)).unwrap();
+    web.console.guest_write(b"last words");
+    machine.stops(1, DomainState::Shutdown);
+    assert!(machine.control.hypervisor.printed.contains("[web] last words\n"));
+    assert!(matches!(machine.events.last(), Some(Event::Stopped { .. })));
+    machine.refused(Request::Input { name: "web".into(), bytes: vec![1] }, "runs no more");
+}
+
+#[test]
+fn the_next_guest_in_a_slot_starts_with_an_empty_console() {
+    let mut machine = Machine::with(&["web"]);
+    machine.inside(1).console.guest_write(b"old");
+    machine.ask(Request::Input { name: "web".into(), bytes: b"old keys".to_vec() }).unwrap();
+    machine.ask(Request::Destroy("web".into())).unwrap();
+    machine.ask(Request::Create(guest("web", None))).unwrap();
+    let Ok(Reply::Console(text)) =
+        machine.ask(Request::Console { name: "web".into(), from: 0, follow: false })
+    else {
+        panic!("text")
+    };
+    assert_eq!(text.next, 0);
+    assert_eq!(machine.inside(1).console.guest_read(&mut [0; 10]), 0);
+}
+
+#[test]
+fn a_phase_is_measured_without_its_announcement() {
+    let mut machine = Machine::with(&["bench"]);
+    let inside = machine.inside(1);
+    let exits = |machine: &mut Machine, more: u64| {
+        let fake = &mut machine.control.hypervisor;
+        fake.domain_mut(1).unwrap().exits[ExitKind::Hypercall as usize] += more;
+    };
+    let rest = |machine: &mut Machine| {
+        for _ in 0..5 {
+            machine.control.hypervisor.now += bench::REST / 5;
+            machine.settle();
+        }
+    };
+    inside.console.guest_write(b"bench: phase idle-begin\n");
+    machine.settle();
+    exits(&mut machine, 1);
+    rest(&mut machine);
+    exits(&mut machine, 3);
+    rest(&mut machine);
+    inside.console.guest_write(b"bench: phase idle-end\n");
+    exits(&mut machine, 1);
+    machine.control.hypervisor.now += bench::REST;
+    machine.settle();
+    let said =
+        "[control] bench: {\"name\":\"steady_exits_idle\",\"median\":3,\"unit\":\"exits\",\"samples\":1}\n";
+    assert!(machine.control.hypervisor.printed.contains(said));
+}
