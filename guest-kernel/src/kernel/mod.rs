@@ -277,3 +277,6 @@ impl<P: Platform> Kernel<P> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
