@@ -16,7 +16,7 @@ pub struct Outcome {
     pub code: u8,
     /// Its name, as the machine said it.
     pub name: String,
-    /// The line before, which tells the reason of a failure.
+    /// The line before, which tells the reason of a failure; the remedy, which may stand between them, is known.
     pub reason: String,
 }
 
@@ -90,8 +90,10 @@ impl SerialLog {
         let lines: Vec<&str> = text.lines().collect();
         let (at, (code, name)) =
             lines.iter().enumerate().rev().find_map(|(at, line)| Some((at, parse_exit_line(line)?)))?;
-        let reason = at.checked_sub(1).and_then(|before| lines.get(before)).copied().unwrap_or_default();
-        Some(Outcome { code, name: name.to_owned(), reason: reason.trim().to_owned() })
+        let before = lines.get(..at).unwrap_or_default().iter().rev();
+        let reason = before.map(|line| line.trim()).find(|line| !line.starts_with("atoll: remedy:"));
+        let reason = reason.map(|line| line.strip_prefix("atoll: ").unwrap_or(line)).unwrap_or_default();
+        Some(Outcome { code, name: name.to_owned(), reason: reason.to_owned() })
     }
 
     /// Looks for the outcome only when there is something new.
@@ -137,12 +139,15 @@ mod tests {
     #[test]
     fn the_outcome_carries_its_reason() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), "boot\r\natoll: this processor has no VMX\r\natoll: exit 48 no-vmx\r\n")
-            .unwrap();
+        fs::write(
+            file.path(),
+            "boot\r\natoll: this processor has no VMX\r\natoll: remedy: x\r\natoll: exit 48 no-vmx\r\n",
+        )
+        .unwrap();
         let outcome = SerialLog::new(file.path().to_owned()).outcome().unwrap();
         assert_eq!(outcome.exit_code(), Some(ExitCode::NoVmx));
         let error = outcome.as_error();
-        assert!(error.what().contains("this processor has no VMX"), "{error}");
+        assert!(error.what().ends_with(": this processor has no VMX"), "{error}");
         assert_eq!(error.remedy(), ExitCode::NoVmx.remedy());
     }
 }
