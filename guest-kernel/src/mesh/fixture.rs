@@ -55,9 +55,13 @@ pub fn info(domain: u16, port: u32) -> PeerInfo {
 
 /// Guests in the slots from 1 on, domain id = slot, all of which know each other.
 pub fn gather(guests: usize) -> Vec<(Fake, Mesh<'static>)> {
+    gather_on(&Pages::new(guests + 1), guests)
+}
+
+/// As [`gather`], on pages that the test keeps.
+pub fn gather_on(pages: &Pages, guests: usize) -> Vec<(Fake, Mesh<'static>)> {
     let slots = guests + 1;
     let switch = Switch::new();
-    let pages = Pages::new(slots);
     let mut members: Vec<(Fake, Mesh<'static>)> = Vec::new();
     let mut controls: Vec<Control> = Vec::new();
     for slot in 1..slots {

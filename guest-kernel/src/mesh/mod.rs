@@ -156,6 +156,11 @@ impl<'a> Mesh<'a> {
         Counts { lost, ..self.counts }
     }
 
+    /// Messages of `slot` that were noted as lost.
+    pub fn lost_from(&self, slot: usize) -> u64 {
+        self.peers.get(slot).map_or(0, |peer| peer.lost)
+    }
+
     /// A message from `slot` did not come, or came out of order.
     pub fn note_lost(&mut self, slot: usize) {
         if let Some(peer) = self.peers.get_mut(slot) {

@@ -46,7 +46,7 @@ impl Token {
     }
 
     fn begin<P: Platform>(&mut self, kernel: &mut Kernel<P>) {
-        self.lap += 1;
+        self.lap = self.lap.wrapping_add(1);
         self.deadline = kernel.after(LOST_MILLISECONDS);
         pass(kernel, [kind::TOKEN, self.lap, 1, self.number, 0, 0, 0]);
     }
