@@ -9,7 +9,7 @@
 use core::arch::global_asm;
 
 /// Bytes of the boot stack. Below it lies one page that `atoll_main` may unmap: see [`crate::image`].
-pub const BOOT_STACK_BYTES: usize = 64 * 1024;
+pub const BOOT_STACK_BYTES: usize = 128 * 1024;
 
 /// First word of a multiboot2 header, and the header's length with its one tag, which ends it.
 const MULTIBOOT2_MAGIC: u32 = 0xe852_50d6;

@@ -243,6 +243,8 @@ fn books(handover: &Handover, machine: &Machine, early: &mut Early, archive: &[u
     let slot_bytes = size_of::<core::mem::MaybeUninit<hypervisor::domain::Domain>>();
     let slots: ArrayVec<Slot, { boot::cores::MAX_CORES }> =
         machine.apic_ids.iter().map(|_| pointer(take(slot_bytes))).collect();
+    let ports_bytes = size_of::<hypervisor::ports::Ports>();
+    let ports = machine.apic_ids.iter().map(|_| pointer(take(ports_bytes))).collect();
     let top = handover.memory.iter().map(|range| range.end.as_u64()).max().unwrap_or(0);
     let frames = (top / PAGE_SIZE) as usize;
     let chunks = frames.div_ceil(CHUNK_FRAMES);
@@ -271,7 +273,7 @@ fn books(handover: &Handover, machine: &Machine, early: &mut Early, archive: &[u
     log::info!("{} MiB of memory for guests", table.free() / 256);
     // SAFETY: memory of our own, large enough and aligned.
     unsafe {
-        registry.write(Registry::new(table, slots, machine.ept));
+        registry.write(Registry::new(table, slots, ports, machine.ept));
         &mut *registry
     }
 }

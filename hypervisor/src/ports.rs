@@ -41,12 +41,6 @@ impl Ports {
         Self { ports: [Port::Closed; EVTCHN_2L_PORTS as usize], virqs: [0; virq::COUNT as usize] }
     }
 
-    /// Closes all.
-    pub fn clear(&mut self) {
-        self.ports.fill(Port::Closed);
-        self.virqs.fill(0);
-    }
-
     /// What `number` is bound to. `EINVAL`: there is no such port.
     #[inline]
     pub fn get(&self, number: Number) -> Result<Port, Errno> {

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use abi::address::{HostPhys, PageCount};
+use abi::address::PageCount;
 use abi::control::hypercall::NO_DOMAIN;
 use abi::xen::DomId;
 use arrayvec::ArrayVec;
@@ -11,6 +11,7 @@ use boot::cores::MAX_CORES;
 use crate::core::face::FACES;
 use crate::domain::Domain;
 use crate::memory::frame_table::FrameTable;
+use crate::ports::Ports;
 
 /// What core 0 knows of the domain on one core.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +30,9 @@ pub struct Record {
 /// core has released it.
 pub type Slot = *mut core::mem::MaybeUninit<Domain>;
 
+/// A place for that domain's ports.
+pub type PortsSlot = *mut core::mem::MaybeUninit<Ports>;
+
 /// The books.
 #[derive(Debug)]
 pub struct Registry {
@@ -38,6 +42,8 @@ pub struct Registry {
     pub records: ArrayVec<Option<Record>, MAX_CORES>,
     /// By core: where its `Domain` lies, initialised where there is a record.
     pub slots: ArrayVec<Slot, MAX_CORES>,
+    /// By core: where the ports of that domain lie.
+    pub ports: ArrayVec<PortsSlot, MAX_CORES>,
     /// What EPT can do.
     pub ept: ept::Settings,
     next_id: DomId,
@@ -45,9 +51,14 @@ pub struct Registry {
 
 impl Registry {
     /// Books without domains.
-    pub fn new(frames: FrameTable<'static>, slots: ArrayVec<Slot, MAX_CORES>, ept: ept::Settings) -> Self {
+    pub fn new(
+        frames: FrameTable<'static>,
+        slots: ArrayVec<Slot, MAX_CORES>,
+        ports: ArrayVec<PortsSlot, MAX_CORES>,
+        ept: ept::Settings,
+    ) -> Self {
         let records = slots.iter().map(|_| None).collect();
-        Self { frames, records, slots, ept, next_id: 0 }
+        Self { frames, records, slots, ports, ept, next_id: 0 }
     }
 
     /// The core of a domain.
@@ -81,11 +92,6 @@ impl Registry {
                 return id;
             }
         }
-    }
-
-    /// The frame table's entry range that a domain's page lies in.
-    pub fn frame_of(&self, address: HostPhys) -> HostPhys {
-        address.align_down(abi::address::PAGE_SIZE)
     }
 }
 

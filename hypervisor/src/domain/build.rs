@@ -81,6 +81,8 @@ pub fn create(registry: &mut Registry, core: usize, pages: PageCount, privileged
         // SAFETY: the frame was free and is this domain's now, which does not run yet.
         unsafe { scrub(shared_info, PAGE_SIZE) };
     }
+    // SAFETY: the place for the ports of this core's domain, which there is none of.
+    let ports = unsafe { (*registry.ports[core]).write(Ports::new()) };
     let domain = Domain {
         id,
         is_privileged: privileged,
@@ -89,7 +91,7 @@ pub fn create(registry: &mut Registry, core: usize, pages: PageCount, privileged
         pages,
         shared_info,
         shared_info_at: None,
-        ports: Ports::new(),
+        ports,
         params: [0; abi::xen::hvm::param::COUNT as usize],
         entry: GuestPhys::new(0),
         start_info: GuestPhys::new(0),

@@ -29,8 +29,8 @@ pub struct Domain {
     pub shared_info: HostPhys,
     /// Where the guest has put that page.
     pub shared_info_at: Option<GuestPhys>,
-    /// Its event-channel ports.
-    pub ports: Ports,
+    /// Its event-channel ports; too large to be moved about.
+    pub ports: &'static mut Ports,
     /// `HVM_PARAM_*`.
     pub params: [u64; param::COUNT as usize],
     /// Where it starts.
