@@ -67,7 +67,7 @@ pub fn run(audit: bool, as_json: bool) -> Result<()> {
 /// The last four figures are nought on a sound machine.
 pub fn audit_line(audit: &AuditReport) -> String {
     format!(
-        "{} domains, {} mappings, {} shared; {} leaked, {} of the hypervisor's, {} free, {} miscounted",
+        "{} domains, {} pages mapped, {} of them shared; wrong: {} leaked, {} of the hypervisor's, {} of nobody's, {} miscounted",
         audit.domains,
         grouped(audit.mappings),
         grouped(audit.shared),

@@ -4,7 +4,6 @@ use abi::control::{
     hypercall::ExitKind,
     wire::{Domain, State},
 };
-use comfy_table::CellAlignment;
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -41,12 +40,7 @@ fn table(domains: &[Domain]) -> String {
             grouped(domain.messages_in.saturating_add(domain.messages_out)),
         ]);
     }
-    for column in [1, 2, 3, 4, 7, 8, 9] {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table.trim_fmt()
+    output::rendered(table, &[1, 2, 3, 4, 7, 8, 9])
 }
 
 /// All exits of a domain.

@@ -9,7 +9,6 @@ use std::{
 
 use abi::control::wire::{GuestConfig, State};
 use clap::ValueEnum;
-use comfy_table::CellAlignment;
 
 pub use rows::{MachineDescription, Row, parse};
 
@@ -160,10 +159,5 @@ fn table(rows: &[Row]) -> String {
             row.label.clone(),
         ]);
     }
-    for column in [1, 3] {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table.trim_fmt()
+    output::rendered(table, &[1, 3])
 }
