@@ -158,8 +158,9 @@ impl<P: Platform> Kernel<P> {
     /// One turn of the loop.
     pub fn round(&mut self, program: &mut impl Program<P>) -> Round {
         self.platform.let_interrupts_in();
-        let mut busy = self.take_interrupts(program);
-        busy |= self.take_messages(program);
+        // Messages first: where one woke the kernel, nothing stands between it and the program.
+        let mut busy = self.take_messages(program);
+        busy |= self.take_interrupts(program);
         let step = program.step(self);
         self.report();
         if let Some(mesh) = &mut self.mesh {
@@ -270,8 +271,12 @@ impl<P: Platform> Kernel<P> {
     }
 
     fn report(&mut self) {
-        let Some(mesh) = &mut self.mesh else { return };
-        if self.reporting && mesh.report_is_due() && self.platform.now() >= self.next_report {
+        if !self.reporting || self.platform.now() < self.next_report {
+            return;
+        }
+        if let Some(mesh) = &mut self.mesh
+            && mesh.report_is_due()
+        {
             mesh.report();
             self.next_report = self.after(REPORT_MILLISECONDS);
         }

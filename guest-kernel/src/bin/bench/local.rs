@@ -5,7 +5,7 @@ use core::arch::asm;
 use abi::xen::cpuid;
 use abi::xen::hvm::param;
 use guest_kernel::platform::Platform;
-use guest_kernel::platform::atoll::{Atoll, cpu, hypercall, interrupts};
+use guest_kernel::platform::atoll::{Atoll, cpu, hypercall, upcall};
 use guest_kernel::programs::measure::Row;
 use guest_kernel::say;
 
@@ -67,12 +67,12 @@ fn event_self(platform: &Atoll, empty: u64) -> Option<Row> {
             let mut sum = 0;
             for _ in 0..OPERATIONS {
                 platform.take_events(&mut |_| ());
-                let (_, upcalls) = interrupts::last_upcall();
+                let (_, upcalls) = upcall::last();
                 let before = cpu::tsc();
                 if hypercall::send(port).is_err() {
                     return None;
                 }
-                while interrupts::last_upcall().1 == upcalls {
+                while upcall::last().1 == upcalls {
                     core::hint::spin_loop();
                 }
                 sum += cpu::tsc().wrapping_sub(before).saturating_sub(empty);

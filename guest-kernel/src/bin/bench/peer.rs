@@ -3,7 +3,7 @@
 use abi::mesh::kind;
 use abi::xen::sched::reason;
 use guest_kernel::kernel::{Kernel, Pace, Program, Step};
-use guest_kernel::platform::atoll::{Atoll, cpu, interrupts};
+use guest_kernel::platform::atoll::{Atoll, cpu, upcall};
 use guest_kernel::programs::answer;
 use io_rings::urpc::Message;
 
@@ -34,7 +34,7 @@ impl Program<Atoll> for Peer {
 
     fn message(&mut self, kernel: &mut Kernel<Atoll>, slot: usize, message: &Message) {
         let in_hand = cpu::tsc();
-        let (upcall, upcalls) = interrupts::last_upcall();
+        let (began, upcalls) = upcall::last();
         let woken = core::mem::replace(&mut self.upcalls, upcalls) != upcalls;
         let ticks = match message[0] {
             POLL => {
@@ -45,7 +45,7 @@ impl Program<Atoll> for Peer {
                 kernel.pace = Pace::Sleep(0);
                 0
             }
-            WAKE if woken => in_hand.wrapping_sub(upcall),
+            WAKE if woken => in_hand.wrapping_sub(began),
             WAKE => 0,
             QUIT => {
                 self.quit = true;

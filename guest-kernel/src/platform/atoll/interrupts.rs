@@ -1,13 +1,13 @@
-//! The one interrupt handler: an interrupt leaves a note and ends; an exception ends the kernel, unless the program
+//! The interrupt handler, of all vectors but the upcall's: an interrupt leaves a note and ends; an exception ends the kernel, unless the program
 //! said that it expects it.
 
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 
-use boot::descriptors::{DescriptorTables, IST_COUNT, InterruptFrame};
+use boot::descriptors::{DescriptorTables, IST_COUNT, IST_INTERRUPT, InterruptFrame};
 
-use super::{apic, cpu};
+use super::{apic, upcall};
 
-/// Events wait in the shared-info page.
+/// Events wait in the shared-info page: see [`upcall`].
 pub const UPCALL_VECTOR: u8 = 0xe0;
 /// The deadline has come.
 pub const TIMER_VECTOR: u8 = 0xe1;
@@ -27,10 +27,6 @@ static mut TABLES: DescriptorTables = DescriptorTables::new();
 static NOTED: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
 /// Whether any bit of `NOTED` is set.
 static ANY_NOTED: AtomicBool = AtomicBool::new(false);
-/// When the last upcall came.
-static UPCALL_TSC: AtomicU64 = AtomicU64::new(0);
-/// How many came.
-static UPCALLS: AtomicU64 = AtomicU64::new(0);
 /// The program's own answer to exceptions.
 static EXCEPTION_HOOK: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
 
@@ -49,6 +45,7 @@ pub(super) fn load() {
         let stacks = &raw const STACKS as u64;
         let tables: &'static mut DescriptorTables = &mut *core::ptr::addr_of_mut!(TABLES);
         tables.prepare(&core::array::from_fn(|ist| stacks + ((ist + 1) * STACK_BYTES) as u64));
+        tables.override_gate(UPCALL_VECTOR, upcall::enter as *const () as u64, IST_INTERRUPT);
         tables.load(handle);
     }
 }
@@ -56,11 +53,6 @@ pub(super) fn load() {
 /// Lets `hook` see exceptions before they end the kernel.
 pub fn on_exception(hook: ExceptionHook) {
     EXCEPTION_HOOK.store(hook as *mut (), Ordering::Relaxed);
-}
-
-/// When the last upcall's handler began, and how many there were.
-pub fn last_upcall() -> (u64, u64) {
-    (UPCALL_TSC.load(Ordering::Relaxed), UPCALLS.load(Ordering::Relaxed))
 }
 
 /// Whether [`take_noted`] would name a vector.
@@ -84,11 +76,6 @@ pub(super) fn take_noted(each: &mut dyn FnMut(u8)) {
 
 extern "C" fn handle(frame: &mut InterruptFrame) {
     match frame.vector as u8 {
-        UPCALL_VECTOR => {
-            UPCALL_TSC.store(cpu::tsc(), Ordering::Relaxed);
-            UPCALLS.store(UPCALLS.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-            apic::end_of_interrupt();
-        }
         TIMER_VECTOR => apic::end_of_interrupt(),
         SPURIOUS_VECTOR => {}
         vector @ 32.. => {

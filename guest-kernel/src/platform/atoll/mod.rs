@@ -12,6 +12,7 @@ pub mod interrupts;
 pub mod memory;
 #[cfg(not(test))]
 mod panic;
+pub mod upcall;
 
 use core::cell::Cell;
 
