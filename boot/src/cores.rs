@@ -93,7 +93,10 @@ pub unsafe fn find(rsdp: u64) -> Option<Topology> {
 impl Topology {
     fn add_core(&mut self, flags: u32, apic_id: u32) {
         const ENABLED: u32 = 1;
-        if flags & ENABLED != 0 && !self.apic_ids.contains(&apic_id) && self.apic_ids.try_push(apic_id).is_err() {
+        if flags & ENABLED != 0
+            && !self.apic_ids.contains(&apic_id)
+            && self.apic_ids.try_push(apic_id).is_err()
+        {
             self.unused += 1;
         }
     }

@@ -108,12 +108,7 @@ impl CpuidTable {
 fn basic_leaf(leaf: u32, [eax, ebx, ecx, edx]: Leaf, invpcid: bool) -> Leaf {
     match leaf {
         // Initial APIC id 0, one logical processor.
-        1 => [
-            eax,
-            ebx & 0x0000_ffff | 1 << 16,
-            ecx & !ONE_ECX_HIDDEN | ONE_ECX_GIVEN,
-            edx & !ONE_EDX_HIDDEN,
-        ],
+        1 => [eax, ebx & 0x0000_ffff | 1 << 16, ecx & !ONE_ECX_HIDDEN | ONE_ECX_GIVEN, edx & !ONE_EDX_HIDDEN],
         0 | 2 => [eax, ebx, ecx, edx],
         // One cache level, shared with nobody.
         4 => [eax & 0x0000_3fff, ebx, ecx, edx],

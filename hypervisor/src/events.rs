@@ -25,7 +25,7 @@ fn word<T>(page: u64, offset: usize) -> &'static T {
 #[inline]
 pub fn raise(from: &mut Core, core: usize, port: u32) {
     let Some(face) = FACES.get(core) else { return };
-    from.face().count_sent(core);
+    from.face.count_sent(core);
     let page = face.shared_info.load(Ordering::Relaxed);
     if page == 0 {
         return;

@@ -6,7 +6,7 @@
 
 use abi::address::{GuestPhys, GuestVirt, HostPhys, PAGE_SIZE};
 use abi::xen::errno::Errno;
-use ept::{Access, Ept};
+use ept::{Access, Ept, Translation};
 use vmx::field;
 use vmx::vmcs::Current;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -30,7 +30,9 @@ pub struct GuestMemory<'a> {
 #[derive(Clone, Copy, Debug)]
 enum Paging {
     Off,
-    FourLevel { root: u64 },
+    FourLevel {
+        root: u64,
+    },
     /// 32-bit or PAE paging.
     Other,
 }
@@ -52,9 +54,18 @@ impl<'a> GuestMemory<'a> {
     /// Reads a value.
     #[inline]
     pub fn read<T: FromBytes + IntoBytes>(&self, from: GuestVirt) -> Result<T, Errno> {
-        let mut value = T::new_zeroed();
-        self.copy(from, value.as_mut_bytes().as_mut_ptr(), size_of::<T>() as u64, Access::Read)?;
-        Ok(value)
+        match self.translate(from, Access::Read) {
+            // SAFETY: by its EPT the guest's memory, all of it in one page. The guest may write there at the same time:
+            // then the value is any mixture, and `T` takes any bytes.
+            Some((host, left)) if left >= size_of::<T>() as u64 => {
+                Ok(unsafe { pointer::<T>(host).read_unaligned() })
+            }
+            _ => {
+                let mut value = T::new_zeroed();
+                self.read_bytes(from, value.as_mut_bytes())?;
+                Ok(value)
+            }
+        }
     }
 
     /// Writes a value.
@@ -63,13 +74,37 @@ impl<'a> GuestMemory<'a> {
         self.write_bytes(to, value.as_bytes())
     }
 
+    /// Reads a value, lets `work` change it, and writes it back: one walk for both.
+    #[inline]
+    pub fn update<T: FromBytes + IntoBytes + Immutable>(
+        &self,
+        at: GuestVirt,
+        work: impl FnOnce(&mut T) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        match self.translate(at, Access::Write) {
+            Some((host, left)) if left >= size_of::<T>() as u64 => {
+                let place = pointer::<T>(host);
+                // SAFETY: as in `read`; and the guest may be written to.
+                let mut value = unsafe { place.read_unaligned() };
+                work(&mut value)?;
+                // SAFETY: as above; this core alone changes the EPT, and `work` does not have it.
+                unsafe { place.write_unaligned(value) };
+                Ok(())
+            }
+            _ => {
+                let mut value = self.read(at)?;
+                work(&mut value)?;
+                self.write(at, &value)
+            }
+        }
+    }
+
     /// Reads bytes.
     pub fn read_bytes(&self, from: GuestVirt, into: &mut [u8]) -> Result<(), Errno> {
         self.copy(from, into.as_mut_ptr(), into.len() as u64, Access::Read)
     }
 
     /// Writes bytes.
-    #[inline]
     pub fn write_bytes(&self, to: GuestVirt, from: &[u8]) -> Result<(), Errno> {
         // `copy` only reads from the buffer when it writes to the guest.
         self.copy(to, from.as_ptr().cast_mut(), from.len() as u64, Access::Write)
@@ -97,11 +132,17 @@ impl<'a> GuestMemory<'a> {
         let need = if matches!(access, Access::Write) { PRESENT | WRITABLE } else { PRESENT };
         let mut table = root;
         let mut shift = 39;
+        // The page that the last table was found in. A kernel's tables mostly lie together, in one large page.
+        let (mut start, mut found) = (0, Translation { hpa: HostPhys::new(0), bytes_left: 0 });
         loop {
             let slot = table + (linear >> shift & 511) * 8;
-            let found = self.ept.translate(&Identity, GuestPhys::new(slot), Access::Read)?;
+            if slot.wrapping_sub(start) >= found.bytes_left {
+                found = self.ept.translate(&Identity, GuestPhys::new(slot), Access::Read)?;
+                start = slot;
+            }
+            let host = HostPhys::new(found.hpa.as_u64().wrapping_add(slot.wrapping_sub(start)));
             // SAFETY: the EPT says that this is the guest's memory; a word that is aligned does not cross its page.
-            let entry = unsafe { pointer::<u64>(found.hpa).read_volatile() };
+            let entry = unsafe { pointer::<u64>(host).read_volatile() };
             if entry & need != need {
                 return None;
             }
@@ -117,7 +158,6 @@ impl<'a> GuestMemory<'a> {
 
     /// Copies between guest memory and `buffer`, which has `count` bytes. What was copied before a page that is not
     /// there stays copied.
-    #[inline]
     fn copy(&self, guest: GuestVirt, buffer: *mut u8, count: u64, access: Access) -> Result<(), Errno> {
         let mut done = 0;
         while done < count {

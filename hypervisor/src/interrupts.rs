@@ -143,7 +143,8 @@ fn drain_gates() -> [u128; 256] {
     let entry = drain_stub as *const () as u64;
     let low = (entry & 0xffff) | u64::from(CODE.bits()) << 16 | 0x8e << 40 | (entry >> 16 & 0xffff) << 48;
     // IST 6: external interrupts.
-    let gate = u128::from(low | u64::from(boot::descriptors::IST_INTERRUPT) << 32) | u128::from(entry >> 32) << 64;
+    let gate =
+        u128::from(low | u64::from(boot::descriptors::IST_INTERRUPT) << 32) | u128::from(entry >> 32) << 64;
     [gate; 256]
 }
 

@@ -137,7 +137,10 @@ fn no_room(what: &str) -> ! {
 fn used(archive: &[u8]) -> [Range; 2] {
     let image = boot::image::layout();
     let archive = archive.as_ptr_range();
-    let range = |start: u64, end: u64| Range { start: HostPhys::new(start & !(PAGE_SIZE - 1)), end: HostPhys::new(end) };
+    let range = |start: u64, end: u64| Range {
+        start: HostPhys::new(start & !(PAGE_SIZE - 1)),
+        end: HostPhys::new(end),
+    };
     [
         range(image.text, image.end),
         range(archive.start as u64, (archive.end as u64).next_multiple_of(PAGE_SIZE)),
@@ -152,7 +155,10 @@ fn trampoline(handover: &Handover, early: &mut Early, tables: &mut HostTables) -
         handover.memory.iter().any(|ram| ram.start.as_u64() <= start && end <= ram.end.as_u64())
     };
     let Some(page) = CANDIDATES.clone().find(free) else {
-        fail(ExitCode::BadBoot, format_args!("there is no RAM below 512 KiB for the other cores' first steps"));
+        fail(
+            ExitCode::BadBoot,
+            format_args!("there is no RAM below 512 KiB for the other cores' first steps"),
+        );
     };
     let start = page * PAGE_SIZE;
     let words = PageWords { cr3: tables.cr3(), core_words: start::words_address() };
@@ -180,9 +186,7 @@ fn describe(
     if let Some(missing) = ept.missing() {
         fail(ExitCode::NoEpt, format_args!("this processor's EPT lacks {missing}"));
     }
-    let mut page = || {
-        early.take(PageCount::new(1), PAGE_SIZE).unwrap_or_else(|| no_room("VMX's bitmaps"))
-    };
+    let mut page = || early.take(PageCount::new(1), PAGE_SIZE).unwrap_or_else(|| no_room("VMX's bitmaps"));
     let (msr_bitmap, io_none, io_control) = (page(), page(), page());
     let rules: &[&[msr_policy::Rule]] = if Registers::new().is_x2apic() {
         &[msr_policy::RULES, msr_policy::X2APIC_RULES]
@@ -224,7 +228,8 @@ fn orders(
     const WHAT: &str = "the cores' stacks and channels";
     let cores = machine.apic_ids.len();
     let pages = PageCount::covering(size_of::<start::Channels>() as u64);
-    let channels: *mut start::Channels = pointer(early.take(pages, PAGE_SIZE).unwrap_or_else(|| no_room(WHAT)));
+    let channels: *mut start::Channels =
+        pointer(early.take(pages, PAGE_SIZE).unwrap_or_else(|| no_room(WHAT)));
     // SAFETY: memory of our own, large enough and aligned.
     unsafe { channels.write(start::channels(early, cores).unwrap_or_else(|| no_room(WHAT))) };
     let order = |index| {
@@ -253,7 +258,10 @@ fn books(handover: &Handover, machine: &Machine, early: &mut Early, archive: &[u
     let registry = pointer::<Registry>(take(size_of::<Registry>()));
     // SAFETY: memory of our own, zeroed, which is a value of both types, and long enough.
     let (frame_entries, chunk_entries) = unsafe {
-        (core::slice::from_raw_parts_mut(frame_entries, frames), core::slice::from_raw_parts_mut(chunk_entries, chunks))
+        (
+            core::slice::from_raw_parts_mut(frame_entries, frames),
+            core::slice::from_raw_parts_mut(chunk_entries, chunks),
+        )
     };
     let mut table = FrameTable::new(frame_entries, chunk_entries);
     // Free is what the memory map calls RAM, above 1 MiB, less the image, the archive, and what `early` gave out. What
@@ -284,7 +292,10 @@ fn start_control_domain(core: &mut Core, archive: &[u8], handover: &Handover) {
     let pages = control::memory(handover.option("dom0_mem"), archive.len() as u64);
     let made = build::create(registry, 0, pages, true);
     if let Err(error) = made {
-        fail(ExitCode::BadBoot, format_args!("no memory for domain 0 ({error:?}): it wants {} pages", pages.get()));
+        fail(
+            ExitCode::BadBoot,
+            format_args!("no memory for domain 0 ({error:?}): it wants {} pages", pages.get()),
+        );
     }
     let Some(domain) = registry.building(0) else { return };
     if let Err(bad) = control::load(domain, archive, handover.option("dom0").unwrap_or("")) {

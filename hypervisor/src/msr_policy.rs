@@ -132,7 +132,11 @@ mod tests {
             (0x3a, true, true),
             (0xc001_0015 & 0xc000_1fff, true, true),
         ] {
-            assert_eq!((exits(&bitmap, number, false), exits(&bitmap, number, true)), (read, write), "{number:#x}");
+            assert_eq!(
+                (exits(&bitmap, number, false), exits(&bitmap, number, true)),
+                (read, write),
+                "{number:#x}"
+            );
         }
     }
 
@@ -140,6 +144,9 @@ mod tests {
     fn without_x2apic_its_registers_exit() {
         let mut bitmap = [0; 4096];
         fill(&mut bitmap, &[RULES]);
-        assert!((X2APIC_FIRST..=X2APIC_LAST).all(|number| exits(&bitmap, number, false) && exits(&bitmap, number, true)));
+        assert!(
+            (X2APIC_FIRST..=X2APIC_LAST)
+                .all(|number| exits(&bitmap, number, false) && exits(&bitmap, number, true))
+        );
     }
 }

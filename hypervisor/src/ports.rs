@@ -52,7 +52,8 @@ impl Ports {
 
     /// Binds the lowest closed port. `ENOSPC`: there is none.
     pub fn allocate(&mut self, port: Port) -> Result<Number, Errno> {
-        let free = (1..self.ports.len()).find(|&number| self.ports[number] == Port::Closed).ok_or(Errno::ENOSPC)?;
+        let free =
+            (1..self.ports.len()).find(|&number| self.ports[number] == Port::Closed).ok_or(Errno::ENOSPC)?;
         self.ports[free] = port;
         Ok(free as Number)
     }
@@ -105,7 +106,9 @@ impl Ports {
 
     /// The lowest port that is not closed.
     pub fn first_open(&self) -> Option<Number> {
-        (1..self.ports.len()).find(|&number| self.ports[number] != Port::Closed).map(|number| number as Number)
+        (1..self.ports.len())
+            .find(|&number| self.ports[number] != Port::Closed)
+            .map(|number| number as Number)
     }
 }
 

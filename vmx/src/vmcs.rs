@@ -117,9 +117,9 @@ impl ReadExit for Current {
 #[inline(always)]
 fn vmread<W: Width>(encoding: u32) -> W {
     let value: u64;
-    // SAFETY: VMREAD has no effect but on its destination; where it fails it leaves the zero.
+    // SAFETY: VMREAD has no effect but on its destination. Fields are read that `set` has filled, or that every VMCS has.
     unsafe {
-        asm!("vmread {0}, {1}", inout(reg) 0u64 => value, in(reg) u64::from(encoding), options(nostack, nomem));
+        asm!("vmread {0}, {1}", out(reg) value, in(reg) u64::from(encoding), options(nostack, nomem));
     }
     W::narrow(value)
 }

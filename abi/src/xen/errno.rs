@@ -4,14 +4,15 @@ macro_rules! errno {
     ($($(#[$doc:meta])* $name:ident = $code:literal;)*) => {
         /// An error that Xen's interface can return.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-        #[repr(i32)]
+        // As wide as RAX, so that a `HypercallResult` comes back in registers.
+        #[repr(i64)]
         #[allow(clippy::upper_case_acronyms, reason = "these are the names in errno.h")]
         pub enum Errno { $($(#[$doc])* $name = $code,)* }
 
         impl Errno {
             /// The value a hypercall leaves in RAX.
             pub const fn as_rax(self) -> u64 {
-                -(self as i32 as i64) as u64
+                -(self as i64) as u64
             }
 
             /// The error behind a hypercall's RAX; `None` where it tells of success or of a code not listed here.

@@ -60,7 +60,11 @@ fn controls(core: &mut Core, domain: &Domain) -> Result<(), Failed> {
     let (machine, vmcs) = (core.machine, &mut core.vmcs);
     let legal = |chosen: Result<u32, _>| {
         // `start` has made each choice once and stopped the machine where one is not there.
-        chosen.map_err(|_: vmx::capabilities::Unsupported| Failed { instruction: "controls", field: 0, error: 7 })
+        chosen.map_err(|_: vmx::capabilities::Unsupported| Failed {
+            instruction: "controls",
+            field: 0,
+            error: 7,
+        })
     };
     vmcs.set(field::PIN_BASED_CONTROLS, legal(capabilities.pin_based())?)?;
     vmcs.set(field::PRIMARY_CONTROLS, legal(capabilities.primary())?)?;
@@ -135,11 +139,36 @@ fn guest_state(core: &mut Core, domain: &Domain) -> Result<(), Failed> {
     vmcs.set(field::GUEST_CS_LIMIT, u32::MAX)?;
     vmcs.set(field::GUEST_CS_ACCESS_RIGHTS, FLAT_CODE_32)?;
     for (selector, base, limit, rights) in [
-        (field::GUEST_SS_SELECTOR, field::GUEST_SS_BASE, field::GUEST_SS_LIMIT, field::GUEST_SS_ACCESS_RIGHTS),
-        (field::GUEST_DS_SELECTOR, field::GUEST_DS_BASE, field::GUEST_DS_LIMIT, field::GUEST_DS_ACCESS_RIGHTS),
-        (field::GUEST_ES_SELECTOR, field::GUEST_ES_BASE, field::GUEST_ES_LIMIT, field::GUEST_ES_ACCESS_RIGHTS),
-        (field::GUEST_FS_SELECTOR, field::GUEST_FS_BASE, field::GUEST_FS_LIMIT, field::GUEST_FS_ACCESS_RIGHTS),
-        (field::GUEST_GS_SELECTOR, field::GUEST_GS_BASE, field::GUEST_GS_LIMIT, field::GUEST_GS_ACCESS_RIGHTS),
+        (
+            field::GUEST_SS_SELECTOR,
+            field::GUEST_SS_BASE,
+            field::GUEST_SS_LIMIT,
+            field::GUEST_SS_ACCESS_RIGHTS,
+        ),
+        (
+            field::GUEST_DS_SELECTOR,
+            field::GUEST_DS_BASE,
+            field::GUEST_DS_LIMIT,
+            field::GUEST_DS_ACCESS_RIGHTS,
+        ),
+        (
+            field::GUEST_ES_SELECTOR,
+            field::GUEST_ES_BASE,
+            field::GUEST_ES_LIMIT,
+            field::GUEST_ES_ACCESS_RIGHTS,
+        ),
+        (
+            field::GUEST_FS_SELECTOR,
+            field::GUEST_FS_BASE,
+            field::GUEST_FS_LIMIT,
+            field::GUEST_FS_ACCESS_RIGHTS,
+        ),
+        (
+            field::GUEST_GS_SELECTOR,
+            field::GUEST_GS_BASE,
+            field::GUEST_GS_LIMIT,
+            field::GUEST_GS_ACCESS_RIGHTS,
+        ),
     ] {
         vmcs.set(selector, 0x10)?;
         vmcs.set(base, 0)?;

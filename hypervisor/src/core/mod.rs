@@ -53,6 +53,8 @@ pub struct Core {
     pub frame: Frame,
     /// Its number, by which FACES and all tables go.
     pub index: usize,
+    /// What the others see of it.
+    pub face: &'static Face,
     /// The machine.
     pub machine: &'static Machine,
     /// This core's VMCS.
@@ -96,12 +98,6 @@ impl Core {
         }
     }
 
-    /// This core's face.
-    #[inline(always)]
-    pub fn face(&self) -> &'static Face {
-        &FACES[self.index]
-    }
-
     /// Asks another core, or this one, and waits for the answer, serving leaf requests meanwhile.
     pub fn ask(&mut self, core: usize, request: Request) -> HypercallResult {
         if core == self.index {
@@ -141,6 +137,8 @@ impl Core {
 
     /// Serves every request that is there, the deferred ones too. Called from the loop only, where no handler is under
     /// way that could still use the domain.
+    #[cold]
+    #[inline(never)]
     fn serve(&mut self) {
         self.frame.clear_kick();
         self.collect(usize::MAX);
@@ -175,10 +173,12 @@ impl Core {
     }
 
     /// Stops this core's domain, and lets domain 0 know.
+    #[cold]
+    #[inline(never)]
     pub fn stop_domain(&mut self, state: DomainState, reason: u32) {
         self.running = false;
-        self.face().reason.store(reason, core::sync::atomic::Ordering::Relaxed);
-        self.face().set_state(state);
+        self.face.reason.store(reason, core::sync::atomic::Ordering::Relaxed);
+        self.face.set_state(state);
         if self.index == 0 {
             crate::stop::fail(
                 abi::exit_code::ExitCode::ControlDomainLost,
@@ -189,6 +189,8 @@ impl Core {
     }
 
     /// Stops this core's domain for what it did, and keeps the record.
+    #[cold]
+    #[inline(never)]
     pub fn crash(&mut self, exit: Exit) {
         let (registers, vmcs) = (&self.frame.registers, &self.vmcs);
         let record = CrashRecord {
@@ -213,6 +215,7 @@ impl Core {
     }
 
     /// The processor refused to enter the guest at all: a control or host field of ours breaks a rule.
+    #[cold]
     fn entry_failed(&mut self) -> ! {
         let error = self.vmcs.read(field::INSTRUCTION_ERROR);
         panic!("core {}: {} ({error})", self.index, instruction_error(error));

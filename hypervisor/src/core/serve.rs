@@ -24,13 +24,13 @@ impl Core {
             Request::Pause => {
                 self.running = false;
                 if self.state() == DomainState::Running {
-                    self.face().set_state(DomainState::Paused);
+                    self.face.set_state(DomainState::Paused);
                 }
                 Ok(0)
             }
             Request::Unpause => {
                 if self.state() == DomainState::Paused {
-                    self.face().set_state(DomainState::Running);
+                    self.face.set_state(DomainState::Running);
                     self.running = true;
                 }
                 Ok(0)
@@ -53,7 +53,7 @@ impl Core {
 
     /// The state of the domain on this core.
     pub fn state(&self) -> DomainState {
-        DomainState::from_u32(self.face().state.load(Relaxed)).unwrap_or(DomainState::Crashed)
+        DomainState::from_u32(self.face.state.load(Relaxed)).unwrap_or(DomainState::Crashed)
     }
 
     /// Takes a domain that has never run, fills the VMCS for it and lets it run.
@@ -65,7 +65,7 @@ impl Core {
         guest_state::zero_registers();
         self.frame.registers.rbx = domain.start_info.as_u64();
         self.domain = Some(domain);
-        self.face().set_state(DomainState::Running);
+        self.face.set_state(DomainState::Running);
         self.running = true;
         Ok(0)
     }
@@ -82,7 +82,7 @@ impl Core {
             guest_state::forget_translations(self);
             guest_state::zero_registers();
         }
-        let face = self.face();
+        let face = self.face;
         face.shared_info.store(0, Relaxed);
         face.vector.store(0, Relaxed);
         face.domain.store(NO_DOMAIN, Relaxed);
@@ -94,7 +94,10 @@ impl Core {
         let domain = self.domain.as_mut().ok_or(Errno::ESRCH)?;
         let id = domain.id;
         if let Port::Interdomain { core, port: remote, .. } = domain.ports.close(port)? {
-            self.ask(usize::from(core), Request::Part { port: remote.into(), domain: id, remote_port: port })?;
+            self.ask(
+                usize::from(core),
+                Request::Part { port: remote.into(), domain: id, remote_port: port },
+            )?;
         }
         Ok(0)
     }

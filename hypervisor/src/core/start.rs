@@ -113,7 +113,9 @@ pub fn prepare(order: &Order) -> Core {
         Ok(apic) => apic,
         Err(why) => stop::fail(ExitCode::BadBoot, format_args!("core {}: local APIC: {why}", order.index)),
     };
-    let capabilities = match machine::capabilities().and_then(|capabilities| turn_on(&capabilities).map(|()| capabilities)) {
+    let capabilities = match machine::capabilities()
+        .and_then(|capabilities| turn_on(&capabilities).map(|()| capabilities))
+    {
         Ok(capabilities) => capabilities,
         Err(unsupported) => refuse(order.index, unsupported),
     };
@@ -133,6 +135,7 @@ fn core(
     Core {
         frame: Frame::new(),
         index: order.index,
+        face: &FACES[order.index],
         machine: order.machine,
         vmcs,
         vmcs_region: order.area.vmcs,
@@ -201,16 +204,18 @@ fn start_vmx(order: &Order, capabilities: &Capabilities) -> vmcs::Current {
 /// Ends the run: this processor will not do, and why.
 pub fn refuse(core: usize, unsupported: Unsupported) -> ! {
     match unsupported {
-        Unsupported::NoVmx => {
-            stop::fail(ExitCode::NoVmx, format_args!("core {core}: this processor has no VMX (CPUID.1:ECX bit 5 is 0)"))
-        }
+        Unsupported::NoVmx => stop::fail(
+            ExitCode::NoVmx,
+            format_args!("core {core}: this processor has no VMX (CPUID.1:ECX bit 5 is 0)"),
+        ),
         Unsupported::LockedByFirmware => stop::fail(
             ExitCode::VmxLocked,
             format_args!("core {core}: firmware has locked VMX off (IA32_FEATURE_CONTROL)"),
         ),
-        Unsupported::NoEpt => {
-            stop::fail(ExitCode::NoEpt, format_args!("core {core}: this processor's VMX has no extended page tables (EPT)"))
-        }
+        Unsupported::NoEpt => stop::fail(
+            ExitCode::NoEpt,
+            format_args!("core {core}: this processor's VMX has no extended page tables (EPT)"),
+        ),
         Unsupported::NoUnrestrictedGuest => stop::fail(
             ExitCode::NoUnrestrictedGuest,
             format_args!("core {core}: this processor's VMX has no unrestricted guest"),

@@ -56,7 +56,12 @@ fn errno(error: MapError) -> Errno {
 }
 
 /// Makes a domain for `core` with `pages` of zeroed memory from guest-physical 0 on. All or nothing.
-pub fn create(registry: &mut Registry, core: usize, pages: PageCount, privileged: bool) -> Result<DomId, Errno> {
+pub fn create(
+    registry: &mut Registry,
+    core: usize,
+    pages: PageCount,
+    privileged: bool,
+) -> Result<DomId, Errno> {
     if pages.get() == 0 {
         return Err(Errno::EINVAL);
     }
@@ -253,7 +258,10 @@ fn share_page(
         return Err(Errno::EFAULT);
     }
     let (one, rights) = (PageCount::new(1), Permissions::READ | Permissions::WRITE);
-    domain.ept.map(&mut FromTable(frames), to, found.hpa, one, rights, MemoryType::WriteBack).map_err(errno)?;
+    domain
+        .ept
+        .map(&mut FromTable(frames), to, found.hpa, one, rights, MemoryType::WriteBack)
+        .map_err(errno)?;
     if !frames.share(found.hpa) {
         // Never translated yet, since the domain has not run.
         let _ = domain.ept.unmap(&mut FromTable(frames), to, one);

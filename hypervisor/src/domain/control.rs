@@ -51,7 +51,12 @@ pub fn load(domain: &mut Domain, archive: &[u8], command_line: &str) -> Result<(
     write_start_info(domain, module, archive.len() as u64, command_line).map_err(outside)
 }
 
-fn write_start_info(domain: &Domain, module: u64, module_bytes: u64, command_line: &str) -> Result<(), Errno> {
+fn write_start_info(
+    domain: &Domain,
+    module: u64,
+    module_bytes: u64,
+    command_line: &str,
+) -> Result<(), Errno> {
     let modules = START_INFO + 0x100;
     let memory_map = START_INFO + 0x200;
     let text = START_INFO + 0x400;
@@ -67,7 +72,8 @@ fn write_start_info(domain: &Domain, module: u64, module_bytes: u64, command_lin
         ..StartInfo::default()
     };
     let module = ModlistEntry { paddr: module, size: module_bytes, ..ModlistEntry::default() };
-    let ram = MemmapTableEntry { addr: 0, size: memory, ty: MemmapType::Ram.into(), ..MemmapTableEntry::default() };
+    let ram =
+        MemmapTableEntry { addr: 0, size: memory, ty: MemmapType::Ram.into(), ..MemmapTableEntry::default() };
     build::write(domain, GuestPhys::new(START_INFO), bytes_of(&info))?;
     build::write(domain, GuestPhys::new(modules), bytes_of(&module))?;
     build::write(domain, GuestPhys::new(memory_map), bytes_of(&ram))?;

@@ -16,30 +16,33 @@ use crate::hypercall;
 /// Handles the exit that has just happened; then the guest may be entered again, unless `core.running` says otherwise.
 #[inline]
 pub fn handle(core: &mut Core) {
-    let exit = Exit::decode(&core.vmcs);
-    let kind = match exit {
+    let face = core.face;
+    match Exit::decode(&core.vmcs) {
         Exit::Hypercall => {
+            face.count(ExitKind::Hypercall);
             hypercall::handle(core);
-            ExitKind::Hypercall
         }
         Exit::Cpuid => {
+            face.count(ExitKind::Cpuid);
             cpuid::handle(core);
-            ExitKind::Cpuid
         }
         Exit::Rdmsr => {
+            face.count(ExitKind::Rdmsr);
             msr::read(core);
-            ExitKind::Rdmsr
         }
         Exit::Wrmsr => {
+            face.count(ExitKind::Wrmsr);
             msr::write(core);
-            ExitKind::Wrmsr
         }
-        rare => handle_rare(core, rare),
-    };
-    core.face().count(kind);
+        rare => {
+            let kind = handle_rare(core, rare);
+            face.count(kind);
+        }
+    }
 }
 
 #[cold]
+#[inline(never)]
 fn handle_rare(core: &mut Core, exit: Exit) -> ExitKind {
     core.keep_event();
     match exit {

@@ -30,6 +30,7 @@ pub(super) fn read(core: &mut Core) {
     }
 }
 
+#[inline(never)]
 pub(super) fn write(core: &mut Core) {
     let registers = &core.frame.registers;
     let (number, value) = (registers.rcx as u32, registers.rax & 0xffff_ffff | registers.rdx << 32);
@@ -55,6 +56,7 @@ fn read_value(core: &Core, number: u32) -> Option<u64> {
     }
 }
 
+#[inline(never)]
 fn write_value(core: &mut Core, number: u32, value: u64) -> Option<()> {
     match number {
         // A guest keeps its local APIC, in x2APIC mode: writing what is there already is fine.
@@ -99,7 +101,7 @@ fn interrupt_command(core: &mut Core, command: u64) -> Option<()> {
     let (vector, mode, shorthand) = (command as u8, command >> 8 & 7, command >> 18 & 3);
     let destination = (command >> 32) as u32;
     let to_self = match shorthand {
-        0 => destination == core.face().apic_id.load(core::sync::atomic::Ordering::Relaxed),
+        0 => destination == core.face.apic_id.load(core::sync::atomic::Ordering::Relaxed),
         SHORTHAND_SELF | SHORTHAND_ALL => true,
         _ => false,
     };

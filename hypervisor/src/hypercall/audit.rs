@@ -16,7 +16,8 @@ pub(super) fn handle(core: &mut Core, at: GuestVirt) -> HypercallResult {
     let mut held = arrayvec::ArrayVec::<usize, { boot::cores::MAX_CORES }>::new();
     for on in 1..cores {
         let state = FACES[on].state.load(core::sync::atomic::Ordering::Relaxed);
-        let started = core.registry.as_ref().and_then(|books| books.records[on]).is_some_and(|record| record.started);
+        let started =
+            core.registry.as_ref().and_then(|books| books.records[on]).is_some_and(|record| record.started);
         if started && state == DomainState::Running as u32 {
             core.ask(on, Request::Pause)?;
             held.push(on);

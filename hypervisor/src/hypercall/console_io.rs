@@ -6,11 +6,13 @@ use abi::address::GuestVirt;
 use abi::xen::errno::{Errno, HypercallResult};
 use abi::xen::hypercall::console_io::WRITE;
 
-use super::Arguments;
+use super::arguments;
 use crate::console;
 use crate::core::Core;
 
-pub(super) fn handle(core: &mut Core, [operation, count, at, ..]: Arguments) -> HypercallResult {
+#[inline(never)]
+pub(super) fn handle(core: &mut Core) -> HypercallResult {
+    let [operation, count, at, ..] = arguments(core);
     let domain = core.domain.as_ref().ok_or(Errno::ESRCH)?;
     if !domain.is_privileged {
         return Err(Errno::EPERM);

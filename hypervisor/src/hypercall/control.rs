@@ -10,7 +10,7 @@ use abi::exit_code::ExitCode;
 use abi::xen::DomId;
 use abi::xen::errno::{Errno, HypercallResult};
 
-use super::{Arguments, audit};
+use super::{arguments, audit};
 use crate::core::Core;
 use crate::core::face::FACES;
 use crate::core::message::Request;
@@ -18,7 +18,9 @@ use crate::domain::{Domain, build};
 use crate::registry::{Record, Registry, events_to};
 use crate::{console, interrupts, stop};
 
-pub(super) fn handle(core: &mut Core, [operation, a, b, c, d]: Arguments) -> HypercallResult {
+#[inline(never)]
+pub(super) fn handle(core: &mut Core) -> HypercallResult {
+    let [operation, a, b, c, d] = arguments(core);
     if !core.domain.as_ref().is_some_and(|domain| domain.is_privileged) {
         return Err(Errno::EPERM);
     }
@@ -30,7 +32,9 @@ pub(super) fn handle(core: &mut Core, [operation, a, b, c, d]: Arguments) -> Hyp
             build::create(registry(core)?, on, PageCount::new(b), false).map(u64::from)
         }
         op::DOMAIN_WRITE => domain_write(core, id(a)?, GuestPhys::new(b), GuestVirt::new(c), d),
-        op::DOMAIN_SHARE => domain_share(core, id(a)?, GuestPhys::new(b), GuestPhys::new(c), PageCount::new(d)),
+        op::DOMAIN_SHARE => {
+            domain_share(core, id(a)?, GuestPhys::new(b), GuestPhys::new(c), PageCount::new(d))
+        }
         op::DOMAIN_ENTRY => {
             let domain = building(core, id(a)?)?;
             (domain.entry, domain.start_info) = (GuestPhys::new(b), GuestPhys::new(c));
@@ -46,11 +50,12 @@ pub(super) fn handle(core: &mut Core, [operation, a, b, c, d]: Arguments) -> Hyp
         op::DOMAIN_CRASH => crash_record(core, id(a)?, GuestVirt::new(b)),
         op::LOG_READ => log_read(core, a, GuestVirt::new(b), c),
         op::IRQ_ROUTE => {
-            let (gsi, vector) = (u32::try_from(a).map_err(|_| Errno::EINVAL)?, u8::try_from(b).map_err(|_| Errno::EINVAL)?);
+            let (gsi, vector) =
+                (u32::try_from(a).map_err(|_| Errno::EINVAL)?, u8::try_from(b).map_err(|_| Errno::EINVAL)?);
             if (1..16).contains(&vector) {
                 return Err(Errno::EINVAL);
             }
-            let apic_id = core.face().apic_id.load(Relaxed);
+            let apic_id = core.face.apic_id.load(Relaxed);
             interrupts::route(core.machine, gsi, vector, apic_id).map(|()| 0).ok_or(Errno::ENODEV)
         }
         op::AUDIT => audit::handle(core, GuestVirt::new(a)),
@@ -124,7 +129,13 @@ fn domain_write(core: &mut Core, id: DomId, to: GuestPhys, from: GuestVirt, byte
     Ok(0)
 }
 
-fn domain_share(core: &mut Core, id: DomId, to: GuestPhys, from: GuestPhys, pages: PageCount) -> HypercallResult {
+fn domain_share(
+    core: &mut Core,
+    id: DomId,
+    to: GuestPhys,
+    from: GuestPhys,
+    pages: PageCount,
+) -> HypercallResult {
     let domain = building(core, id)?;
     let (Some(own), Some(registry)) = (core.domain.as_deref(), core.registry.as_deref_mut()) else {
         return Err(Errno::EPERM);
@@ -162,7 +173,9 @@ fn close_ports_of_unstarted(core: &mut Core, on: usize) -> Result<(), Errno> {
     while let Some(domain) = registry(core)?.building(on) {
         let Some(port) = domain.ports.first_open() else { break };
         let own = domain.id;
-        if let crate::ports::Port::Interdomain { core: remote_core, port: remote, .. } = domain.ports.close(port)? {
+        if let crate::ports::Port::Interdomain { core: remote_core, port: remote, .. } =
+            domain.ports.close(port)?
+        {
             let part = Request::Part { port: remote.into(), domain: own, remote_port: port };
             core.ask(remote_core.into(), part)?;
         }
@@ -174,7 +187,8 @@ fn close_ports_of_unstarted(core: &mut Core, on: usize) -> Result<(), Errno> {
 
 fn domain_info(core: &mut Core, from: u64, at: GuestVirt) -> HypercallResult {
     let registry = registry(core)?;
-    let found = registry.records.iter().enumerate().filter_map(|(on, record)| record.map(|record| (on, record)));
+    let found =
+        registry.records.iter().enumerate().filter_map(|(on, record)| record.map(|record| (on, record)));
     let next = found.filter(|(_, record)| u64::from(record.id) >= from).min_by_key(|(_, record)| record.id);
     let (on, record) = next.ok_or(Errno::ESRCH)?;
     let face = &FACES[on];

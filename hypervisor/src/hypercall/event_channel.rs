@@ -1,12 +1,12 @@
 //! `event_channel_op`: ports of the caller's domain, and, for domain 0, of domains it builds.
 
 use abi::address::GuestVirt;
-use abi::xen::event_channel::{self as op, status};
 use abi::xen::errno::{Errno, HypercallResult};
+use abi::xen::event_channel::{self as op, status};
 use abi::xen::{DOMID_SELF, DomId};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::Arguments;
+use super::arguments;
 use crate::core::Core;
 use crate::core::message::Request;
 use crate::domain::Domain;
@@ -15,7 +15,8 @@ use crate::ports::Port;
 use crate::registry::core_of;
 
 #[inline]
-pub(super) fn handle(core: &mut Core, [operation, argument, ..]: Arguments) -> HypercallResult {
+pub(super) fn handle(core: &mut Core) -> HypercallResult {
+    let [operation, argument, ..] = arguments(core);
     let at = GuestVirt::new(argument);
     match operation {
         op::SEND => {

@@ -6,12 +6,13 @@ use abi::address::GuestVirt;
 use abi::xen::errno::{Errno, HypercallResult};
 use abi::xen::{DOMID_SELF, hvm};
 
-use super::Arguments;
+use super::arguments;
 use crate::core::Core;
 use crate::events;
 
 #[inline]
-pub(super) fn handle(core: &mut Core, [operation, argument, ..]: Arguments) -> HypercallResult {
+pub(super) fn handle(core: &mut Core) -> HypercallResult {
+    let [operation, argument, ..] = arguments(core);
     let at = GuestVirt::new(argument);
     match operation {
         hvm::GET_PARAM => get_param(core, at),
@@ -23,14 +24,14 @@ pub(super) fn handle(core: &mut Core, [operation, argument, ..]: Arguments) -> H
 
 #[inline]
 fn get_param(core: &Core, at: GuestVirt) -> HypercallResult {
-    let memory = core.guest_memory()?;
-    let mut param: hvm::Param = memory.read(at)?;
     let domain = core.domain.as_ref().ok_or(Errno::ESRCH)?;
-    if param.domid != DOMID_SELF && param.domid != domain.id {
-        return Err(if domain.is_privileged { Errno::ESRCH } else { Errno::EPERM });
-    }
-    param.value = *domain.params.get(param.index as usize).ok_or(Errno::EINVAL)?;
-    memory.write(at, &param)?;
+    core.guest_memory()?.update(at, |param: &mut hvm::Param| {
+        if param.domid != DOMID_SELF && param.domid != domain.id {
+            return Err(if domain.is_privileged { Errno::ESRCH } else { Errno::EPERM });
+        }
+        param.value = *domain.params.get(param.index as usize).ok_or(Errno::EINVAL)?;
+        Ok(())
+    })?;
     Ok(0)
 }
 
@@ -52,7 +53,7 @@ fn set_upcall_vector(core: &mut Core, at: GuestVirt) -> HypercallResult {
     if upcall.vector < 16 {
         return Err(Errno::EINVAL);
     }
-    core.face().vector.store(upcall.vector.into(), Relaxed);
+    core.face.vector.store(upcall.vector.into(), Relaxed);
     events::redeliver(core);
     Ok(0)
 }

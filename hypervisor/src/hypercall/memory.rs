@@ -5,10 +5,12 @@ use abi::xen::errno::{Errno, HypercallResult};
 use abi::xen::{DOMID_SELF, memory as op};
 use ept::{Invalidation, MapError, MemoryType, Permissions};
 
-use super::Arguments;
+use super::arguments;
 use crate::core::{Core, guest_state};
 
-pub(super) fn handle(core: &mut Core, [operation, argument, ..]: Arguments) -> HypercallResult {
+#[inline(never)]
+pub(super) fn handle(core: &mut Core) -> HypercallResult {
+    let [operation, argument, ..] = arguments(core);
     match operation {
         op::ADD_TO_PHYSMAP => {
             let add: op::AddToPhysmap = core.guest_memory()?.read(GuestVirt::new(argument))?;

@@ -18,8 +18,12 @@ use vmx::field;
 use crate::core::Core;
 use crate::guest_memory::GuestMemory;
 
-/// The arguments: RDI, RSI, RDX, R10, R8.
-type Arguments = [u64; 5];
+/// The arguments: RDI, RSI, RDX, R10, R8. Each handler reads those it has.
+#[inline(always)]
+fn arguments(core: &Core) -> [u64; 5] {
+    let registers = &core.frame.registers;
+    [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8]
+}
 
 /// Carries out the hypercall that has just exited.
 #[inline]
@@ -39,17 +43,15 @@ fn call(core: &mut Core) -> HypercallResult {
     if core.vmcs.get(field::GUEST_SS_ACCESS_RIGHTS) & DPL != 0 {
         return Err(Errno::EPERM);
     }
-    let registers = &core.frame.registers;
-    let arguments = [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8];
-    match registers.rax {
-        number::XEN_VERSION => version(core, arguments),
-        number::EVENT_CHANNEL_OP => event_channel::handle(core, arguments),
-        number::HVM_OP => hvm::handle(core, arguments),
-        number::SCHED_OP => sched::handle(core, arguments),
-        number::MEMORY_OP => memory::handle(core, arguments),
-        number::VCPU_OP => vcpu(arguments),
-        number::CONSOLE_IO => console_io::handle(core, arguments),
-        number::ATOLL_CONTROL => control::handle(core, arguments),
+    match core.frame.registers.rax {
+        number::XEN_VERSION => version(core),
+        number::EVENT_CHANNEL_OP => event_channel::handle(core),
+        number::HVM_OP => hvm::handle(core),
+        number::SCHED_OP => sched::handle(core),
+        number::MEMORY_OP => memory::handle(core),
+        number::VCPU_OP => vcpu(core),
+        number::CONSOLE_IO => console_io::handle(core),
+        number::ATOLL_CONTROL => control::handle(core),
         _ => Err(Errno::ENOSYS),
     }
 }
@@ -64,7 +66,8 @@ impl Core {
 }
 
 #[inline]
-fn version(core: &Core, [operation, argument, ..]: Arguments) -> HypercallResult {
+fn version(core: &Core) -> HypercallResult {
+    let [operation, argument, ..] = arguments(core);
     use number::version::{EXTRAVERSION, FeatureInfo, GET_FEATURES, INTERFACE_VERSION, VERSION};
     match operation {
         VERSION => Ok(INTERFACE_VERSION),
@@ -89,7 +92,8 @@ fn version(core: &Core, [operation, argument, ..]: Arguments) -> HypercallResult
     }
 }
 
-fn vcpu([operation, vcpu, ..]: Arguments) -> HypercallResult {
+fn vcpu(core: &Core) -> HypercallResult {
+    let [operation, vcpu, ..] = arguments(core);
     match (operation, vcpu) {
         (number::vcpu::IS_UP, 0) => Ok(1),
         (number::vcpu::IS_UP, _) => Err(Errno::ENOENT),

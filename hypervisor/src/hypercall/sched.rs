@@ -5,10 +5,12 @@ use abi::control::hypercall::DomainState;
 use abi::xen::errno::{Errno, HypercallResult};
 use abi::xen::sched;
 
-use super::Arguments;
+use super::arguments;
 use crate::core::Core;
 
-pub(super) fn handle(core: &mut Core, [operation, argument, ..]: Arguments) -> HypercallResult {
+#[inline(never)]
+pub(super) fn handle(core: &mut Core) -> HypercallResult {
+    let [operation, argument, ..] = arguments(core);
     match operation {
         sched::YIELD => Ok(0),
         sched::SHUTDOWN => {

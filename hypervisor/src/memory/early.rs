@@ -26,7 +26,8 @@ impl Early {
             let end = region.end.as_u64().min(LIMIT);
             // The used ranges cut the region into pieces; each round looks at the lowest piece left.
             while start < end {
-                let cut = used.iter().filter(|range| range.end.as_u64() > start).min_by_key(|range| range.start);
+                let cut =
+                    used.iter().filter(|range| range.end.as_u64() > start).min_by_key(|range| range.start);
                 let piece_end = cut.map_or(end, |range| range.start.as_u64().clamp(start, end));
                 if piece_end - start > best.end - best.start {
                     best = Self { start, end: piece_end, top: 0 };

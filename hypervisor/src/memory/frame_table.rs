@@ -127,7 +127,8 @@ impl<'a> FrameTable<'a> {
 
     /// A free, aligned 2 MiB of frames for `owner`, and whether all of it holds zeroes.
     pub fn take_chunk(&mut self, owner: Owner) -> Option<(HostPhys, bool)> {
-        let chunk = (self.first_free..self.free.len()).find(|&chunk| self.free[chunk] as usize == CHUNK_FRAMES)?;
+        let chunk =
+            (self.first_free..self.free.len()).find(|&chunk| self.free[chunk] as usize == CHUNK_FRAMES)?;
         let start = chunk * CHUNK_FRAMES;
         let mut clean = true;
         for index in start..start + CHUNK_FRAMES {
