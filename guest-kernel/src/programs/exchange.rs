@@ -21,6 +21,8 @@ struct Conversation {
     answered: u64,
     /// The number of the peer's next question.
     expected: u64,
+    /// It asks questions of its own, and so takes part in the token's ring.
+    talks: bool,
 }
 
 /// The workload's state.
@@ -55,7 +57,7 @@ impl Exchange {
             }
         }
         self.first = (self.first + 1) % slots.max(1);
-        let next_look = self.token.step(kernel);
+        let next_look = self.token.step(kernel, self.talkers());
         match (asked, next_look) {
             (true, _) => Step::Busy,
             (false, Some(tick)) => Step::IdleUntil(tick),
@@ -63,13 +65,23 @@ impl Exchange {
         }
     }
 
+    /// The slots of those who take part, a bit each.
+    fn talkers(&self) -> u32 {
+        let talking = self.conversations.iter().enumerate().filter(|(_, conversation)| conversation.talks);
+        talking.fold(0, |set, (slot, _)| set | 1 << slot)
+    }
+
     /// Answers a question, checks an answer's number, passes the token on.
     pub fn message<P: Platform>(&mut self, kernel: &mut Kernel<P>, slot: usize, message: &Message) {
+        let talkers = self.talkers();
         let Some(conversation) = self.conversations.get_mut(slot) else { return };
         let in_order = match message[0] {
             kind::PING => {
                 let in_order = message[1] == conversation.expected;
                 conversation.expected = message[1].wrapping_add(1);
+                if !core::mem::replace(&mut conversation.talks, true) {
+                    self.token.membership_changed();
+                }
                 super::answer::pong(kernel, slot, message);
                 in_order
             }
@@ -81,7 +93,7 @@ impl Exchange {
                 in_order
             }
             kind::TOKEN => {
-                self.token.message(kernel, message);
+                self.token.message(kernel, talkers, message);
                 true
             }
             _ => true,

@@ -1,6 +1,7 @@
-//! The token: one message that goes round the ring of live slots, lap after lap.
+//! The token: one message that goes round the ring of the guests that take part, lap after lap.
 //!
-//! The guest in the lowest live slot begins each lap and gives the token a number. One that comes back with another
+//! Who takes part is for the caller to say, as a set of slots with a bit each, its own not among them. The guest in the
+//! lowest slot begins each lap and gives the token a number. One that comes back with another
 //! number was held up somewhere while the lap had been given up for lost, and ends there. Everybody else passes on
 //! whatever comes.
 
@@ -32,36 +33,35 @@ impl Token {
     }
 
     /// Begins a lap if there is none; the tick when to look again, for the one who began it.
-    pub(super) fn step<P: Platform>(&mut self, kernel: &mut Kernel<P>) -> Option<u64> {
-        let mesh = kernel.mesh.as_ref()?;
-        if !is_lowest(mesh) || mesh.live().next().is_none() {
+    pub(super) fn step<P: Platform>(&mut self, kernel: &mut Kernel<P>, others: u32) -> Option<u64> {
+        if others == 0 || !kernel.mesh.as_ref().is_some_and(|mesh| is_lowest(mesh, others)) {
             self.number = 0;
             return None;
         }
         if self.number == 0 || kernel.platform.now() >= self.deadline {
             self.number = kernel.platform.now() | 1;
-            self.begin(kernel);
+            self.begin(kernel, others);
         }
         Some(self.deadline)
     }
 
-    fn begin<P: Platform>(&mut self, kernel: &mut Kernel<P>) {
+    fn begin<P: Platform>(&mut self, kernel: &mut Kernel<P>, others: u32) {
         self.lap = self.lap.wrapping_add(1);
         self.deadline = kernel.after(LOST_MILLISECONDS);
-        pass(kernel, [kind::TOKEN, self.lap, 1, self.number, 0, 0, 0]);
+        pass(kernel, others, [kind::TOKEN, self.lap, 1, self.number, 0, 0, 0]);
     }
 
     /// The token came.
-    pub(super) fn message<P: Platform>(&mut self, kernel: &mut Kernel<P>, message: &Message) {
+    pub(super) fn message<P: Platform>(&mut self, kernel: &mut Kernel<P>, others: u32, message: &Message) {
         let [_, lap, hops, number, ..] = *message;
-        if !kernel.mesh.as_ref().is_some_and(is_lowest) {
+        if !kernel.mesh.as_ref().is_some_and(|mesh| is_lowest(mesh, others)) {
             self.lap = lap;
-            pass(kernel, [kind::TOKEN, lap, hops.saturating_add(1), number, 0, 0, 0]);
+            pass(kernel, others, [kind::TOKEN, lap, hops.saturating_add(1), number, 0, 0, 0]);
         } else if number == self.number && self.number != 0 {
             if core::mem::take(&mut self.fresh) {
                 self.first_lap = Some(hops);
             }
-            self.begin(kernel);
+            self.begin(kernel, others);
         }
     }
 
@@ -75,17 +75,15 @@ impl Token {
     }
 }
 
-fn is_lowest(mesh: &Mesh<'_>) -> bool {
-    mesh.live().all(|slot| slot > mesh.own_slot())
+fn is_lowest(mesh: &Mesh<'_>, others: u32) -> bool {
+    others.trailing_zeros() as usize > mesh.own_slot()
 }
 
-/// To the next live slot above ours, or round to the lowest.
-fn pass<P: Platform>(kernel: &mut Kernel<P>, message: Message) {
+/// To the next slot above ours, or round to the lowest.
+fn pass<P: Platform>(kernel: &mut Kernel<P>, others: u32, message: Message) {
     let Some(mesh) = &mut kernel.mesh else { return };
-    let own_slot = mesh.own_slot();
-    let next = mesh.live().find(|&slot| slot > own_slot).or_else(|| mesh.live().next());
-    if let Some(next) = next {
-        // Should it not go, the one who began the lap begins another.
-        let _ = mesh.send(next, &message);
-    }
+    let above = others & u32::MAX.checked_shl(mesh.own_slot() as u32).unwrap_or(0);
+    let next = if above != 0 { above } else { others };
+    // Should it not go, the one who began the lap begins another.
+    let _ = mesh.send(next.trailing_zeros() as usize, &message);
 }
