@@ -202,7 +202,7 @@ extern "C" fn common() {
 }
 
 /// A 64-bit interrupt gate: present, ring 0, interrupts off on entry (SDM 3A, "64-Bit Mode IDT").
-const fn interrupt_gate(entry: u64, ist: u8) -> u128 {
+pub const fn interrupt_gate(entry: u64, ist: u8) -> u128 {
     let low = (entry & 0xffff)
         | (CODE.bits() as u64) << 16
         | (ist as u64) << 32

@@ -70,7 +70,7 @@ pub unsafe fn read(magic: u32, information: u32) -> Result<Handover, Unusable> {
 fn from_multiboot2(info: &BootInformation) -> Handover {
     let mut handover = Handover::default();
     for area in info.memory_map_tag().map(|tag| tag.memory_areas()).unwrap_or_default() {
-        if MemoryAreaType::from(area.typ()) == MemoryAreaType::Available {
+        if area.typ() == MemoryAreaType::Available {
             handover.add_memory(area.start_address(), area.size());
         }
     }

@@ -8,8 +8,8 @@
 pub const CR0_BOOT: u32 = 0x8001_0033;
 /// CR4: PAE, OSFXSR, OSXMMEXCPT.
 pub const CR4_BOOT: u32 = 0x620;
-/// EFER: LME, NXE.
-pub const EFER_BOOT: u32 = 0x900;
+/// EFER: LME, NXE, and SCE, which nobody uses: where an outer Linux has the same EFER it need not switch it.
+pub const EFER_BOOT: u32 = 0x901;
 
 /// Where [`PageWords`] lie within the trampoline's page.
 pub const WORDS_OFFSET: usize = 4096 - size_of::<PageWords>();

@@ -55,9 +55,9 @@ impl<'a> GuestMemory<'a> {
     #[inline]
     pub fn read<T: FromBytes + IntoBytes>(&self, from: GuestVirt) -> Result<T, Errno> {
         match self.translate(from, Access::Read) {
-            // SAFETY: by its EPT the guest's memory, all of it in one page. The guest may write there at the same time:
-            // then the value is any mixture, and `T` takes any bytes.
             Some((host, left)) if left >= size_of::<T>() as u64 => {
+                // SAFETY: by its EPT the guest's memory, all of it in one page. The guest may write there at the same
+                // time: then the value is any mixture, and `T` takes any bytes.
                 Ok(unsafe { pointer::<T>(host).read_unaligned() })
             }
             _ => {

@@ -5,7 +5,7 @@
 
 use core::arch::asm;
 
-use boot::descriptors::{CODE, InterruptFrame};
+use boot::descriptors::{IST_INTERRUPT, IST_NMI, InterruptFrame, interrupt_gate};
 use x2apic::ioapic::{IoApic, IrqFlags, IrqMode, RedirectionTableEntry};
 use x2apic::lapic::{LocalApic, LocalApicBuilder};
 use x86::dtables::{DescriptorTablePointer, lidt, sidt};
@@ -119,10 +119,9 @@ pub fn quiesce(registers: Registers) {
     }
     let mut normal: DescriptorTablePointer<u128> = DescriptorTablePointer::default();
     let drain = drain_gates();
-    // SAFETY: every gate of the table leads to code that ends an APIC interrupt and returns, whatever its vector; the
-    // stub takes no error code, which is right for interrupts. No exception happens in between, and an NMI is taken
-    // like an interrupt here, its kick made good by `kicked` below. The old table comes back before interrupts are off
-    // for longer than an instruction.
+    // SAFETY: every gate of the table but the NMI's leads to code that returns at once, whatever its vector; the stub
+    // takes no error code, which is right for interrupts, and no exception happens in between. The old table comes back
+    // with interrupts off.
     unsafe {
         sidt(&mut normal);
         lidt(&DescriptorTablePointer::new_from_slice(&drain));
@@ -134,18 +133,13 @@ pub fn quiesce(registers: Registers) {
         }
         lidt(&normal);
     }
-    // An NMI that came in between was not noted: say that there may have been one. The loop looks, and finds or not.
-    vmx::crossing::take_nmi();
 }
 
-/// A table whose every gate returns at once.
+/// A table whose every gate returns at once, but for the NMI's, which other cores may send at any time.
 fn drain_gates() -> [u128; 256] {
-    let entry = drain_stub as *const () as u64;
-    let low = (entry & 0xffff) | u64::from(CODE.bits()) << 16 | 0x8e << 40 | (entry >> 16 & 0xffff) << 48;
-    // IST 6: external interrupts.
-    let gate =
-        u128::from(low | u64::from(boot::descriptors::IST_INTERRUPT) << 32) | u128::from(entry >> 32) << 64;
-    [gate; 256]
+    let mut gates = [interrupt_gate(drain_stub as *const () as u64, IST_INTERRUPT); 256];
+    gates[2] = interrupt_gate(vmx::crossing::nmi_handler as *const () as u64, IST_NMI);
+    gates
 }
 
 /// Returns; the in-service bit is ended by [`quiesce`] itself.

@@ -47,6 +47,7 @@ extern "C" fn atoll_main(magic: u32, information: u32) -> ! {
     let machine = describe(&topology, &capabilities, &tables, &mut early, boot_tsc);
     let orders = orders(machine, &mut early, &mut tables);
     let registry = books(&handover, machine, &mut early, archive);
+    check_host_tables(&tables);
     // SAFETY: all RAM, the image with the boot stack, and the devices in use are mapped.
     unsafe { tables.load() };
     interrupts::mask_all(machine);
@@ -56,7 +57,7 @@ extern "C" fn atoll_main(magic: u32, information: u32) -> ! {
     core.registry = Some(registry);
     FACES[0].apic_id.store(machine.apic_ids[0], Relaxed);
     for order in &orders[1..] {
-        if start::wake(&mut core, order, trampoline).is_err() {
+        if !start::wake(&mut core, order, trampoline) {
             fail(ExitCode::BadBoot, format_args!("core {} did not start", order.index));
         }
     }
@@ -131,6 +132,14 @@ fn memory(handover: &Handover, topology: &Topology, archive: &[u8]) -> (Early, H
 
 fn no_room(what: &str) -> ! {
     fail(ExitCode::BadBoot, format_args!("there is no room in memory for {what}"))
+}
+
+/// Nothing may be both writable and executable: counted in the tables themselves, at every boot.
+fn check_host_tables(tables: &HostTables) {
+    match tables.audit() {
+        (pages, 0) => log::info!("host page tables: {pages} pages, none both writable and executable"),
+        (_, both) => fail(ExitCode::Panic, format_args!("{both} pages are both writable and executable")),
+    }
 }
 
 /// What lies in RAM already: image, archive.

@@ -53,7 +53,6 @@ pub const RULES: &[Rule] = &[
     rule(msr::IA32_SYSENTER_CS, msr::IA32_SYSENTER_EIP, BOTH),
     rule(msr::IA32_FS_BASE, msr::IA32_GS_BASE, BOTH),
     rule(msr::IA32_EFER, msr::IA32_EFER, BOTH),
-    rule(msr::IA32_PAT, msr::IA32_PAT, BOTH),
     // In the processor, used by nobody else while the guest has the core.
     kept(msr::IA32_KERNEL_GSBASE),
     kept(msr::IA32_STAR),

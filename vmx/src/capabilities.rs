@@ -177,10 +177,11 @@ impl Capabilities {
         self.pin_based.choose(PinBased::NMI_EXITING.bits(), PinBased::VIRTUAL_NMIS.bits())
     }
 
-    /// The primary controls.
+    /// The primary controls. Debug registers exit until the guest uses them: see [`Capabilities::with_debug_registers`].
     pub const fn primary(&self) -> Result<u32, Unsupported> {
         let required =
-            Primary::USE_IO_BITMAPS.union(Primary::USE_MSR_BITMAPS).union(Primary::ACTIVATE_SECONDARY);
+            Primary::USE_IO_BITMAPS.union(Primary::USE_MSR_BITMAPS).union(Primary::ACTIVATE_SECONDARY)
+            .union(Primary::MOV_DR_EXITING);
         let wanted = Primary::MONITOR_EXITING.union(Primary::MWAIT_EXITING).union(Primary::RDPMC_EXITING);
         self.primary.choose(required.bits(), wanted.bits())
     }
@@ -198,14 +199,22 @@ impl Capabilities {
     /// The VM-exit controls.
     pub const fn exit(&self) -> Result<u32, Unsupported> {
         let required = Exit::HOST_ADDRESS_SPACE_SIZE.union(Exit::SAVE_EFER).union(Exit::LOAD_EFER);
-        let wanted = Exit::SAVE_DEBUG_CONTROLS.union(Exit::SAVE_PAT).union(Exit::LOAD_PAT);
-        self.exit.choose(required.bits(), wanted.bits())
+        self.exit.choose(required.bits(), 0)
     }
 
     /// The VM-entry controls of a guest that starts in 32-bit protected mode.
     pub const fn entry(&self) -> Result<u32, Unsupported> {
-        let wanted = Entry::LOAD_DEBUG_CONTROLS.union(Entry::LOAD_PAT);
-        self.entry.choose(Entry::LOAD_EFER.bits(), wanted.bits())
+        self.entry.choose(Entry::LOAD_EFER.bits(), 0)
+    }
+
+    /// What primary, exit and entry controls become when the guest first touches a debug register: from then on it has
+    /// them, and DR7 is switched on every crossing. Guests that have no debugger never pay for that.
+    pub const fn with_debug_registers(primary: u32, exit: u32, entry: u32) -> (u32, u32, u32) {
+        (
+            primary & !Primary::MOV_DR_EXITING.bits(),
+            exit | Exit::SAVE_DEBUG_CONTROLS.bits(),
+            entry | Entry::LOAD_DEBUG_CONTROLS.bits(),
+        )
     }
 }
 

@@ -34,6 +34,8 @@ bitflags! {
         const CR3_LOAD_EXITING = 1 << 15;
         /// Reads of CR3 exit.
         const CR3_STORE_EXITING = 1 << 16;
+        /// Accesses to debug registers exit.
+        const MOV_DR_EXITING = 1 << 23;
         /// Every access to an I/O port exits.
         const UNCONDITIONAL_IO_EXITING = 1 << 24;
         /// The I/O bitmaps say which ports exit.

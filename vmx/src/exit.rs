@@ -129,6 +129,8 @@ pub enum Exit {
     Io(Io),
     /// Access to a control register.
     ControlRegister(ControlRegister),
+    /// MOV to or from a debug register.
+    DebugRegister,
     /// XSETBV.
     Xsetbv,
     /// WBINVD.
@@ -181,6 +183,7 @@ impl Exit {
                 fields.read(field::EXIT_QUALIFICATION),
                 GuestPhys::new(fields.read(field::GUEST_PHYSICAL_ADDRESS)),
             ),
+            Reason::DEBUG_REGISTER => Self::DebugRegister,
             Reason::TRIPLE_FAULT => Self::TripleFault,
             Reason::XSETBV => Self::Xsetbv,
             Reason::WBINVD | Reason::INVD => Self::Wbinvd,

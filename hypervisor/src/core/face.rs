@@ -3,7 +3,7 @@
 //! A sender of events reads them, and so does core 0 when domain 0 asks how things are. Nothing here is written on an
 //! exit path but this core's own counters, by plain loads and stores.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::{Relaxed, Release}};
 
 use abi::control::hypercall::{DomainState, ExitKind, NO_DOMAIN};
 use boot::cores::MAX_CORES;
@@ -58,9 +58,9 @@ impl Face {
         }
     }
 
-    /// Sets the domain's state.
+    /// Sets the domain's state. Who sees it sees what was written before: the crash record.
     pub fn set_state(&self, state: DomainState) {
-        self.state.store(state as u32, Relaxed);
+        self.state.store(state as u32, Release);
     }
 
     /// Forgets the last domain's counts.

@@ -38,8 +38,6 @@ const fn bits(numbers: &[u32]) -> u64 {
     mask
 }
 
-/// Reset value of IA32_PAT, and what Linux and Atoll's kernels expect: WB, WT, UC-, UC, twice.
-const PAT_RESET: u64 = 0x0007_0406_0007_0406;
 const UNUSABLE: u32 = 1 << 16;
 const FLAT_CODE_32: u32 = 0xc09b;
 const FLAT_DATA: u32 = 0xc093;
@@ -100,9 +98,9 @@ fn controls(core: &mut Core, domain: &Domain) -> Result<(), Failed> {
 fn host_state(vmcs: &mut Current, host: Host, rsp: u64, frame: u64) -> Result<(), Failed> {
     use boot::descriptors::{CODE, DATA, TSS};
     // SAFETY: reads of this core's own control registers and MSRs, which every x86-64 processor has.
-    let (cr0, cr4, efer, pat) = unsafe {
+    let (cr0, cr4, efer) = unsafe {
         let (cr0, cr4) = (x86::controlregs::cr0(), x86::controlregs::cr4());
-        (cr0.bits() as u64, cr4.bits() as u64, msr::rdmsr(msr::IA32_EFER), msr::rdmsr(msr::IA32_PAT))
+        (cr0.bits() as u64, cr4.bits() as u64, msr::rdmsr(msr::IA32_EFER))
     };
     vmcs.set(field::HOST_CS_SELECTOR, CODE.bits())?;
     for selector in [field::HOST_SS_SELECTOR, field::HOST_DS_SELECTOR, field::HOST_ES_SELECTOR] {
@@ -115,7 +113,6 @@ fn host_state(vmcs: &mut Current, host: Host, rsp: u64, frame: u64) -> Result<()
     vmcs.set(field::HOST_CR3, host.cr3)?;
     vmcs.set(field::HOST_CR4, cr4)?;
     vmcs.set(field::HOST_EFER, efer)?;
-    vmcs.set(field::HOST_PAT, pat)?;
     vmcs.set(field::HOST_FS_BASE, 0)?;
     vmcs.set(field::HOST_GS_BASE, frame)?;
     vmcs.set(field::HOST_TR_BASE, host.bases.tss)?;
@@ -204,7 +201,6 @@ fn guest_state(core: &mut Core, domain: &Domain) -> Result<(), Failed> {
     vmcs.set(field::GUEST_PENDING_DEBUG, 0)?;
     vmcs.set(field::GUEST_VMCS_LINK, u64::MAX)?;
     vmcs.set(field::GUEST_DEBUGCTL, 0)?;
-    vmcs.set(field::GUEST_PAT, PAT_RESET)?;
     vmcs.set(field::GUEST_EFER, 0)?;
     vmcs.set(field::GUEST_SYSENTER_CS, 0)?;
     vmcs.set(field::GUEST_SYSENTER_ESP, 0)?;

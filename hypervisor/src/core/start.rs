@@ -237,8 +237,8 @@ pub fn words_address() -> u64 {
     WORDS.as_ptr() as u64
 }
 
-/// Wakes another core, and waits until it is in its loop. `Err`: it never came.
-pub fn wake(core: &mut Core, order: &Order, trampoline_page: u8) -> Result<(), ()> {
+/// Wakes another core, and waits until it is in its loop. `false`: it never came.
+pub fn wake(core: &mut Core, order: &Order, trampoline_page: u8) -> bool {
     WORDS[0].store(order.area.stack_top, Ordering::Relaxed);
     WORDS[1].store(woken as *const () as u64, Ordering::Relaxed);
     WORDS[2].store(&raw const *order as u64, Ordering::Relaxed);
@@ -255,7 +255,7 @@ pub fn wake(core: &mut Core, order: &Order, trampoline_page: u8) -> Result<(), (
             core.apic.send_sipi(trampoline_page, apic_id);
         }
     }
-    if came_online(ticks_per_ms * 5_000) { Ok(()) } else { Err(()) }
+    came_online(ticks_per_ms * 5_000)
 }
 
 fn pause_for(ticks: u64) {

@@ -102,6 +102,7 @@ pub fn create(
         start_info: GuestPhys::new(0),
         crash: None,
         apic_base: super::APIC_BASE_RESET,
+        pat: super::PAT_RESET,
     };
     // SAFETY: the slot is core 0's, as there is no record of a domain there.
     let domain = unsafe { (*registry.slots[core]).write(domain) };

@@ -41,7 +41,12 @@ pub struct Domain {
     pub crash: Option<CrashRecord>,
     /// IA32_APIC_BASE as the guest sees it.
     pub apic_base: u64,
+    /// IA32_PAT as the guest sees it: EPT decides how its memory is cached, so the register has no effect.
+    pub pat: u64,
 }
+
+/// Reset value of IA32_PAT: WB, WT, UC-, UC, twice (SDM 3A, "Programming the PAT").
+pub const PAT_RESET: u64 = 0x0007_0406_0007_0406;
 
 /// IA32_APIC_BASE at a domain's start: at its usual place, enabled, in x2APIC mode, the boot processor's.
 pub const APIC_BASE_RESET: u64 = 0xfee0_0000 | 1 << 11 | 1 << 10 | 1 << 8;

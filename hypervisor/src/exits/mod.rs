@@ -6,6 +6,7 @@ mod io;
 mod msr;
 
 use abi::control::hypercall::ExitKind;
+use vmx::capabilities::Capabilities;
 use vmx::exit::{Exit, ReadExit};
 use vmx::field;
 use vmx::injection::{Injection, redeliver};
@@ -53,6 +54,10 @@ fn handle_rare(core: &mut Core, exit: Exit) -> ExitKind {
         Exit::ControlRegister(access) => {
             control_register::handle(core, access);
             ExitKind::ControlRegister
+        }
+        Exit::DebugRegister => {
+            core.give_debug_registers();
+            ExitKind::Other
         }
         Exit::Nmi => {
             vmx::crossing::take_nmi();
@@ -106,6 +111,19 @@ impl Core {
     pub fn inject(&mut self, event: Injection) {
         self.vmcs.write(field::ENTRY_EXCEPTION_ERROR_CODE, event.error_code);
         self.vmcs.write(field::ENTRY_INTERRUPTION_INFO, event.info);
+    }
+
+    /// The guest's first access to a debug register: it gets them, and does the access again.
+    fn give_debug_registers(&mut self) {
+        let vmcs = &mut self.vmcs;
+        let (primary, exit, entry) = Capabilities::with_debug_registers(
+            vmcs.get(field::PRIMARY_CONTROLS),
+            vmcs.get(field::EXIT_CONTROLS),
+            vmcs.get(field::ENTRY_CONTROLS),
+        );
+        vmcs.write(field::PRIMARY_CONTROLS, primary);
+        vmcs.write(field::EXIT_CONTROLS, exit);
+        vmcs.write(field::ENTRY_CONTROLS, entry);
     }
 
     /// Where the exit interrupted the delivery of an event, delivers it again at the next entry.

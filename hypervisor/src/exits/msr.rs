@@ -2,7 +2,7 @@
 
 use abi::xen::cpuid::HYPERCALL_PAGE_MSR;
 use vmx::injection::Injection;
-use x86::msr::{IA32_APIC_BASE, IA32_FEATURE_CONTROL, IA32_TIME_STAMP_COUNTER};
+use x86::msr::{IA32_APIC_BASE, IA32_FEATURE_CONTROL, IA32_PAT, IA32_TIME_STAMP_COUNTER};
 
 use crate::core::Core;
 use crate::msr_policy::{TSC_DEADLINE, X2APIC_FIRST, X2APIC_LAST};
@@ -44,6 +44,7 @@ pub(super) fn write(core: &mut Core) {
 fn read_value(core: &Core, number: u32) -> Option<u64> {
     match number {
         IA32_APIC_BASE => core.domain.as_ref().map(|domain| domain.apic_base),
+        IA32_PAT => core.domain.as_ref().map(|domain| domain.pat),
         // Locked, VMX off.
         IA32_FEATURE_CONTROL => Some(1),
         // Without x2APIC in the processor its registers come here.
@@ -61,6 +62,13 @@ fn write_value(core: &mut Core, number: u32, value: u64) -> Option<()> {
     match number {
         // A guest keeps its local APIC, in x2APIC mode: writing what is there already is fine.
         IA32_APIC_BASE => core.domain.as_ref().filter(|domain| domain.apic_base == value).map(|_| ()),
+        IA32_PAT => {
+            // Each byte names a memory type that there is: UC, WC, WT, WP, WB, UC-.
+            let valid = value.to_le_bytes().iter().all(|kind| matches!(kind, 0 | 1 | 4..=7));
+            let domain = core.domain.as_mut().filter(|_| valid)?;
+            domain.pat = value;
+            Some(())
+        }
         // The counter is the machine's.
         IA32_TIME_STAMP_COUNTER => Some(()),
         ICR => interrupt_command(core, value),

@@ -1,5 +1,7 @@
 //! The isolation audit: walks every EPT and holds it against the frame table.
 
+use core::sync::atomic::Ordering::Relaxed;
+
 use abi::address::{GuestVirt, HostPhys, PAGE_SIZE};
 use abi::control::hypercall::{AuditReport, DomainState};
 use abi::xen::errno::{Errno, HypercallResult};
@@ -12,16 +14,16 @@ use crate::memory::physical::Identity;
 
 /// Every running domain is paused for it, since a domain's own core may change its tables.
 pub(super) fn handle(core: &mut Core, at: GuestVirt) -> HypercallResult {
-    let cores = core.registry.as_ref().ok_or(Errno::EPERM)?.records.len();
+    let books = core.registry.as_ref().ok_or(Errno::EPERM)?;
     let mut held = arrayvec::ArrayVec::<usize, { boot::cores::MAX_CORES }>::new();
-    for on in 1..cores {
-        let state = FACES[on].state.load(core::sync::atomic::Ordering::Relaxed);
-        let started =
-            core.registry.as_ref().and_then(|books| books.records[on]).is_some_and(|record| record.started);
-        if started && state == DomainState::Running as u32 {
-            core.ask(on, Request::Pause)?;
+    for (on, (record, face)) in books.records.iter().zip(&FACES).enumerate() {
+        let runs = face.state.load(Relaxed) == DomainState::Running as u32;
+        if on != 0 && runs && record.is_some_and(|record| record.started) {
             held.push(on);
         }
+    }
+    for &on in &held {
+        core.ask(on, Request::Pause)?;
     }
     let report = walk(core);
     for on in held {
@@ -39,7 +41,7 @@ fn walk(core: &mut Core) -> Result<AuditReport, Errno> {
         report.domains += 1;
         // SAFETY: there is a record, so the slot is initialised; the domain is paused, ours, or, on core 0, in the
         // hypercall that is under way here, which does not change its tables. Only the tables are looked at.
-        let ept = unsafe { &*(&raw const (*(*registry.slots[on]).as_ptr()).ept) };
+        let ept = unsafe { &(*(*registry.slots[on]).as_ptr()).ept };
         let frames = &mut registry.frames;
         ept.for_each_mapping(&Identity, |mapping| {
             for offset in (0..mapping.size.bytes()).step_by(PAGE_SIZE as usize) {

@@ -113,6 +113,11 @@ impl HostTables {
         Some(below)
     }
 
+    /// Counts the pages, and those of them that are both writable and executable.
+    pub fn audit(&self) -> (u64, u64) {
+        count(self.root, 39)
+    }
+
     /// Switches this core to these tables.
     ///
     /// # Safety
@@ -121,6 +126,26 @@ impl HostTables {
         // SAFETY: by the caller.
         unsafe { x86::controlregs::cr3_write(self.cr3()) };
     }
+}
+
+/// The pages below `table`, whose entries span `1 << shift` bytes each: all, and the writable and executable ones.
+fn count(table: HostPhys, shift: u32) -> (u64, u64) {
+    let (mut all, mut both) = (0, 0);
+    for index in 0..512 {
+        // SAFETY: a word of a table of ours.
+        let entry = unsafe { slot(table, index << shift, shift).read_volatile() };
+        if entry & PRESENT == 0 {
+            continue;
+        }
+        let (pages, bad) = if shift > 12 && entry & LARGE == 0 {
+            count(HostPhys::new(entry & ADDRESS), shift - 9)
+        } else {
+            (1, u64::from(entry & WRITE != 0 && entry & NO_EXECUTE == 0))
+        };
+        all += pages;
+        both += bad;
+    }
+    (all, both)
 }
 
 fn slot(table: HostPhys, address: u64, shift: u32) -> *mut u64 {
