@@ -34,7 +34,8 @@ impl Session {
     /// Powers the machine off through its control domain and waits for the end.
     pub fn stop(mut self) -> Result<Outcome> {
         self.client.stop(ExitCode::Success as u8).map_err(|error| self.machine.explain(error))?;
-        self.machine.wait(Duration::from_secs(60))
+        let patience = self.machine.kind().reply_patience().max(Duration::from_secs(60));
+        self.machine.wait(patience * 2)
     }
 
     /// The same error, with the machine's own reason where it has stopped.

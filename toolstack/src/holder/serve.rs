@@ -48,6 +48,8 @@ fn boot(directory: &Path) -> Result<(Session, Duration)> {
         cores: order.cores,
         memory_mib: order.memory_mib,
         boot,
+        processor: None,
+        unattended: false,
         directory: directory.to_owned(),
     };
     Ok((Session::start(&spec)?, order.kind.reply_patience()))

@@ -17,8 +17,10 @@ use crate::{
 
 /// The most that Bochs gives a machine.
 pub(super) const MAX_MEMORY_MIB: u32 = 2048;
+/// Bochs's name for the processor with the most of VMX.
+pub(super) const PROCESSOR: &str = "corei7_skylake_x";
 
-pub(super) fn start(spec: &Spec, log: &Path, port: u16) -> Result<Emulator> {
+pub(super) fn start(spec: &Spec, log: &Path, port: Option<u16>) -> Result<Emulator> {
     let cd = match &spec.boot {
         Boot::Parts { hypervisor, archive, command_line } => {
             let cd = spec.directory.join("boot.iso");
@@ -27,21 +29,23 @@ pub(super) fn start(spec: &Spec, log: &Path, port: u16) -> Result<Emulator> {
         }
         Boot::Iso(cd) => cd.clone(),
     };
-    run(&spec.directory, spec.cores, spec.memory_mib, &cd, log, port)
+    let processor = spec.processor.as_deref().unwrap_or(PROCESSOR);
+    run(&spec.directory, processor, spec.cores, spec.memory_mib, &cd, log, port)
 }
 
-/// Boots Bochs from a CD image, with `log` behind the first serial port and TCP `port` behind the second.
+/// Boots Bochs from a CD image, with `log` behind the first serial port and TCP `port`, if any, behind the second.
 pub(super) fn run(
     directory: &Path,
+    processor: &str,
     cores: u32,
     memory_mib: u32,
     cd: &Path,
     log: &Path,
-    port: u16,
+    port: Option<u16>,
 ) -> Result<Emulator> {
     let settings = directory.join("bochsrc");
     let commands = directory.join("bochs.commands");
-    fs::write(&settings, resource_file(directory, cores, memory_mib, cd, log, port))
+    fs::write(&settings, resource_file(directory, processor, cores, memory_mib, cd, log, port))
         .at("writing", &settings)?;
     fs::write(&commands, "c\n").at("writing", &commands)?;
     let mut lock = cd.as_os_str().to_owned();
@@ -53,12 +57,24 @@ pub(super) fn run(
     Emulator::start(&mut command, directory.join("emulator.log"), vec![lock])
 }
 
-fn resource_file(directory: &Path, cores: u32, memory_mib: u32, cd: &Path, log: &Path, port: u16) -> String {
+fn resource_file(
+    directory: &Path,
+    processor: &str,
+    cores: u32,
+    memory_mib: u32,
+    cd: &Path,
+    log: &Path,
+    port: Option<u16>,
+) -> String {
+    let second = match port {
+        Some(port) => format!("mode=socket-server, dev=localhost:{port}"),
+        None => "mode=null".to_owned(),
+    };
     format!(
         "plugin_ctrl: serial=1, unmapped=1, biosdev=1\n\
          config_interface: textconfig\n\
          display_library: rfb, options=\"timeout=0\"\n\
-         cpu: model=corei7_skylake_x, count={cores}, ips=50000000, reset_on_triple_fault=0\n\
+         cpu: model={processor}, count={cores}, ips=50000000, reset_on_triple_fault=0\n\
          memory: guest={memory_mib}, host={memory_mib}\n\
          romimage: file=\"/usr/share/bochs/BIOS-bochs-latest\"\n\
          vgaromimage: file=\"/usr/share/bochs/VGABIOS-lgpl-latest\"\n\
@@ -66,7 +82,7 @@ fn resource_file(directory: &Path, cores: u32, memory_mib: u32, cd: &Path, log: 
          boot: cdrom\n\
          ata0-master: type=cdrom, path=\"{cd}\", status=inserted\n\
          com1: enabled=1, mode=file, dev=\"{log}\"\n\
-         com2: enabled=1, mode=socket-server, dev=localhost:{port}\n\
+         com2: enabled=1, {second}\n\
          speaker: enabled=0\n\
          sound: driver=dummy\n\
          log: \"{own}\"\n",
@@ -82,8 +98,12 @@ mod tests {
 
     #[test]
     fn both_serial_ports_are_connected() {
-        let text =
-            resource_file(Path::new("/run"), 4, 1024, Path::new("/run/b.iso"), Path::new("/run/s.log"), 7001);
+        let text = |port| {
+            let (directory, cd, log) = (Path::new("/run"), Path::new("/run/b.iso"), Path::new("/run/s.log"));
+            resource_file(directory, PROCESSOR, 4, 1024, cd, log, port)
+        };
+        assert!(text(None).contains("com2: enabled=1, mode=null\n"));
+        let text = text(Some(7001));
         assert!(text.contains("count=4,"));
         assert!(text.contains("com1: enabled=1, mode=file, dev=\"/run/s.log\"\n"));
         assert!(text.contains("com2: enabled=1, mode=socket-server, dev=localhost:7001\n"));

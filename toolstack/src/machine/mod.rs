@@ -131,6 +131,10 @@ pub struct Spec {
     pub memory_mib: u32,
     /// What to boot.
     pub boot: Boot,
+    /// The processor that Bochs shall be, by its own name for it; `None`: the usual one.
+    pub processor: Option<String>,
+    /// Nothing is behind the second serial port: nobody can speak to the control domain. Bochs only.
+    pub unattended: bool,
     /// Where the run's files go; made if need be, and an earlier run's files there are replaced.
     pub directory: PathBuf,
 }
@@ -162,10 +166,13 @@ impl Machine {
         fs::write(log.path(), "").at("writing", log.path())?;
         let port = crate::line::free_port().at("finding a free port on", "localhost")?;
         let mut emulator = match spec.kind {
-            Kind::Bochs => bochs::start(spec, log.path(), port)?,
+            Kind::Bochs => bochs::start(spec, log.path(), (!spec.unattended).then_some(port))?,
             Kind::Kvm | Kind::Tcg => qemu::start(spec, log.path(), port)?,
             Kind::Nested => nested::start(spec, log.path(), port)?,
         };
+        if spec.kind == Kind::Bochs && spec.unattended {
+            return Ok(Self { kind: spec.kind, emulator, log, port, line: None });
+        }
         let line = match Line::connect_tcp(port, Duration::from_secs(20)) {
             Ok(line) => line,
             Err(error) => {

@@ -47,7 +47,7 @@ pub(super) fn start(spec: &Spec, log: &Path, port: u16) -> Result<Emulator> {
     fs::write(grub.join("grub.cfg"), MENU).at("writing", grub.join("grub.cfg"))?;
     let cd = spec.directory.join("boot.iso");
     iso::mkrescue(&tree, "normal iso9660 linux serial biosdisk part_msdos", &cd)?;
-    bochs::run(&spec.directory, 1, bochs::MAX_MEMORY_MIB, &cd, log, port)
+    bochs::run(&spec.directory, bochs::PROCESSOR, 1, bochs::MAX_MEMORY_MIB, &cd, log, Some(port))
 }
 
 const MENU: &str = "set timeout=0\n\

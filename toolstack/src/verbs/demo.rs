@@ -53,6 +53,8 @@ fn demo(machine: &MachineArgs, yes: bool) -> Result<()> {
         cores: config.cores,
         memory_mib: config.memory_mib,
         boot: Boot::of(&images, &config.machine)?,
+        processor: None,
+        unattended: false,
         directory: places::run_directory("demo"),
     };
     let mut show = boot(&spec, &config)?;
