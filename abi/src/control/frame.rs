@@ -18,9 +18,11 @@ pub fn encode<T: Serialize>(message: &T) -> Option<Vec<u8>> {
     let mut body = postcard::to_allocvec(message).ok()?;
     let check = CRC.checksum(&body);
     body.extend_from_slice(&check.to_le_bytes());
-    let mut frame = alloc::vec![0; cobs::max_encoding_length(body.len()) + 1];
+    let mut frame = alloc::vec![0; cobs::max_encoding_length(body.len())];
     let length = cobs::encode(&body, &mut frame);
-    frame.truncate(length + 1);
+    // The encoder may have scribbled behind the end: after a full run that ends the message.
+    frame.truncate(length);
+    frame.push(0);
     (frame.len() <= MAX_FRAME).then_some(frame)
 }
 
@@ -99,6 +101,19 @@ mod tests {
         let mut rest = alloc::vec![0];
         rest.extend(encode(&good).unwrap());
         assert_eq!(feed(&mut decoder, &rest), [good]);
+    }
+
+    #[test]
+    fn full_runs_end_like_all_others() {
+        for length in 0..600 {
+            for fill in [0, 0xff] {
+                let message = sample(7, alloc::vec![fill; length]);
+                let mut frame = encode(&message).unwrap();
+                assert_eq!(frame.iter().filter(|byte| **byte == 0).count(), 1, "{length} bytes {fill:#x}");
+                frame.extend(encode(&message).unwrap());
+                assert_eq!(feed(&mut Decoder::new(), &frame), [message.clone(), message]);
+            }
+        }
     }
 
     proptest! {

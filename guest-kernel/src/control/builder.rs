@@ -46,6 +46,8 @@ pub struct Plan<'a> {
     pub slot: Slot,
     /// The live guests it shall know, by slot; their channels with it are fresh.
     pub peers: &'a [(Slot, DomId)],
+    /// Live guests it may be introduced to later: ports for them can only be made now, before it starts.
+    pub strangers: &'a [(Slot, DomId)],
 }
 
 /// A guest that runs.
@@ -59,6 +61,8 @@ pub struct Built {
     pub mesh: Port,
     /// For each of the plan's peers: the guest's port that waits for that peer to bind.
     pub waiting: Vec<(Slot, Port)>,
+    /// The same for strangers, of whom the guest knows nothing yet.
+    pub spare: Vec<(Slot, Port)>,
 }
 
 /// What must be undone if the rest fails.
@@ -126,15 +130,15 @@ fn furnish<H: Hypervisor>(
     }
 
     let (mesh, guests_port) = channel(hypervisor, domain, started)?;
-    let mut waiting = Vec::new();
-    for &(slot, peer) in plan.peers {
-        waiting
-            .push((slot, hypervisor.alloc_unbound(domain, peer).map_err(of("making a channel to a peer"))?));
-    }
+    let mut ports = |peers: &[(Slot, DomId)]| -> Result<Vec<(Slot, Port)>, Refusal> {
+        let port = |&(slot, peer): &(Slot, DomId)| Ok((slot, hypervisor.alloc_unbound(domain, peer)?));
+        peers.iter().map(port).collect::<Result<_, Errno>>().map_err(of("making a channel to a peer"))
+    };
+    let (waiting, spare) = (ports(plan.peers)?, ports(plan.strangers)?);
     own.write_mesh(&mesh_page(pages.slots(), plan, domain, guests_port, &waiting));
 
     hypervisor.domain_unpause(domain).map_err(of("starting the guest"))?;
-    Ok(Built { domain, console, mesh, waiting })
+    Ok(Built { domain, console, mesh, waiting, spare })
 }
 
 /// An event channel between the guest and us: our port, and the guest's.
@@ -201,7 +205,16 @@ mod tests {
     use zerocopy::FromBytes;
 
     fn plan<'a>(image: &'a [u8], core: u32, peers: &'a [(Slot, DomId)]) -> Plan<'a> {
-        Plan { name: "web", image, command_line: "quiet", memory_mib: 4, core, slot: core as usize, peers }
+        Plan {
+            name: "web",
+            image,
+            command_line: "quiet",
+            memory_mib: 4,
+            core,
+            slot: core as usize,
+            peers,
+            strangers: &[],
+        }
     }
 
     #[test]

@@ -259,7 +259,8 @@ impl Hypervisor for Fake {
 
     fn alloc_unbound(&mut self, domain: DomId, remote: DomId) -> Result<Port, Errno> {
         self.call()?;
-        self.domain_mut(domain)?;
+        self.domains.get(&remote).ok_or(Errno::ESRCH)?;
+        self.building(domain)?;
         Ok(self.new_port(domain, End::Unbound(remote)))
     }
 

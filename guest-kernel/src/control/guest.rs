@@ -7,6 +7,7 @@ use abi::control::hypercall::{DomainInfo, DomainState};
 use abi::control::wire::State;
 use abi::mesh::MAX_SLOTS;
 use abi::xen::DomId;
+use abi::xen::event_channel::Port;
 
 use super::console::Console;
 use super::link::{Link, Report};
@@ -28,6 +29,8 @@ pub struct Guest {
     pub link: Option<Link>,
     /// The figures it last reported.
     pub report: Report,
+    /// Its ports that wait for older guests it was not told of, by their slots.
+    pub spare: Vec<(Slot, Port)>,
     /// It is one of the boot configuration's.
     pub from_boot: bool,
 }

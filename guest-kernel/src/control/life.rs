@@ -35,15 +35,12 @@ impl<H: Hypervisor> Control<H> {
 
         // Nobody has an end of these any more: the slot is empty, and its peers' channels are fresh or left alone.
         own.console.reset();
-        let meetable = self.membership.meetable(slot);
-        let peers: Vec<(Slot, DomId)> =
-            meetable.iter().filter_map(|&peer| Some((peer, self.guests.get(peer)?.domain))).collect();
-        for &peer in &meetable {
-            if let Some(window) = self.pages.pair(slot, peer) {
-                link::reset(window);
-            }
-        }
         link::reset(window);
+        let peers = self.with_domains(self.membership.meetable(slot));
+        let strangers = self.with_domains(self.membership.strangers(slot));
+        for window in peers.iter().filter_map(|(peer, _)| self.pages.pair(slot, *peer)) {
+            link::reset(window);
+        }
         let plan = Plan {
             name: &config.name,
             image,
@@ -52,6 +49,7 @@ impl<H: Hypervisor> Control<H> {
             core,
             slot,
             peers: &peers,
+            strangers: &strangers,
         };
         let built = builder::build(&mut self.hypervisor, &self.pages, &plan)?;
         let ticks = self.hypervisor.ticks().saturating_sub(arrived);
@@ -68,6 +66,7 @@ impl<H: Hypervisor> Control<H> {
                 console: Console::new(own.console, built.console),
                 link: Some(Link::new(window, built.mesh)),
                 report: Report::default(),
+                spare: built.spare,
                 from_boot: false,
             },
         );
@@ -173,28 +172,26 @@ impl<H: Hypervisor> Control<H> {
 
     /// Joins two guests that started as strangers: the older binds to a port of the newer.
     pub(super) fn introduce(&mut self, older: Slot, newer: Slot) {
-        let domain = |slot| self.guests.get(slot).map(|guest| guest.domain);
         let (Some(window), Some(old), Some(new)) =
-            (self.pages.pair(older, newer), domain(older), domain(newer))
+            (self.pages.pair(older, newer), self.guests.get(older), self.guests.get(newer))
         else {
             return;
         };
+        let (old, new, spare) = (old.domain, new.domain, &new.spare);
+        let Some(&(_, port)) = spare.iter().find(|(stranger, _)| *stranger == older) else { return };
         link::reset(window);
-        match self.hypervisor.alloc_unbound(new, old) {
-            Ok(port) => {
-                // First whoever waits, though either order would do: the greeting stays in the page until read.
-                if let Some(link) = self.link(newer) {
-                    link.peer_await(older, old, port);
-                }
-                if let Some(link) = self.link(older) {
-                    link.peer_up(newer, new, port);
-                }
-            }
-            Err(error) => {
-                let what = format!("slots {older} and {newer} cannot be joined: no channel ({error:?})");
-                self.journal.say(&mut self.hypervisor, &what);
-            }
+        // First whoever waits, though either order would do: the greeting stays in the page until it is read.
+        if let Some(link) = self.link(newer) {
+            link.peer_await(older, old, port);
         }
+        if let Some(link) = self.link(older) {
+            link.peer_up(newer, new, port);
+        }
+    }
+
+    /// These slots, with the domains in them.
+    fn with_domains(&self, slots: Vec<Slot>) -> Vec<(Slot, DomId)> {
+        slots.into_iter().filter_map(|slot| Some((slot, self.guests.get(slot)?.domain))).collect()
     }
 
     /// Our channel with a guest.

@@ -78,6 +78,13 @@ impl Membership {
             .collect()
     }
 
+    /// Live guests that a newcomer in `slot` may be introduced to later: they hold an end of its channel still.
+    pub fn strangers(&self, slot: Slot) -> Vec<Slot> {
+        self.others(slot)
+            .filter(|&other| self.place(other) == Place::Live && self.channel(slot, other) != Channel::Fresh)
+            .collect()
+    }
+
     /// A guest has started in `slot` and knows these peers, who were all [meetable](Self::meetable).
     pub fn born(&mut self, slot: Slot, peers: &[Slot]) {
         self.set_place(slot, Place::Live);
@@ -195,6 +202,7 @@ mod tests {
         start(&mut mesh, 1);
         start(&mut mesh, 2);
         mesh.gone(2);
+        assert_eq!(mesh.strangers(2), [1]);
         assert_eq!(start(&mut mesh, 2), [], "1 has not answered");
         mesh.asked(1, 2);
         assert!(mesh.acknowledged(1, 2));
