@@ -21,6 +21,10 @@ impl<'a, const LINES: usize> Receiver<'a, LINES> {
     /// Acknowledging more often moves the line to and fro for little; less often lets the sender run dry.
     const QUARTER: u64 = (LINES as u64).div_ceil(4);
 
+    /// How many lines ahead to touch. One by one they come in no faster than the processor's window reaches, which
+    /// is a few messages; measured, this many more on their way at once are a fifth more messages a second.
+    const AHEAD: usize = 12;
+
     /// The receiving end of a fresh channel.
     pub fn new(channel: &'a Channel<LINES>) -> Self {
         Self {
@@ -47,6 +51,10 @@ impl<'a, const LINES: usize> Receiver<'a, LINES> {
         let sequence = line.sequence.load(Ordering::Acquire);
         if sequence != self.next {
             return self.nothing(sequence);
+        }
+        if let Some(ahead) = self.cursor.ahead.as_slice().get(Self::AHEAD) {
+            // Acquire only because a load that orders nothing and whose value is not used may be left out.
+            ahead.sequence.load(Ordering::Acquire);
         }
         let message = line.payload.each_ref().map(|word| word.load(Ordering::Relaxed));
         self.cursor.advance();

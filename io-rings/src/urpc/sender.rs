@@ -45,6 +45,10 @@ pub struct Sender<'a, const LINES: usize = SLOTS> {
 }
 
 impl<'a, const LINES: usize> Sender<'a, LINES> {
+    /// How often a sender looks for an acknowledgement that it does not need yet. It is on its way while the next
+    /// messages are written, where a sender that waits until the channel is full waits for it idle.
+    const LOOK: u64 = (LINES as u64 / 4).next_power_of_two();
+
     /// The sending end of a fresh channel.
     pub fn new(channel: &'a Channel<LINES>) -> Self {
         Self {
@@ -73,6 +77,10 @@ impl<'a, const LINES: usize> Sender<'a, LINES> {
         line.sequence.store(self.next, Ordering::Release);
         self.cursor.advance();
         self.next = self.next.wrapping_add(1);
+        if self.next.is_multiple_of(Self::LOOK) {
+            // This message is out; a lie seen here is for the next call to answer.
+            _ = self.look();
+        }
         Ok(())
     }
 
