@@ -20,15 +20,13 @@ pub struct IoApic {
     pub first_gsi: u32,
 }
 
-/// A legacy interrupt that is wired to another global system interrupt than its own number, or another way.
+/// A legacy interrupt that is wired to another global system interrupt than its own number.
 #[derive(Clone, Copy, Debug)]
 pub struct Override {
     /// ISA interrupt.
     pub irq: u8,
     /// Where it is wired.
     pub gsi: u32,
-    /// Polarity and trigger mode, as in the MPS INTI flags.
-    pub flags: u16,
 }
 
 /// What the table says.
@@ -81,7 +79,6 @@ pub unsafe fn find(rsdp: u64) -> Option<Topology> {
                 let _ = topology.overrides.try_push(Override {
                     irq: wire.irq,
                     gsi: wire.global_system_interrupt,
-                    flags: wire.flags,
                 });
             }
             _ => {}

@@ -159,9 +159,12 @@ pub extern "C" fn unexpected(frame: &mut InterruptFrame) {
     );
 }
 
-/// Wires global system interrupt `gsi`, edge-triggered, to `vector` of the core with `apic_id`; vector 0 masks it.
-/// `None`: there is no such wire.
-pub fn route(machine: &Machine, gsi: u32, vector: u8, apic_id: u32) -> Option<()> {
+/// Wires interrupt `line`, edge-triggered, to `vector` of the core with `apic_id`; vector 0 masks it. A line is a global
+/// system interrupt, or, below 16, an ISA interrupt, which the MADT may have wired elsewhere. `None`: there is no such
+/// wire.
+pub fn route(machine: &Machine, line: u32, vector: u8, apic_id: u32) -> Option<()> {
+    let rewired = machine.overrides.iter().find(|wire| u32::from(wire.irq) == line);
+    let gsi = rewired.map_or(line, |wire| wire.gsi);
     for chip in &machine.io_apics {
         // SAFETY: the MADT says that an I/O APIC is there, and boot has mapped it; only core 0 comes here.
         unsafe {

@@ -35,7 +35,8 @@ pub const DOMAIN_CRASH: u64 = 10;
 /// Copies the hypervisor's log. (position, pointer, bytes) → bytes copied. Fills no struct; the position counts bytes
 /// since start, and `ERANGE` says that it lies before what is still kept ([`MachineInfo::log_start`]).
 pub const LOG_READ: u64 = 11;
-/// Sends a global system interrupt, edge-triggered, straight to a vector of the caller. (gsi, vector) Vector 0 masks it.
+/// Sends an interrupt, edge-triggered, straight to a vector of the caller. (line, vector) A line is a global system
+/// interrupt or, below 16, an ISA interrupt. Vector 0 masks it.
 pub const IRQ_ROUTE: u64 = 12;
 /// Walks every EPT and fills an [`AuditReport`]. (pointer)
 pub const AUDIT: u64 = 13;

@@ -71,8 +71,7 @@ fn controls(core: &mut Core, domain: &Domain) -> Result<(), Failed> {
     vmcs.set(field::EXIT_CONTROLS, legal(capabilities.exit())?)?;
     vmcs.set(field::ENTRY_CONTROLS, legal(capabilities.entry())? & !Entry::IA32E_MODE_GUEST.bits())?;
     if vmx::controls::Secondary::from_bits_retain(secondary).contains(vmx::controls::Secondary::ENABLE_VPID) {
-        // One domain a core at a time, translations dropped when it goes: one tag will do.
-        vmcs.set(field::VPID, 1)?;
+        vmcs.set(field::VPID, ept::Vpid::for_domain(domain.id).map_or(u16::MAX, ept::Vpid::get))?;
     }
     vmcs.set(field::EPT_POINTER, domain.ept.eptp())?;
     vmcs.set(field::MSR_BITMAPS, machine.msr_bitmap.as_u64())?;

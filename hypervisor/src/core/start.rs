@@ -63,11 +63,6 @@ impl Area {
             vmcs: early.take(PageCount::new(1), PAGE_SIZE)?,
         })
     }
-
-    /// The first free byte of the stack.
-    pub fn stack_top(&self) -> u64 {
-        self.stack_top
-    }
 }
 
 /// The channel pages between all pairs of cores: from, to.

@@ -50,13 +50,13 @@ pub(super) fn handle(core: &mut Core) -> HypercallResult {
         op::DOMAIN_CRASH => crash_record(core, id(a)?, GuestVirt::new(b)),
         op::LOG_READ => log_read(core, a, GuestVirt::new(b), c),
         op::IRQ_ROUTE => {
-            let (gsi, vector) =
+            let (line, vector) =
                 (u32::try_from(a).map_err(|_| Errno::EINVAL)?, u8::try_from(b).map_err(|_| Errno::EINVAL)?);
             if (1..16).contains(&vector) {
                 return Err(Errno::EINVAL);
             }
             let apic_id = core.face.apic_id.load(Relaxed);
-            interrupts::route(core.machine, gsi, vector, apic_id).map(|()| 0).ok_or(Errno::ENODEV)
+            interrupts::route(core.machine, line, vector, apic_id).map(|()| 0).ok_or(Errno::ENODEV)
         }
         op::AUDIT => audit::handle(core, GuestVirt::new(a)),
         op::MACHINE_STOP => {
