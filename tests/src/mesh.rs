@@ -1,0 +1,117 @@
+//! Looking at a mesh of guests: the counts that domain 0 keeps, and those that a guest itself tells when asked.
+
+use abi::control::wire::{Domain, GuestConfig, State};
+use toolstack::{
+    config::{Config, guest},
+    control::{Client, Console},
+};
+
+use crate::{Result, ensure, watch::until, wrong};
+
+/// Messages that count as an exchange, not as the rest of one.
+pub const ENOUGH: u64 = 300;
+
+/// A mesh guest on this core, with this much memory and this command line.
+pub fn member(core: u32, memory_mib: u32, command_line: &str) -> GuestConfig {
+    GuestConfig {
+        memory_mib,
+        command_line: command_line.to_owned(),
+        ..guest(&format!("mesh{core}"), "mesh", core)
+    }
+}
+
+/// A machine with a mesh guest on each core from 1.
+pub fn machine(cores: u32, command_line: &str) -> Config {
+    Config::of_guests(cores, (1..cores).map(|core| member(core, 32, command_line)))
+}
+
+/// Where a guest is in a list. It must be there, and may not have crashed.
+pub fn find<'list>(domains: &'list [Domain], name: &str) -> Result<&'list Domain> {
+    let domain = domains.iter().find(|domain| domain.name == name);
+    let domain = domain.ok_or_else(|| wrong(format!("{name} is in no list")))?;
+    ensure!(domain.state != State::Crashed, "{name} crashed");
+    Ok(domain)
+}
+
+/// Waits until each of these guests has received and sent [`ENOUGH`] more, by what domain 0 knows.
+pub fn go_on(client: &Client, names: &[&str], when: &str) -> Result<()> {
+    let before = client.list()?;
+    until(&format!("messages of {} {when}", names.join(", ")), || {
+        let now = client.list()?;
+        for name in names {
+            let new = find(&now, name)?;
+            // A domain that was made anew counts from nought.
+            let (received, sent) = match before.iter().find(|old| old.id == new.id) {
+                Some(old) => (old.messages_in, old.messages_out),
+                None => (0, 0),
+            };
+            if new.messages_in < received + ENOUGH || new.messages_out < sent + ENOUGH {
+                return Ok(None);
+            }
+        }
+        Ok(Some(()))
+    })
+}
+
+/// What a mesh guest says of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Messages received.
+    pub received: u64,
+    /// Messages sent.
+    pub sent: u64,
+    /// Messages that were lost or came out of order.
+    pub lost: u64,
+    /// Peers that broke the rules of the ring.
+    pub liars: u64,
+}
+
+/// Types a line into a mesh guest's console, upon which it tells its counts.
+pub fn counts(client: &Client, name: &str) -> Result<Counts> {
+    let mut console = Console::new(client, name);
+    console.read(false)?;
+    client.input(name, b"counts\n")?;
+    let mut text = String::new();
+    until(&format!("the counts of {name}"), || {
+        text.push_str(&String::from_utf8_lossy(&console.read(false)?));
+        Ok(text.split_inclusive('\n').filter(|line| line.ends_with('\n')).find_map(parse))
+    })
+}
+
+fn parse(line: &str) -> Option<Counts> {
+    let mut counts = Counts::default();
+    for part in line.trim().strip_prefix("mesh: ")?.split(", ") {
+        let (what, number) = part.split_once(' ')?;
+        let number = number.parse().ok()?;
+        match what {
+            "received" => counts.received = number,
+            "sent" => counts.sent = number,
+            "lost" => counts.lost = number,
+            "liars" => counts.liars = number,
+            _ => return None,
+        }
+    }
+    Some(counts)
+}
+
+/// None of these guests has lost a message.
+pub fn none_lost(client: &Client, names: &[&str]) -> Result<()> {
+    for name in names {
+        let counts = counts(client, name)?;
+        ensure!(counts.lost == 0, "{name} lost messages: {counts:?}");
+    }
+    Ok(())
+}
+
+/// No host frame is where it should not be.
+pub fn audit(client: &Client) -> Result<abi::control::hypercall::AuditReport> {
+    let report = client.audit()?;
+    let sound = [report.leaked, report.hypervisor, report.free, report.miscounted] == [0; 4];
+    ensure!(sound, "the walk of every EPT found what must not be: {report:?}");
+    Ok(report)
+}
+
+/// All that a guest has printed.
+pub fn printed(client: &Client, name: &str) -> Result<String> {
+    Ok(String::from_utf8_lossy(&Console::new(client, name).read(false)?).into_owned())
+}
