@@ -90,6 +90,7 @@ impl<H: Hypervisor> Control<H> {
         let mut introductions = Vec::new();
         let mut more = false;
         for (slot, guest) in guests.iter_mut() {
+            let lost_before = guest.report.lost;
             match serve(hypervisor, membership, slot, guest, &mut introductions) {
                 Ok(some) => more |= some,
                 Err(PeerBroken) => {
@@ -103,6 +104,10 @@ impl<H: Hypervisor> Control<H> {
                     );
                     journal.say(hypervisor, &what);
                 }
+            }
+            // Once a guest: it may report what it likes, as often as it likes.
+            if lost_before == 0 && guest.report.lost > 0 {
+                journal.say(hypervisor, &format!("{} says that mesh messages were lost", guest.name));
             }
         }
         more |= !introductions.is_empty();

@@ -91,6 +91,14 @@ fn reports_are_listed() {
     machine.settle();
     let domains = machine.list();
     assert_eq!((domains[1].messages_in, domains[1].messages_out), (11, 22));
+    for lost in 1..4 {
+        one.says(&[kind::REPORT, 12, 22, lost]);
+        machine.settle();
+    }
+    assert_eq!(
+        machine.control.hypervisor.printed.matches("[control] one says that mesh messages were lost").count(),
+        1
+    );
     one.says(&[kind::REPORT, 33, 44, 0]);
     machine.stops(1, DomainState::Shutdown);
     assert_eq!(machine.list()[1].messages_in, 33, "last words count");
