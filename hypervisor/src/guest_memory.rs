@@ -18,7 +18,8 @@ const WRITABLE: u64 = 1 << 1;
 const LARGE: u64 = 1 << 7;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 const CR0_PAGING: u64 = 1 << 31;
-const EFER_LMA: u64 = 1 << 10;
+/// Access rights of CS: 64-bit code (SDM 3D, "Guest Register State").
+const CS_LONG: u32 = 1 << 13;
 
 /// The memory of the guest whose VMCS is current.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +42,7 @@ impl<'a> GuestMemory<'a> {
     /// Looks at how the guest pages now.
     #[inline]
     pub fn new(ept: &'a Ept, vmcs: &Current) -> Self {
-        let paging = if vmcs.get(field::GUEST_EFER) & EFER_LMA != 0 {
+        let paging = if vmcs.get(field::GUEST_CS_ACCESS_RIGHTS) & CS_LONG != 0 {
             Paging::FourLevel { root: vmcs.get(field::GUEST_CR3) & ADDRESS }
         } else if vmcs.get(field::GUEST_CR0) & CR0_PAGING == 0 {
             Paging::Off

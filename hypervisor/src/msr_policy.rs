@@ -52,7 +52,8 @@ pub const RULES: &[Rule] = &[
     // In the VMCS: each guest has its own.
     rule(msr::IA32_SYSENTER_CS, msr::IA32_SYSENTER_EIP, BOTH),
     rule(msr::IA32_FS_BASE, msr::IA32_GS_BASE, BOTH),
-    rule(msr::IA32_EFER, msr::IA32_EFER, BOTH),
+    // Writes exit, since they decide whether it is switched.
+    rule(msr::IA32_EFER, msr::IA32_EFER, Direct::READ),
     // In the processor, used by nobody else while the guest has the core.
     kept(msr::IA32_KERNEL_GSBASE),
     kept(msr::IA32_STAR),
@@ -122,7 +123,7 @@ mod tests {
         for (number, read, write) in [
             (0x10, false, true),
             (msr::IA32_APIC_BASE, true, true),
-            (msr::IA32_EFER, false, false),
+            (msr::IA32_EFER, false, true),
             (msr::IA32_LSTAR, false, false),
             (0x830, false, true),
             (0x83f, true, false),

@@ -179,8 +179,9 @@ impl Capabilities {
 
     /// The primary controls. Debug registers exit until the guest uses them: see [`Capabilities::with_debug_registers`].
     pub const fn primary(&self) -> Result<u32, Unsupported> {
-        let required =
-            Primary::USE_IO_BITMAPS.union(Primary::USE_MSR_BITMAPS).union(Primary::ACTIVATE_SECONDARY)
+        let required = Primary::USE_IO_BITMAPS
+            .union(Primary::USE_MSR_BITMAPS)
+            .union(Primary::ACTIVATE_SECONDARY)
             .union(Primary::MOV_DR_EXITING);
         let wanted = Primary::MONITOR_EXITING.union(Primary::MWAIT_EXITING).union(Primary::RDPMC_EXITING);
         self.primary.choose(required.bits(), wanted.bits())
@@ -205,6 +206,19 @@ impl Capabilities {
     /// The VM-entry controls of a guest that starts in 32-bit protected mode.
     pub const fn entry(&self) -> Result<u32, Unsupported> {
         self.entry.choose(Entry::LOAD_EFER.bits(), 0)
+    }
+
+    /// What exit and entry controls become when the guest's EFER is to be switched on every crossing, or is not: where it
+    /// is the hypervisor's own but for LMA, which follows the mode by itself, there is nothing to switch. An outer
+    /// hypervisor checks what is loaded each time, at a price (docs/decisions: few VMCS fields).
+    pub const fn with_efer_switched(exit: u32, entry: u32, switched: bool) -> (u32, u32) {
+        let (exit_bits, entry_bits) =
+            (Exit::SAVE_EFER.union(Exit::LOAD_EFER).bits(), Entry::LOAD_EFER.bits());
+        if switched {
+            (exit | exit_bits, entry | entry_bits)
+        } else {
+            (exit & !exit_bits, entry & !entry_bits)
+        }
     }
 
     /// What primary, exit and entry controls become when the guest first touches a debug register: from then on it has

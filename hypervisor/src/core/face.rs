@@ -3,7 +3,10 @@
 //! A sender of events reads them, and so does core 0 when domain 0 asks how things are. Nothing here is written on an
 //! exit path but this core's own counters, by plain loads and stores.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::{Relaxed, Release}};
+use core::sync::atomic::{
+    AtomicU32, AtomicU64,
+    Ordering::{Relaxed, Release},
+};
 
 use abi::control::hypercall::{DomainState, ExitKind, NO_DOMAIN};
 use boot::cores::MAX_CORES;

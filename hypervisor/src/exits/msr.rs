@@ -1,8 +1,11 @@
 //! RDMSR and WRMSR of what `msr_policy` does not pass through.
 
 use abi::xen::cpuid::HYPERCALL_PAGE_MSR;
+use vmx::capabilities::Capabilities;
+use vmx::controls::Entry;
+use vmx::field;
 use vmx::injection::Injection;
-use x86::msr::{IA32_APIC_BASE, IA32_FEATURE_CONTROL, IA32_PAT, IA32_TIME_STAMP_COUNTER};
+use x86::msr::{IA32_APIC_BASE, IA32_EFER, IA32_FEATURE_CONTROL, IA32_PAT, IA32_TIME_STAMP_COUNTER};
 
 use crate::core::Core;
 use crate::msr_policy::{TSC_DEADLINE, X2APIC_FIRST, X2APIC_LAST};
@@ -69,6 +72,7 @@ fn write_value(core: &mut Core, number: u32, value: u64) -> Option<()> {
             domain.pat = value;
             Some(())
         }
+        IA32_EFER => efer(core, value),
         // The counter is the machine's.
         IA32_TIME_STAMP_COUNTER => Some(()),
         ICR => interrupt_command(core, value),
@@ -99,6 +103,30 @@ fn write_value(core: &mut Core, number: u32, value: u64) -> Option<()> {
         HYPERCALL_PAGE_MSR => crate::hypercall::page(core, value),
         _ => None,
     }
+}
+
+/// Writes EFER as the processor would, and lets the crossing switch it only where it differs from the hypervisor's.
+fn efer(core: &mut Core, value: u64) -> Option<()> {
+    const LME: u64 = 1 << 8;
+    const LMA: u64 = 1 << 10;
+    const DEFINED: u64 = 1 | LME | LMA | 1 << 11;
+    const CR0_PG: u64 = 1 << 31;
+    const HOST: u64 = boot::trampoline::EFER_BOOT as u64;
+    let vmcs = &mut core.vmcs;
+    let (exit, entry) = (vmcs.get(field::EXIT_CONTROLS), vmcs.get(field::ENTRY_CONTROLS));
+    let switched = entry & Entry::LOAD_EFER.bits() != 0;
+    let now = if switched { vmcs.get(field::GUEST_EFER) } else { HOST };
+    let paging = vmcs.get(field::GUEST_CR0) & CR0_PG != 0;
+    if value & !DEFINED != 0 || paging && (value ^ now) & LME != 0 {
+        return None;
+    }
+    let in_long_mode = entry & Entry::IA32E_MODE_GUEST.bits() != 0;
+    let value = value & !LMA | if in_long_mode { LMA } else { 0 };
+    vmcs.write(field::GUEST_EFER, value);
+    let (exit, entry) = Capabilities::with_efer_switched(exit, entry, value & !LMA != HOST);
+    vmcs.write(field::EXIT_CONTROLS, exit);
+    vmcs.write(field::ENTRY_CONTROLS, entry);
+    Some(())
 }
 
 /// A guest has one virtual CPU, so the only one it may interrupt is itself. What it sends to others goes nowhere, as on a

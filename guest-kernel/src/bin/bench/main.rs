@@ -22,11 +22,17 @@ use guest_kernel::say;
 
 guest_kernel::main!(run);
 
-/// How long a phase without exits lasts.
-const PHASE_TICKS: u64 = 5_000_000;
+/// How long a phase without exits lasts: long enough for domain 0 to look more than once, also where it shares a processor
+/// with the guests.
+fn phase_ticks(platform: &Atoll) -> u64 {
+    (60 * platform.ticks_per_millisecond()).max(5_000_000)
+}
+
 /// How long the guest rests behind the line that begins a phase and before the one that ends it, so that what printing
 /// costs is not counted.
-const REST_TICKS: u64 = 1_500_000;
+fn rest_ticks(platform: &Atoll) -> u64 {
+    (20 * platform.ticks_per_millisecond()).max(1_500_000)
+}
 
 fn run(started: Started) -> ! {
     let Started { platform, handover, mesh, .. } = started;
@@ -38,10 +44,11 @@ fn run(started: Started) -> ! {
     }
     let empty = empty_pair();
     local::measure(&kernel.platform, empty);
-    phase("compute", || {
+    let ticks = phase_ticks(&kernel.platform);
+    phase("compute", rest_ticks(&kernel.platform), || {
         let start = cpu::tsc();
         let mut state = start | 1;
-        while cpu::tsc().wrapping_sub(start) < PHASE_TICKS {
+        while cpu::tsc().wrapping_sub(start) < ticks {
             // Work that the compiler cannot leave out, and that leaves the processor alone.
             for _ in 0..1000 {
                 state =
@@ -56,12 +63,12 @@ fn run(started: Started) -> ! {
     kernel.platform.shutdown(reason::POWEROFF)
 }
 
-/// Runs `work` between the two lines that domain 0 looks for.
-fn phase(name: &str, work: impl FnOnce()) {
+/// Runs `work` between the two lines that domain 0 looks for, with a pause of that many ticks on either side.
+fn phase(name: &str, pause: u64, work: impl FnOnce()) {
     say!("bench: phase {name}-begin");
-    rest(REST_TICKS);
+    rest(pause);
     work();
-    rest(REST_TICKS);
+    rest(pause);
     say!("bench: phase {name}-end");
 }
 
