@@ -10,6 +10,7 @@ use abi::xen::DomId;
 use abi::xen::event_channel::Port;
 
 use super::console::Console;
+use super::journal::GuestLog;
 use super::link::{Link, Report};
 use super::pages::Slot;
 
@@ -25,6 +26,8 @@ pub struct Guest {
     pub state: State,
     /// Its console.
     pub console: Console,
+    /// Its lines in the machine's log.
+    pub log: GuestLog,
     /// Our channel with it, unless it is dead or has broken the rules.
     pub link: Option<Link>,
     /// The figures it last reported.

@@ -13,7 +13,7 @@ use super::builder::{self, Plan};
 use super::console::Console;
 use super::guest::{self, Guest};
 use super::hypervisor::Hypervisor;
-use super::journal::guest_line;
+use super::journal::GuestLog;
 use super::link::{self, Link, Report};
 use super::pages::Slot;
 use super::refusal::{hypercall_failed, no_such_guest, refuse};
@@ -64,6 +64,7 @@ impl<H: Hypervisor> Control<H> {
                 image: config.image.clone(),
                 state: State::Running,
                 console: Console::new(own.console, built.console),
+                log: GuestLog::new(arrived),
                 link: Some(Link::new(window, built.mesh)),
                 report: Report::default(),
                 spare: built.spare,
@@ -94,7 +95,7 @@ impl<H: Hypervisor> Control<H> {
         while self.send_followed() {}
         if let Some(guest) = self.guests.take(slot) {
             self.hypervisor.close(guest.console.port());
-            self.follows.remove(&guest.name);
+            self.follows.retain(|follow| follow.name != guest.name);
         }
         Ok(Reply::Done)
     }
@@ -149,8 +150,9 @@ impl<H: Hypervisor> Control<H> {
     /// A guest runs no more: its last words are heard and its peers told.
     fn part(&mut self, slot: Slot) {
         let Some(guest) = self.guests.get_mut(slot) else { return };
-        let name = &guest.name;
-        guest.console.finish(&mut self.hypervisor, |hypervisor, line| guest_line(hypervisor, name, line));
+        let Guest { name, console, log, .. } = guest;
+        console
+            .finish(&mut self.hypervisor, |hypervisor, line| log.line(hypervisor, name, line, self.tsc_khz));
         if let Some(mut link) = guest.link.take() {
             for _ in 0..CHANNEL_MESSAGES {
                 match link.receive_last() {

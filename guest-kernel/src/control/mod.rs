@@ -43,7 +43,6 @@ mod sample;
 #[cfg(test)]
 mod tests;
 
-use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -70,8 +69,8 @@ pub struct Control<H> {
     guests: Guests,
     membership: Membership,
     session: Session,
-    /// Consoles the toolstack follows: the name, and the position it has seen.
-    follows: BTreeMap<String, u64>,
+    /// Consoles the toolstack follows.
+    follows: Vec<Follow>,
     /// Events that still have to go out.
     news: Vec<Event>,
     journal: Journal,
@@ -82,6 +81,13 @@ pub struct Control<H> {
     domains_changed: bool,
     /// The machine shall stop: with this code, and by this tick even if the line to the toolstack is stuck.
     stopping: Option<(u8, u64)>,
+}
+
+/// A console that the toolstack follows.
+struct Follow {
+    name: String,
+    /// Position of the next byte to send.
+    next: u64,
 }
 
 /// How the start went.
@@ -105,7 +111,7 @@ impl<H: Hypervisor> Control<H> {
             guests: Guests::default(),
             membership: Membership::default(),
             session: Session::default(),
-            follows: BTreeMap::new(),
+            follows: Vec::new(),
             news: Vec::new(),
             journal: Journal::default(),
             bench: Bench::default(),

@@ -13,7 +13,7 @@ use abi::xen::errno::Errno;
 use super::guest;
 use super::hypervisor::Hypervisor;
 use super::refusal::{hypercall_failed, no_such_guest, refuse};
-use super::{Control, OWN_NAME, crash};
+use super::{Control, Follow, OWN_NAME, crash};
 
 /// Milliseconds that an answer to `Stop` has to leave.
 const FAREWELL: u64 = 1000;
@@ -113,10 +113,9 @@ impl<H: Hypervisor> Control<H> {
             guest.ok_or_else(|| no_such_guest(&name))?.console.tail()
         };
         let text = tail.read(from);
+        self.follows.retain(|follow| follow.name != name);
         if follow {
-            self.follows.insert(name, text.next);
-        } else {
-            self.follows.remove(&name);
+            self.follows.push(Follow { name, next: text.next });
         }
         Ok(Reply::Console(text))
     }

@@ -12,12 +12,12 @@ use alloc::collections::VecDeque;
 use alloc::format;
 
 use abi::control::frame::{self, Decoder, MAX_FRAME};
-use abi::control::wire::{Event, Refusal, Reply, Request, ToControl, ToToolstack, VERSION};
+use abi::control::wire::{Event, MAX_TEXT, Refusal, Reply, Request, ToControl, ToToolstack, VERSION};
 
 use super::refusal::refuse;
 
-/// Bytes that may wait to be sent before events are held back.
-const ENOUGH: usize = 2 * MAX_FRAME;
+/// Bytes that may wait to be sent before events are held back: few, because an answer waits behind them.
+const ENOUGH: usize = 4 * MAX_TEXT;
 /// Bytes that may wait to be sent before requests are held back: answers to what was taken already fit beyond.
 const FULL: usize = 4 * MAX_FRAME;
 

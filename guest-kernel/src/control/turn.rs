@@ -10,11 +10,10 @@ use io_rings::PeerBroken;
 
 use super::guest::Guest;
 use super::hypervisor::Hypervisor;
-use super::journal::guest_line;
 use super::link::Report;
 use super::membership::Membership;
 use super::pages::Slot;
-use super::{Control, OWN_NAME};
+use super::{Control, Follow, OWN_NAME};
 
 /// Messages taken from one guest in one turn.
 const MESSAGES: usize = 32;
@@ -68,12 +67,12 @@ impl<H: Hypervisor> Control<H> {
 
     /// Takes a piece of each guest's console. How many bytes that was in all.
     fn serve_consoles(&mut self) -> usize {
-        let Self { hypervisor, guests, bench, journal, .. } = self;
+        let Self { hypervisor, guests, bench, journal, tsc_khz, .. } = self;
         let mut printed = 0;
         for (_, guest) in guests.iter_mut().filter(|(_, guest)| guest.is_alive()) {
-            let Guest { name, console, .. } = guest;
+            let Guest { name, console, log, .. } = guest;
             printed += console.take(hypervisor, |hypervisor, line| {
-                guest_line(hypervisor, name, line);
+                log.line(hypervisor, name, line, *tsc_khz);
                 let now = hypervisor.ticks();
                 if let Some(figure) = bench.line(line, now) {
                     journal.say(hypervisor, &figure);
@@ -121,19 +120,23 @@ impl<H: Hypervisor> Control<H> {
     pub(super) fn send_followed(&mut self) -> bool {
         let Self { guests, session, follows, journal, .. } = self;
         let mut more = false;
-        for (name, position) in follows.iter_mut() {
+        for Follow { name, next } in follows.iter_mut() {
             let guest = || guests.find(name).and_then(|slot| guests.get(slot));
             let own = (name == OWN_NAME).then(|| journal.tail());
             let Some(tail) = own.or_else(|| Some(guest()?.console.tail())) else { continue };
             for _ in 0..EVENTS {
-                if *position == tail.end() || !session.room_for_events() {
+                if *next == tail.end() || !session.room_for_events() {
                     break;
                 }
-                let text = tail.read(*position);
-                *position = text.next;
+                let text = tail.read(*next);
+                *next = text.next;
                 session.event(Event::Console { name: name.clone(), text });
             }
-            more |= *position != tail.end() && session.room_for_events();
+            more |= *next != tail.end() && session.room_for_events();
+        }
+        if follows.len() > 1 {
+            // The room is everybody's: another one is first next time.
+            follows.rotate_left(1);
         }
         more
     }

@@ -77,3 +77,27 @@ fn a_phase_is_measured_without_its_announcement() {
         "[control] bench: {\"name\":\"steady_exits_idle\",\"median\":3,\"unit\":\"exits\",\"samples\":1}\n";
     assert!(machine.control.hypervisor.printed.contains(said));
 }
+
+#[test]
+fn two_that_are_followed_share_the_line() {
+    let mut machine = Machine::with(&["loud", "low"]);
+    for name in ["loud", "low"] {
+        machine.ask(Request::Console { name: name.into(), from: 0, follow: true }).unwrap();
+    }
+    let (loud, low) = (machine.inside(1), machine.inside(2));
+    let mut low_bytes = 0;
+    for _ in 0..200 {
+        loud.console.guest_write(&[b'!'; 2000]);
+        low.console.guest_write(b"psst\n");
+        machine.control.turn(false);
+        // The line takes a little of what there is to send.
+        for byte in core::iter::from_fn(|| machine.control.transmit()).take(300).collect::<Vec<_>>() {
+            if let Some(ToToolstack::Event(Event::Console { name, text })) = machine.decoder.push(byte)
+                && name == "low"
+            {
+                low_bytes += text.bytes.len();
+            }
+        }
+    }
+    assert!(low_bytes > 500, "{low_bytes} of 1000 bytes came through");
+}
