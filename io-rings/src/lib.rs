@@ -14,10 +14,11 @@
 //! notice (an index that ran ahead or backwards, a sequence number nobody awaited) makes that end answer
 //! [`PeerBroken`] for good. No word a peer can write makes an end loop, panic or touch memory outside its page.
 //!
-//! The orderings are proved by loom on small rings:
+//! The orderings are explored by loom on small rings, the figures come from two pinned threads:
 //!
 //! ```text
 //! RUSTFLAGS="--cfg loom" cargo test -p io-rings --release --test loom
+//! cargo bench -p io-rings
 //! ```
 //!
 //! The next room is `guest-kernel`, whose mesh pairs these channels with event channels.
