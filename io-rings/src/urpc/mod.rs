@@ -7,9 +7,11 @@
 //!
 //! Nothing else is shared: no lock, no head and tail that both sides touch. Message *n*, counted from 1, lies in
 //! line `1 + (n - 1) % 63` and carries *n* as its sequence word. The receiver knows which number it awaits and
-//! reads only that line, so a message costs one cache line that moves once. The sender may run a whole ring ahead
-//! of the last acknowledgement, which the receiver writes once a quarter ring: the way back costs a sixteenth of a
-//! line per message, and the sender fetches it before it must. Numbers have 64 bits and do not wrap within the life of any machine.
+//! looks for it in that line alone, so a message costs one cache line that moves once. The sender may run a whole
+//! ring ahead of the last acknowledgement, which the receiver writes once a quarter ring: the way back costs a
+//! sixteenth of a line per message. Both look ahead of their need, the sender for the acknowledgement, the receiver
+//! into lines to come, so that lines are on their way while others are used; nothing is concluded from the latter.
+//! Numbers have 64 bits and do not wrap within the life of any machine.
 //!
 //! **The notify rule.** A receiver that wants to sleep calls [`Receiver::sleep`]: it raises the sleeping word,
 //! fences, and looks once more. A sender that has sent a batch calls [`Sender::peer_sleeps`]: it fences and looks
