@@ -20,7 +20,7 @@ pub const MESH_BASE: GuestPhys = GuestPhys::new(0xf000_0000);
 /// `MeshPage::magic` of a page that domain 0 has filled.
 pub const MESH_MAGIC: u32 = u32::from_le_bytes(*b"MESH");
 
-/// The page the window to `slot` starts with: the channel towards the lower-numbered slot's owner comes first.
+/// The page the window to `slot` starts with.
 ///
 /// Of the two pages, the first carries messages from the lower slot to the higher one, the second the way back.
 pub const fn window(slot: usize) -> GuestPhys {

@@ -71,7 +71,7 @@ impl CpuidTable {
         Self { basic, extended, tsc_khz }
     }
 
-    /// The answer to one CPUID instruction of `domain`. `cr4`: the guest's, for the bit that mirrors OSXSAVE.
+    /// The answer to one CPUID instruction of `domain`.
     #[inline]
     pub fn answer(&self, leaf: u32, subleaf: u32, domain: DomId) -> Leaf {
         match leaf {

@@ -221,7 +221,7 @@ impl<H: Hypervisor> Control<H> {
                 State::Running => ("running", "nothing is to be done"),
                 State::Paused => ("paused", "nothing is to be done"),
                 State::Shutdown(_) => ("shut down", "destroy it, and create it again"),
-                State::Crashed => ("crashed", "`atoll info` tells why; destroy it, and create it again"),
+                State::Crashed => ("crashed", "`atoll crash` tells why; destroy it, and create it again"),
             };
             return Err(refuse(format!("`{name}` is {is} and cannot be {verb}"), remedy));
         }

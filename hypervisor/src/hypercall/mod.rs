@@ -80,7 +80,7 @@ fn version(core: &Core) -> HypercallResult {
             let memory = core.guest_memory()?;
             let mut info: FeatureInfo = memory.read(GuestVirt::new(argument))?;
             info.submap = match info.submap_idx {
-                // XENFEAT_hvm_callback_vector, _hvm_safe_pvclock, _memory_op_vnode_supported not offered.
+                // XENFEAT_hvm_callback_vector; the rest is not offered.
                 0 => 1 << 8,
                 1 => 0,
                 _ => return Err(Errno::EINVAL),

@@ -93,7 +93,7 @@ impl Frames for Pool {
 
     fn free(&mut self, frame: HostPhys) {
         // A pool that is full has had this frame from elsewhere; it then leaks until the domain ends, when the count
-        // of tables shows it. `domain::memory` keeps pools from being filled so far.
+        // of tables shows it. `domain::build` fills a pool to an eighth.
         let _ = self.frames.try_push(frame);
     }
 
