@@ -141,7 +141,10 @@ impl Show {
         if !outcome.is_success() {
             return Err(outcome.as_error().with_log(log.path()));
         }
-        done("off", format!("exit {:#x} {}; serial log {}", outcome.code, outcome.name, log.path().display()));
+        done(
+            "off",
+            format!("exit {:#x} {}; serial log {}", outcome.code, outcome.name, log.path().display()),
+        );
         Ok(())
     }
 
