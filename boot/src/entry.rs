@@ -115,6 +115,10 @@ boot_long_mode:
     mov fs, eax
     mov gs, eax
     mov rsp, offset boot_stack_top
+    mov ecx, 0xc0000080
+    mov eax, {efer_long}
+    xor edx, edx
+    wrmsr
     xor ebp, ebp
     call atoll_main
     ud2
@@ -126,5 +130,6 @@ boot_long_mode:
     pvh_magic = const crate::handover::PVH_MAGIC,
     cr4 = const crate::trampoline::CR4_BOOT,
     efer = const crate::trampoline::EFER_BOOT,
+    efer_long = const crate::trampoline::EFER,
     cr0 = const crate::trampoline::CR0_BOOT,
 );

@@ -8,8 +8,11 @@
 pub const CR0_BOOT: u32 = 0x8001_0033;
 /// CR4: PAE, OSFXSR, OSXMMEXCPT.
 pub const CR4_BOOT: u32 = 0x620;
-/// EFER: LME, NXE, and SCE, which nobody uses: where an outer Linux has the same EFER it need not switch it.
-pub const EFER_BOOT: u32 = 0x901;
+/// EFER on the way into long mode: LME, NXE.
+pub const EFER_BOOT: u32 = 0x900;
+/// EFER from then on: SCE too, which no one of us uses. It is what Linux has, and whoever has the same EFER as those around
+/// and within it need not switch it.
+pub const EFER: u32 = 0x901;
 
 /// Where [`PageWords`] lie within the trampoline's page.
 pub const WORDS_OFFSET: usize = 4096 - size_of::<PageWords>();
@@ -114,7 +117,7 @@ trampoline_end:
     "#,
     words = const WORDS_OFFSET,
     cr4 = const CR4_BOOT,
-    efer = const EFER_BOOT,
+    efer = const EFER,
     cr0 = const CR0_BOOT,
     options(att_syntax),
 );

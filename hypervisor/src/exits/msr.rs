@@ -111,11 +111,11 @@ fn efer(core: &mut Core, value: u64) -> Option<()> {
     const LMA: u64 = 1 << 10;
     const DEFINED: u64 = 1 | LME | LMA | 1 << 11;
     const CR0_PG: u64 = 1 << 31;
-    const HOST: u64 = boot::trampoline::EFER_BOOT as u64;
+    const HOST: u64 = boot::trampoline::EFER as u64;
     let vmcs = &mut core.vmcs;
     let (exit, entry) = (vmcs.get(field::EXIT_CONTROLS), vmcs.get(field::ENTRY_CONTROLS));
     let switched = entry & Entry::LOAD_EFER.bits() != 0;
-    let now = if switched { vmcs.get(field::GUEST_EFER) } else { HOST };
+    let now = if switched { vmcs.get(field::GUEST_EFER) } else { HOST | LMA };
     let paging = vmcs.get(field::GUEST_CR0) & CR0_PG != 0;
     if value & !DEFINED != 0 || paging && (value ^ now) & LME != 0 {
         return None;
@@ -123,7 +123,9 @@ fn efer(core: &mut Core, value: u64) -> Option<()> {
     let in_long_mode = entry & Entry::IA32E_MODE_GUEST.bits() != 0;
     let value = value & !LMA | if in_long_mode { LMA } else { 0 };
     vmcs.write(field::GUEST_EFER, value);
-    let (exit, entry) = Capabilities::with_efer_switched(exit, entry, value & !LMA != HOST);
+    // Outside of long mode it is always switched: KVM, for one, would take LME away on an entry that does not load EFER.
+    let same = in_long_mode && value & !LMA == HOST;
+    let (exit, entry) = Capabilities::with_efer_switched(exit, entry, !same);
     vmcs.write(field::EXIT_CONTROLS, exit);
     vmcs.write(field::ENTRY_CONTROLS, entry);
     Some(())
