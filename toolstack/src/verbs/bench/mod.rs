@@ -32,6 +32,9 @@ pub enum Suite {
     Exits,
 }
 
+/// Cores of the machine that is measured: domain 0, and two guests.
+const CORES: u32 = 3;
+
 /// Measures and prints.
 pub fn run(suite: Suite, machine: &MachineArgs, yes: bool, as_json: bool) -> Result<()> {
     let kind = machine.machine.kind();
@@ -56,13 +59,7 @@ pub fn measure_exits(kind: Kind, images: &Images, directory: PathBuf) -> Result<
         command_line: format!("role={role}"),
         ..guest(name, "bench", core)
     };
-    let mut guests = vec![program("bench1", 1, "main")];
-    if has_cores_of_its_own(kind) {
-        guests.push(program("bench2", 2, "peer"));
-    }
-    // Domain 0 has a core too.
-    let cores = 1 + guests.len() as u32;
-    let mut config = Config::of_guests(cores, guests);
+    let mut config = Config::of_guests(CORES, [program("bench1", 1, "main"), program("bench2", 2, "peer")]);
     config.machine.stop_when_done = true;
     let spec = Spec {
         kind,
@@ -79,12 +76,6 @@ pub fn measure_exits(kind: Kind, images: &Images, directory: PathBuf) -> Result<
     work.finish_and_clear();
     // The machine has no more to say, and a nested one would take minutes to power itself off.
     Ok(rows)
-}
-
-/// Whether the machine's cores run at once. Nested, they take turns on one: a figure with a peer in it would be the
-/// scheduler's, and each answer a time slice away.
-fn has_cores_of_its_own(kind: Kind) -> bool {
-    kind != Kind::Nested
 }
 
 fn collect(session: &mut Session, work: &indicatif::ProgressBar) -> Result<Vec<Row>> {
@@ -139,10 +130,7 @@ fn ticks_unit(kind: Kind) -> &'static str {
     }
 }
 
-/// What the guest says when it begins to wait for a peer.
-const ALONE_DONE: &str = "bench: phase compute-end";
-
-/// Until the guests have shut down by themselves, or the one that has no peer has measured what it can alone.
+/// Until the guests have shut down by themselves.
 fn wait_for_guests(session: &mut Session, work: &indicatif::ProgressBar) -> Result<()> {
     let kind = session.machine.kind();
     let patience = kind.boot_patience() * 2;
@@ -154,9 +142,6 @@ fn wait_for_guests(session: &mut Session, work: &indicatif::ProgressBar) -> Resu
             let cause =
                 session.client.crash(&guest.name).map_or_else(|error| error.to_string(), |(cause, _)| cause);
             return Err(Error::new(format!("{} crashed: {cause}", guest.name), "read the serial log"));
-        }
-        if !has_cores_of_its_own(kind) && session.machine.log().says(ALONE_DONE) {
-            return Ok(());
         }
         if guests.iter().all(|guest| matches!(guest.state, State::Shutdown(_))) {
             return Ok(());
