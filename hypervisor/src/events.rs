@@ -70,7 +70,7 @@ pub fn interrupt(from: &mut Core, core: usize) {
     if vector != 0 {
         // SAFETY: a fixed interrupt with a vector of the guest's choice, above 15, to the core that the guest owns. If
         // that core is in the hypervisor it waits until the guest is back, since the hypervisor keeps interrupts off.
-        unsafe { from.apic.send_ipi(vector, face.apic_id.load(Ordering::Relaxed)) };
+        unsafe { from.apic.fixed(vector, face.apic_id.load(Ordering::Relaxed)) };
     }
 }
 

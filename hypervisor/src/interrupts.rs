@@ -15,8 +15,48 @@ use crate::machine::Machine;
 /// Vector of the local APIC's spurious interrupts, until a guest chooses its own.
 const SPURIOUS: usize = 0xff;
 
+/// Sends interrupts from this core to others, and to itself.
+pub struct Sender {
+    apic: LocalApic,
+    /// Where the interrupt command register has its destination: the crate puts it at bit 32, which is x2APIC's place;
+    /// xAPIC has it at bit 56.
+    destination_shift: u32,
+}
+
+impl Sender {
+    /// # Safety
+    /// The core with `apic_id` runs Atoll, which takes an NMI as a kick.
+    #[inline]
+    pub unsafe fn nmi(&mut self, apic_id: u32) {
+        // SAFETY: by the caller.
+        unsafe { self.apic.send_nmi(apic_id << self.destination_shift) };
+    }
+
+    /// # Safety
+    /// The guest that owns the core with `apic_id` takes `vector`, which is above 15.
+    #[inline]
+    pub unsafe fn fixed(&mut self, vector: u8, apic_id: u32) {
+        // SAFETY: by the caller.
+        unsafe { self.apic.send_ipi(vector, apic_id << self.destination_shift) };
+    }
+
+    /// # Safety
+    /// The core with `apic_id` waits to be started, or may be reset.
+    pub unsafe fn init(&mut self, apic_id: u32) {
+        // SAFETY: by the caller.
+        unsafe { self.apic.send_init_ipi(apic_id << self.destination_shift) };
+    }
+
+    /// # Safety
+    /// The core with `apic_id` may start at the page with this number.
+    pub unsafe fn start_up(&mut self, page: u8, apic_id: u32) {
+        // SAFETY: by the caller.
+        unsafe { self.apic.send_sipi(page, apic_id << self.destination_shift) };
+    }
+}
+
 /// Turns this core's local APIC on: x2APIC mode where there is one, else xAPIC.
-pub fn enable_local_apic() -> Result<LocalApic, &'static str> {
+pub fn enable_local_apic() -> Result<Sender, &'static str> {
     // SAFETY: every x86-64 processor has IA32_APIC_BASE.
     let base = unsafe { x2apic::lapic::xapic_base() };
     let mut apic = LocalApicBuilder::new()
@@ -30,7 +70,8 @@ pub fn enable_local_apic() -> Result<LocalApic, &'static str> {
         apic.enable();
         apic.disable_timer();
     }
-    Ok(apic)
+    let destination_shift = if Registers::new().is_x2apic() { 0 } else { 24 };
+    Ok(Sender { apic, destination_shift })
 }
 
 /// Registers of the local APIC that [`quiesce`] needs and the crate does not offer, by x2APIC MSR.

@@ -26,11 +26,10 @@ use vmx::crossing::{self, Frame, Return};
 use vmx::exit::{Exit, ReadExit, Reason, instruction_error};
 use vmx::field;
 use vmx::vmcs::Current;
-use x2apic::lapic::LocalApic;
 
 use crate::domain::Domain;
 use crate::exits;
-use crate::interrupts::Registers;
+use crate::interrupts::{Registers, Sender as InterruptSender};
 use crate::machine::Machine;
 use crate::registry::Registry;
 use face::{FACES, Face};
@@ -66,7 +65,7 @@ pub struct Core {
     /// The values of the VMCS's host fields that depend on this core's tables.
     pub host: guest_state::Host,
     /// The local APIC, for what goes to other cores.
-    pub apic: LocalApic,
+    pub apic: InterruptSender,
     /// The local APIC, for what stays here.
     pub registers: Registers,
     /// The domain on this core.
@@ -169,7 +168,7 @@ impl Core {
             panic!("the channel to core {index}: {error:?}");
         }
         // SAFETY: an NMI to a core of ours; whatever it does, it takes note and looks at its channels.
-        unsafe { self.apic.send_nmi(FACES[index].apic_id.load(core::sync::atomic::Ordering::Relaxed)) };
+        unsafe { self.apic.nmi(FACES[index].apic_id.load(core::sync::atomic::Ordering::Relaxed)) };
     }
 
     /// Stops this core's domain, and lets domain 0 know.

@@ -12,7 +12,6 @@ use io_rings::urpc::{ChannelPage, Receiver, Sender};
 use vmx::capabilities::{Capabilities, FeatureControl, Unsupported, feature_control};
 use vmx::crossing::{self, Frame};
 use vmx::vmcs;
-use x2apic::lapic::LocalApic;
 use x86::controlregs::{Cr4, cr0, cr0_write, cr4, cr4_write};
 use x86::msr;
 
@@ -122,7 +121,7 @@ pub fn prepare(order: &Order) -> Core {
 fn core(
     order: &Order,
     bases: Bases,
-    apic: LocalApic,
+    apic: interrupts::Sender,
     capabilities: Capabilities,
     vmcs: vmcs::Current,
     peers: ArrayVec<Option<Peer>, MAX_CORES>,
@@ -243,11 +242,11 @@ pub fn wake(core: &mut Core, order: &Order, trampoline_page: u8) -> bool {
     // SAFETY: INIT and start-up IPIs (SDM 3A, "Typical BSP Initialization Sequence") to a core that waits for them. The
     // second start-up is for processors that miss the first; a core that runs already ignores it.
     unsafe {
-        core.apic.send_init_ipi(apic_id);
+        core.apic.init(apic_id);
         pause_for(ticks_per_ms * 10);
-        core.apic.send_sipi(trampoline_page, apic_id);
+        core.apic.start_up(trampoline_page, apic_id);
         if !came_online(ticks_per_ms) {
-            core.apic.send_sipi(trampoline_page, apic_id);
+            core.apic.start_up(trampoline_page, apic_id);
         }
     }
     came_online(ticks_per_ms * 5_000)

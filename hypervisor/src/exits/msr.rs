@@ -149,7 +149,7 @@ fn interrupt_command(core: &mut Core, command: u64) -> Option<()> {
 fn self_ipi(core: &mut Core, vector: u8) -> Option<()> {
     if vector >= 16 {
         // SAFETY: interrupts this core alone, which the guest owns.
-        unsafe { core.apic.send_ipi_self(vector) };
+        unsafe { core.apic.fixed(vector, core.face.apic_id.load(core::sync::atomic::Ordering::Relaxed)) };
     }
     Some(())
 }
