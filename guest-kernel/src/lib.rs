@@ -6,7 +6,7 @@
 //!
 //! A walk through it: [`main!`] makes the entry that `boot` calls; [`platform::atoll::start`] brings the core up;
 //! [`kernel::Kernel::run`] is the loop; [`mesh`] is who else is there and what they say, over the channels of
-//! `io_rings`; [`events`] and [`console_ring`] are Xen's shared pages; [`paging`] and [`memory_map`] are arithmetic. The
+//! `io_rings`; [`events`] is Xen's shared page; [`paging`] and [`memory_map`] are arithmetic. The
 //! programs are in `src/bin`, with the parts of them that a host test can reach in [`programs`].
 //!
 //! All but [`platform::atoll`] is safe code over the trait [`platform::Platform`], and runs in host tests.
@@ -17,7 +17,6 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
-pub mod console_ring;
 pub mod control;
 pub mod events;
 pub mod kernel;

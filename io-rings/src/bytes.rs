@@ -61,6 +61,11 @@ impl<const FIRST: usize, const SECOND: usize, const REST: usize> BytePage<FIRST,
         }
     }
 
+    /// Makes the page fresh again. Both ends must be gone, and new ones made only after this returned.
+    pub fn reset(&self) {
+        self.words().for_each(|word| word.set(0));
+    }
+
     /// The words of the page, as a scribbling peer sees them: see [`crate::hostile`].
     pub(crate) fn words(&self) -> impl Iterator<Item = Word<'_>> {
         let indices = [&self.first_cons, &self.first_prod, &self.second_cons, &self.second_prod];

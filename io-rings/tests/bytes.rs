@@ -57,6 +57,16 @@ fn a_back_end_that_attaches_late_reads_from_the_start() {
 }
 
 #[test]
+fn a_page_that_is_reset_holds_nothing_of_before() {
+    let page = ConsolePage::new();
+    page.guest().1.write(b"old");
+    page.back().1.write(b"old keys");
+    page.reset();
+    assert!(page.words().all(|word| word.get() == 0));
+    assert_eq!((page.guest().0.available(), page.back().0.available()), (0, 0));
+}
+
+#[test]
 fn indices_wrap() {
     let page = ConsolePage::new();
     for place in [2, 3] {

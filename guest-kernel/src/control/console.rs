@@ -5,11 +5,11 @@ use alloc::collections::VecDeque;
 
 use abi::control::wire::Refusal;
 use abi::xen::event_channel::Port;
+use io_rings::bytes::{ConsolePage, Reader, Writer};
 
 use super::hypervisor::Hypervisor;
 use super::refusal::refuse;
 use super::tail::{Lines, Tail};
-use crate::console_ring::ConsolePage;
 
 /// Bytes taken from one guest in one turn.
 pub const PIECE: usize = 1024;
@@ -18,23 +18,34 @@ const MAX_INPUT: usize = 4096;
 
 /// The keeper's end.
 pub struct Console {
-    page: &'static ConsolePage,
+    printed: Reader<'static, 2048>,
+    keys: Writer<'static, 1024>,
     port: Port,
     tail: Tail,
     lines: Lines,
     input: VecDeque<u8>,
+    lie_told: bool,
 }
 
 impl Console {
-    /// The keeper of a fresh console.
+    /// The keeper of a fresh console. A guest whose indices lie later on is neither read nor typed to any more.
     pub fn new(page: &'static ConsolePage, port: Port) -> Self {
-        Self { page, port, tail: Tail::default(), lines: Lines::default(), input: VecDeque::new() }
+        let (printed, keys) = page.back();
+        Self {
+            printed,
+            keys,
+            port,
+            tail: Tail::default(),
+            lines: Lines::default(),
+            input: VecDeque::new(),
+            lie_told: false,
+        }
     }
 
     /// Takes a piece of what was printed, and gives each line it completes to `each`. How many bytes it was.
     pub fn take<H: Hypervisor>(&mut self, hypervisor: &mut H, mut each: impl FnMut(&mut H, &str)) -> usize {
         let mut piece = [0; PIECE];
-        let count = self.page.keeper_read(&mut piece);
+        let count = self.printed.read(&mut piece);
         let piece = &piece[..count];
         self.tail.push(piece);
         self.lines.push(piece, |line| each(hypervisor, line));
@@ -50,7 +61,7 @@ impl Console {
         let mut piece = [0; PIECE];
         // The ring holds two pieces, and nobody fills it any more.
         for _ in 0..2 {
-            let count = self.page.keeper_read(&mut piece);
+            let count = self.printed.read(&mut piece);
             self.tail.push(&piece[..count]);
             self.lines.push(&piece[..count], |line| each(hypervisor, line));
         }
@@ -75,12 +86,18 @@ impl Console {
         if self.input.is_empty() {
             return false;
         }
-        let moved = self.page.keeper_write(self.input.make_contiguous());
+        let moved = self.keys.write(self.input.make_contiguous());
         if moved > 0 {
             self.input.drain(..moved.min(self.input.len()));
             hypervisor.send(self.port);
         }
         !self.input.is_empty()
+    }
+
+    /// Whether the guest has broken the rules of its rings; true once.
+    pub fn caught_lying(&mut self) -> bool {
+        let lies = self.printed.broken() || self.keys.broken();
+        lies && !core::mem::replace(&mut self.lie_told, true)
     }
 
     /// What was printed.
@@ -113,10 +130,11 @@ mod tests {
     fn a_chatterbox_is_taken_in_pieces_and_woken_for_more() {
         let mut fake = Fake::new(2);
         let (mut console, page) = console(&mut fake);
+        let mut screen = page.guest().1;
         let mut lines = Vec::new();
         let mut printed = 0;
         for _ in 0..10 {
-            printed += page.guest_write(&[b"chatter\n"[..].as_ref(); 400].concat());
+            printed += screen.write(&[b"chatter\n"[..].as_ref(); 400].concat());
             assert_eq!(console.take(&mut fake, |_, line| lines.push(String::from(line))), PIECE);
         }
         assert_eq!(fake.sent.len(), 10);
@@ -130,16 +148,17 @@ mod tests {
     fn keys_wait_in_order_and_not_for_ever() {
         let mut fake = Fake::new(2);
         let (mut console, page) = console(&mut fake);
+        let mut keys = page.guest().0;
         console.type_in(&mut fake, &[1; 1024]).unwrap();
         console.type_in(&mut fake, &[2; MAX_INPUT]).unwrap();
         assert!(console.type_in(&mut fake, &[3]).unwrap_err().what.contains("does not read"));
         let mut read = [0; 1024];
         for expected in [1, 2, 2, 2, 2] {
-            assert_eq!(page.guest_read(&mut read), 1024);
+            assert_eq!(keys.read(&mut read), 1024);
             assert_eq!(read, [expected; 1024]);
             console.deliver(&mut fake);
         }
-        assert_eq!(page.guest_read(&mut read), 0);
+        assert_eq!(keys.read(&mut read), 0);
         assert_eq!(fake.sent.len(), 5, "an event for each piece that moved");
     }
 }

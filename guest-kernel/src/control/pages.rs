@@ -10,8 +10,8 @@ use abi::address::PAGE_SIZE;
 use abi::mesh::{MAX_SLOTS, MeshPage};
 use zerocopy::IntoBytes;
 
-use crate::console_ring::ConsolePage;
 use crate::mesh::Window;
+use io_rings::bytes::ConsolePage;
 
 /// A place in the mesh; by Atoll's custom the number of the core.
 pub type Slot = usize;

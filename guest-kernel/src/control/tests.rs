@@ -19,6 +19,7 @@ use abi::control::wire::{
     VERSION,
 };
 use abi::mesh::kind;
+use io_rings::bytes::{Reader, Writer};
 use io_rings::hostile::{Liar, SharedPage as _};
 use io_rings::urpc::{Message, Receiver, Sender};
 use proptest::prelude::*;
@@ -26,7 +27,6 @@ use proptest::prelude::*;
 use super::fake::Fake;
 use super::pages::Slot;
 use super::*;
-use crate::console_ring::ConsolePage;
 
 /// A machine with a toolstack at its line.
 struct Machine {
@@ -40,7 +40,8 @@ struct Machine {
 struct Inside {
     to_control: Sender<'static>,
     from_control: Receiver<'static>,
-    console: &'static ConsolePage,
+    screen: Writer<'static, 2048>,
+    keys: Reader<'static, 1024>,
 }
 
 fn guest(name: &str, core: Option<u32>) -> GuestConfig {
@@ -117,10 +118,12 @@ impl Machine {
 
     fn inside(&self, slot: Slot) -> Inside {
         let pair = self.control.pages.pair(0, slot).unwrap();
+        let (keys, screen) = self.control.pages.guest(slot).unwrap().console.guest();
         Inside {
+            screen,
+            keys,
             to_control: Sender::new(&pair.downwards),
             from_control: Receiver::new(&pair.upwards),
-            console: self.control.pages.guest(slot).unwrap().console,
         }
     }
 

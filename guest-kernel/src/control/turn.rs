@@ -79,6 +79,10 @@ impl<H: Hypervisor> Control<H> {
                 }
             });
             console.deliver(hypervisor);
+            if console.caught_lying() {
+                let what = format!("{name} broke the rules of its console, which is not looked at any more");
+                journal.say(hypervisor, &what);
+            }
         }
         printed
     }

@@ -5,28 +5,28 @@ use super::*;
 #[test]
 fn consoles_are_kept_logged_and_followed() {
     let mut machine = Machine::with(&["web"]);
-    let web = machine.inside(1);
-    web.console.guest_write(b"hello\nhalf a");
+    let mut web = machine.inside(1);
+    web.screen.write(b"hello\nhalf a");
     machine.settle();
     assert!(machine.control.hypervisor.printed.ends_with("[web] hello\n"));
     let ask = |from, follow| Request::Console { name: "web".into(), from, follow };
     let Ok(Reply::Console(text)) = machine.ask(ask(2, true)) else { panic!("text") };
     assert_eq!((text.from, text.next, &text.bytes[..]), (2, 12, &b"llo\nhalf a"[..]));
-    web.console.guest_write(b" line\n");
+    web.screen.write(b" line\n");
     machine.settle();
     let [Event::Console { name, text }] = &machine.events[..] else { panic!("one event") };
     assert_eq!((&name[..], text.from, &text.bytes[..]), ("web", 12, &b" line\n"[..]));
     machine.ask(ask(0, false)).unwrap();
-    web.console.guest_write(b"unheard\n");
+    web.screen.write(b"unheard\n");
     machine.settle();
     assert_eq!(machine.events.len(), 1);
     machine.ask(Request::Input { name: "web".into(), bytes: b"keys".to_vec() }).unwrap();
     let mut keys = [0; 10];
-    assert_eq!(web.console.guest_read(&mut keys), 4);
+    assert_eq!(web.keys.read(&mut keys), 4);
     machine.refused(Request::Console { name: "nobody".into(), from: 0, follow: true }, "no guest");
     // The last words of the dead are heard, and their events come before the end is told.
     machine.ask(ask(0, true)).unwrap();
-    web.console.guest_write(b"last words");
+    web.screen.write(b"last words");
     machine.stops(1, DomainState::Shutdown);
     assert!(machine.control.hypervisor.printed.contains("[web] last words\n"));
     assert!(matches!(machine.events.last(), Some(Event::Stopped { .. })));
@@ -34,9 +34,25 @@ fn consoles_are_kept_logged_and_followed() {
 }
 
 #[test]
+fn a_lie_on_a_console_is_told_once_and_forgotten_with_its_guest() {
+    let mut machine = Machine::with(&["web"]);
+    let page = machine.control.pages.guest(1).unwrap().console;
+    // The index behind both streams that says how much was printed.
+    page.words().nth(3).unwrap().set(0x8000_0000);
+    machine.settle();
+    machine.settle();
+    assert_eq!(machine.control.hypervisor.printed.matches("broke the rules of its console").count(), 1);
+    machine.ask(Request::Destroy("web".into())).unwrap();
+    machine.ask(Request::Create(guest("web", None))).unwrap();
+    machine.inside(1).screen.write(b"honest\n");
+    machine.settle();
+    assert!(machine.control.hypervisor.printed.ends_with("[web] honest\n"));
+}
+
+#[test]
 fn the_next_guest_in_a_slot_starts_with_an_empty_console() {
     let mut machine = Machine::with(&["web"]);
-    machine.inside(1).console.guest_write(b"old");
+    machine.inside(1).screen.write(b"old");
     machine.ask(Request::Input { name: "web".into(), bytes: b"old keys".to_vec() }).unwrap();
     machine.ask(Request::Destroy("web".into())).unwrap();
     machine.ask(Request::Create(guest("web", None))).unwrap();
@@ -46,13 +62,13 @@ fn the_next_guest_in_a_slot_starts_with_an_empty_console() {
         panic!("text")
     };
     assert_eq!(text.next, 0);
-    assert_eq!(machine.inside(1).console.guest_read(&mut [0; 10]), 0);
+    assert_eq!(machine.inside(1).keys.read(&mut [0; 10]), 0);
 }
 
 #[test]
 fn a_phase_is_measured_without_its_announcement() {
     let mut machine = Machine::with(&["bench"]);
-    let inside = machine.inside(1);
+    let mut inside = machine.inside(1);
     let exits = |machine: &mut Machine, more: u64| {
         let fake = &mut machine.control.hypervisor;
         fake.domain_mut(1).unwrap().exits[ExitKind::Hypercall as usize] += more;
@@ -63,13 +79,13 @@ fn a_phase_is_measured_without_its_announcement() {
             machine.settle();
         }
     };
-    inside.console.guest_write(b"bench: phase idle-begin\n");
+    inside.screen.write(b"bench: phase idle-begin\n");
     machine.settle();
     exits(&mut machine, 1);
     rest(&mut machine);
     exits(&mut machine, 3);
     rest(&mut machine);
-    inside.console.guest_write(b"bench: phase idle-end\n");
+    inside.screen.write(b"bench: phase idle-end\n");
     exits(&mut machine, 1);
     machine.control.hypervisor.now += bench::REST;
     machine.settle();
@@ -84,11 +100,11 @@ fn two_that_are_followed_share_the_line() {
     for name in ["loud", "low"] {
         machine.ask(Request::Console { name: name.into(), from: 0, follow: true }).unwrap();
     }
-    let (loud, low) = (machine.inside(1), machine.inside(2));
+    let (mut loud, mut low) = (machine.inside(1), machine.inside(2));
     let mut low_bytes = 0;
     for _ in 0..200 {
-        loud.console.guest_write(&[b'!'; 2000]);
-        low.console.guest_write(b"psst\n");
+        loud.screen.write(&[b'!'; 2000]);
+        low.screen.write(b"psst\n");
         machine.control.turn(false);
         // The line takes a little of what there is to send.
         for byte in core::iter::from_fn(|| machine.control.transmit()).take(300).collect::<Vec<_>>() {

@@ -76,7 +76,7 @@ proptest! {
                 }
                 Happening::Print(slot, bytes) => {
                     if let Some(at) = inside(&mut insides, slot) {
-                        insides[at].2.console.guest_write(&bytes);
+                        insides[at].2.screen.write(&bytes);
                     }
                 }
                 Happening::Say(slot, message) => {

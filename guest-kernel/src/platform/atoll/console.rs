@@ -8,17 +8,20 @@ use core::fmt;
 
 use abi::xen::event_channel::Port;
 use abi::xen::hvm::param;
+use io_rings::bytes::{ConsolePage, Reader, Writer};
 use spin::Mutex;
 
 use super::{cpu, hypercall};
-use crate::console_ring::ConsolePage;
 
+/// Bytes of the ring's two streams.
+const KEYS: usize = 1024;
+const SCREEN: usize = 2048;
 /// The most bytes that wait for room in the ring.
 const BACKLOG_BYTES: usize = 32 * 1024;
 
 enum Keeper {
     Hypervisor,
-    Ring { page: &'static ConsolePage, port: Port },
+    Ring { keys: Reader<'static, KEYS>, screen: Writer<'static, SCREEN>, port: Port },
 }
 
 struct Console {
@@ -44,7 +47,8 @@ pub(super) fn find_ring() -> Option<(u64, Port)> {
 pub(super) unsafe fn use_ring(address: u64, port: Port) {
     // SAFETY: by the caller, a page of console ring lies there, whose every byte pattern is valid.
     let page = unsafe { &*(address as *const ConsolePage) };
-    CONSOLE.lock().keeper = Keeper::Ring { page, port };
+    let (keys, screen) = page.guest();
+    CONSOLE.lock().keeper = Keeper::Ring { keys, screen, port };
 }
 
 /// Prints.
@@ -54,13 +58,13 @@ pub fn write(bytes: &[u8]) {
 
 /// Reads what was typed: how many bytes of `into` were filled.
 pub fn read(into: &mut [u8]) -> usize {
-    match CONSOLE.lock().keeper {
+    match &mut CONSOLE.lock().keeper {
         Keeper::Hypervisor => 0,
-        Keeper::Ring { page, port } => {
-            let count = page.guest_read(into);
+        Keeper::Ring { keys, port, .. } => {
+            let count = keys.read(into);
             if count > 0 {
                 // The keeper may wait for room; that it is gone is no reason to stop reading.
-                let _ = hypercall::send(port);
+                let _ = hypercall::send(*port);
             }
             count
         }
@@ -90,11 +94,7 @@ pub fn drain(ticks: u64) {
     // Someone may have been interrupted by a panic while printing; then the last words are lost.
     while let Some(mut console) = CONSOLE.try_lock() {
         console.move_backlog();
-        let waits = match console.keeper {
-            Keeper::Hypervisor => false,
-            Keeper::Ring { page, .. } => page.output_waits() || !console.backlog.is_empty(),
-        };
-        if !waits || cpu::tsc().wrapping_sub(start) > ticks {
+        if console.is_read() || cpu::tsc().wrapping_sub(start) > ticks {
             return;
         }
         drop(console);
@@ -104,29 +104,29 @@ pub fn drain(ticks: u64) {
 
 impl Console {
     fn write(&mut self, bytes: &[u8]) {
-        match self.keeper {
+        self.move_backlog();
+        match &mut self.keeper {
             Keeper::Hypervisor => {
                 // Nobody is left to tell if even this fails.
                 let _ = hypercall::console_io_write(bytes);
             }
-            Keeper::Ring { page, port } => {
-                self.move_backlog();
-                let taken = if self.backlog.is_empty() { page.guest_write(bytes) } else { 0 };
+            Keeper::Ring { screen, port, .. } => {
+                let taken = if self.backlog.is_empty() { screen.write(bytes) } else { 0 };
                 let rest = &bytes[taken..];
                 let room = BACKLOG_BYTES.saturating_sub(self.backlog.len());
                 self.backlog.extend(&rest[..rest.len().min(room)]);
                 self.dropped += rest.len().saturating_sub(room) as u64;
                 if taken > 0 {
-                    let _ = hypercall::send(port);
+                    let _ = hypercall::send(*port);
                 }
             }
         }
     }
 
     fn move_backlog(&mut self) {
-        let Keeper::Ring { page, port } = self.keeper else { return };
+        let Keeper::Ring { screen, port, .. } = &mut self.keeper else { return };
         let (front, _) = self.backlog.as_slices();
-        let taken = page.guest_write(front);
+        let taken = screen.write(front);
         self.backlog.drain(..taken);
         if taken == 0 {
             return;
@@ -137,7 +137,18 @@ impl Console {
             self.backlog.extend(note.as_bytes());
         }
         // A keeper that is gone reads nothing more, and the backlog drops the rest.
-        let _ = hypercall::send(port);
+        let _ = hypercall::send(*port);
+    }
+
+    /// Whether the keeper has read everything, or will read nothing more because it broke the ring's rules.
+    fn is_read(&mut self) -> bool {
+        match &mut self.keeper {
+            Keeper::Hypervisor => true,
+            Keeper::Ring { screen, .. } => {
+                let all = screen.room() == SCREEN && self.backlog.is_empty();
+                all || screen.broken()
+            }
+        }
     }
 }
 
