@@ -225,6 +225,10 @@ pub struct Domain {
     pub messages_in: u64,
     /// Mesh messages it says it sent.
     pub messages_out: u64,
+    /// Mesh messages it says were lost or out of order.
+    pub messages_lost: u64,
+    /// Peers it says it dropped because they broke the rules of the ring.
+    pub liars: u64,
 }
 
 /// What comes unasked.

@@ -5,7 +5,6 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use abi::control::wire::{Event, GuestConfig, Refusal, Reply, State};
-use abi::mesh::kind;
 use abi::xen::DomId;
 
 use super::admission::no_such_core;
@@ -156,10 +155,7 @@ impl<H: Hypervisor> Control<H> {
         if let Some(mut link) = guest.link.take() {
             for _ in 0..CHANNEL_MESSAGES {
                 match link.receive_last() {
-                    Ok(Some([kind::REPORT, received, sent, lost, ..])) => {
-                        guest.report = Report { received, sent, lost };
-                    }
-                    Ok(Some(_)) => {}
+                    Ok(Some(message)) => guest.report = Report::read(&message).unwrap_or(guest.report),
                     Ok(None) | Err(_) => break,
                 }
             }

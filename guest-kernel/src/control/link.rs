@@ -33,6 +33,18 @@ pub struct Report {
     pub sent: u64,
     /// Lost or out of order.
     pub lost: u64,
+    /// Peers it dropped because they broke the rules of the ring.
+    pub liars: u64,
+}
+
+impl Report {
+    /// The figures in a message, if it is a report.
+    pub fn read(message: &Message) -> Option<Self> {
+        match *message {
+            [kind::REPORT, received, sent, lost, liars, ..] => Some(Self { received, sent, lost, liars }),
+            _ => None,
+        }
+    }
 }
 
 /// Our end of the channel with one guest.

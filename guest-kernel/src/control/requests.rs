@@ -12,6 +12,7 @@ use abi::xen::errno::Errno;
 
 use super::guest;
 use super::hypervisor::Hypervisor;
+use super::link::Report;
 use super::refusal::{hypercall_failed, no_such_guest, refuse};
 use super::{Control, Follow, OWN_NAME, crash};
 
@@ -69,10 +70,7 @@ impl<H: Hypervisor> Control<H> {
             None if id == 0 => (String::from(OWN_NAME), String::from(abi::archive::CONTROL_IMAGE)),
             None => (format!("Domain-{id}"), String::new()),
         };
-        let (messages_in, messages_out) = match known {
-            Some(guest) => (guest.report.received, guest.report.sent),
-            None => (0, 0),
-        };
+        let Report { received, sent, lost, liars } = known.map(|guest| guest.report).unwrap_or_default();
         Domain {
             id,
             name,
@@ -83,8 +81,10 @@ impl<H: Hypervisor> Control<H> {
             exits: info.exits,
             events_in: info.events_in,
             events_out: info.events_out,
-            messages_in,
-            messages_out,
+            messages_in: received,
+            messages_out: sent,
+            messages_lost: lost,
+            liars,
         }
     }
 

@@ -204,9 +204,8 @@ fn serve<H: Hypervisor>(
                     introductions.push((slot, about));
                 }
             }
-            [kind::REPORT, received, sent, lost, ..] => guest.report = Report { received, sent, lost },
-            // Greetings, and what is none of domain 0's business.
-            _ => {}
+            // Greetings, and what is none of domain 0's business, report nothing.
+            _ => guest.report = Report::read(&message).unwrap_or(guest.report),
         }
     }
     link.flush(hypervisor, |message| {

@@ -88,5 +88,7 @@ fn domain_json(domain: &Domain) -> Value {
         "events_out": domain.events_out,
         "messages_in": domain.messages_in,
         "messages_out": domain.messages_out,
+        "messages_lost": domain.messages_lost,
+        "liars": domain.liars,
     })
 }

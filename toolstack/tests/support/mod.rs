@@ -201,5 +201,7 @@ fn domain(id: u16, name: &str) -> Domain {
         events_out: 0,
         messages_in: 0,
         messages_out: 0,
+        messages_lost: 0,
+        liars: 0,
     }
 }

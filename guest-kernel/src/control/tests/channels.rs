@@ -87,13 +87,16 @@ fn who_asks_and_does_not_listen_holds_nobody_up() {
 fn reports_are_listed() {
     let mut machine = Machine::with(&["one"]);
     let mut one = machine.inside(1);
-    one.says(&[kind::REPORT, 11, 22, 0]);
+    one.says(&[kind::REPORT, 11, 22, 0, 5]);
     machine.settle();
+    let told =
+        |domain: &Domain| [domain.messages_in, domain.messages_out, domain.messages_lost, domain.liars];
     let domains = machine.list();
-    assert_eq!((domains[1].messages_in, domains[1].messages_out), (11, 22));
+    assert_eq!((told(&domains[0]), told(&domains[1])), ([0; 4], [11, 22, 0, 5]));
     for lost in 1..4 {
         one.says(&[kind::REPORT, 12, 22, lost]);
         machine.settle();
+        assert_eq!(machine.list()[1].messages_lost, lost);
     }
     assert_eq!(
         machine.control.hypervisor.printed.matches("[control] one says that mesh messages were lost").count(),

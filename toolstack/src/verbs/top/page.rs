@@ -197,6 +197,8 @@ mod tests {
             events_out: 0,
             messages_in: hypercalls * 10,
             messages_out: 0,
+            messages_lost: 0,
+            liars: 0,
         };
         domain.exits[ExitKind::Hypercall as usize] = hypercalls;
         let machine = Machine {
