@@ -4,6 +4,9 @@
 
 extern crate alloc;
 
+use alloc::format;
+use alloc::string::String;
+
 use guest_kernel::kernel::{Kernel, Pace, Program};
 use guest_kernel::platform::atoll::{Atoll, Started};
 use guest_kernel::programs::answer;
@@ -29,12 +32,14 @@ impl Program<Atoll> for Hello {
 }
 
 fn run(started: Started) -> ! {
-    let Started { platform, handover, heap_bytes, vcpu, apic_id, domain, mesh, .. } = started;
+    let Started { platform, handover, heap_bytes, vcpu, domain, mesh, .. } = started;
     let name = handover.option("name").unwrap_or("hello");
-    let domain = domain.map_or(alloc::string::String::from("a domain"), |id| alloc::format!("domain {id}"));
+    let domain = domain.map_or(String::from("a domain"), |id| format!("domain {id}"));
+    // The local APIC of a virtual CPU does not know its core: domain 0 says which it is.
+    let core = handover.option("core").map_or(String::new(), |core| format!(" on core {core}"));
     let mhz = guest_kernel::platform::Platform::ticks_per_millisecond(&platform) / 1000;
     say!(
-        "hello: {name} is {domain}, virtual CPU {vcpu} on core {apic_id}, {} MiB of memory, TSC {mhz} MHz",
+        "hello: {name} is {domain}, virtual CPU {vcpu}{core}, {} MiB of memory, TSC {mhz} MHz",
         heap_bytes >> 20
     );
     Kernel::new(platform, mesh, Pace::from_option(handover.option("pace"))).run(&mut Hello)

@@ -98,7 +98,8 @@ fn furnish<H: Hypervisor>(
     let memory = PageCount::from_mib(plan.memory_mib);
     let memory_bytes = memory.get() * PAGE_SIZE;
     let image = Image::parse(plan.image, memory_bytes)?;
-    let start_info = StartInfo::new(&image, memory_bytes, &command_line(plan.command_line, plan.name))?;
+    let command_line = command_line(plan.command_line, plan.name, plan.core);
+    let start_info = StartInfo::new(&image, memory_bytes, &command_line)?;
     let own = pages.guest(plan.slot).ok_or_else(no_slot)?;
 
     let domain = hypervisor.domain_create(plan.core, memory.get()).map_err(of("making the domain"))?;
@@ -230,7 +231,7 @@ mod tests {
         assert_eq!(entry.as_u64(), sample::ENTRY);
         let block = &guest.memory[start_info.as_u64() as usize..];
         assert_eq!(&block[..4], &0x336e_c578u32.to_le_bytes());
-        let line = b"mesh=1 name=web quiet\0";
+        let line = b"mesh=1 name=web core=3 quiet\0";
         assert!(block[..256].windows(line.len()).any(|window| window == line));
 
         let shared: Vec<u64> = guest.shares.iter().map(|(at, _)| at.as_u64()).collect();

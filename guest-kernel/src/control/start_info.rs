@@ -74,10 +74,10 @@ impl StartInfo {
     }
 }
 
-/// What a guest gets for a command line: that there is a mesh, and its name, then what was configured. In this
+/// What a guest gets for a command line: that there is a mesh, its name and its core, then what was configured. In this
 /// order, because a kernel may cut what is too long for it.
-pub fn command_line(configured: &str, name: &str) -> String {
-    String::from(format!("mesh=1 name={name} {}", configured.trim()).trim_end())
+pub fn command_line(configured: &str, name: &str, core: u32) -> String {
+    String::from(format!("mesh=1 name={name} core={core} {}", configured.trim()).trim_end())
 }
 
 /// The usual place, or the top of memory, whichever the image leaves free.
@@ -128,8 +128,8 @@ mod tests {
 
     #[test]
     fn command_lines() {
-        assert_eq!(command_line("", "web"), "mesh=1 name=web");
-        assert_eq!(command_line(" a=b ", "web"), "mesh=1 name=web a=b");
+        assert_eq!(command_line("", "web", 3), "mesh=1 name=web core=3");
+        assert_eq!(command_line(" a=b ", "web", 3), "mesh=1 name=web core=3 a=b");
         let long = String::from_utf8(vec![b'a'; MAX_COMMAND_LINE + 1]).unwrap();
         assert!(StartInfo::new(&image(0..0), MEMORY, &long).is_err());
         assert!(StartInfo::new(&image(0..0), MEMORY, "a\0b").is_err());

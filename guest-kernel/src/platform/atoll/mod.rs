@@ -48,10 +48,8 @@ pub struct Started {
     pub handover: Handover,
     /// Bytes of RAM that the heap was given.
     pub heap_bytes: u64,
-    /// This virtual CPU's number as the hypervisor tells it, and the local APIC's.
+    /// This virtual CPU's number in its domain, as the hypervisor tells it.
     pub vcpu: u32,
-    /// The local APIC's number: the core, where one virtual CPU is pinned to one core.
-    pub apic_id: u32,
     /// This domain's number, where the hypervisor tells it.
     pub domain: Option<DomId>,
     /// The place in the mesh, on Atoll alone.
@@ -102,9 +100,6 @@ pub unsafe fn start(magic: u32, info: u32) -> Started {
         },
         heap_bytes,
         vcpu: if present(cpuid::features::VCPU_ID_PRESENT) { hvm.ebx } else { 0 },
-        apic_id: raw_cpuid::CpuId::new()
-            .get_feature_info()
-            .map_or(0, |info| u32::from(info.initial_local_apic_id())),
         domain: present(cpuid::features::DOMID_PRESENT).then_some(hvm.ecx as DomId),
         handover,
         mesh,
