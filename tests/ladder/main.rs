@@ -1,9 +1,19 @@
 //! The rungs, from the ground up. See the library for how they are run.
 
 mod r01_no_vmx;
+mod r02_processors;
 mod r03_boot;
+mod r04_figures;
 mod r05_mesh;
 mod r06_isolation;
+mod r07_hostile;
+mod r08_pause;
+mod r09_churn;
+mod r10_line;
+mod r11_image;
+mod r12_demo;
+mod r13_nested;
+mod r14_kvm;
 
 use std::process::ExitCode;
 
@@ -21,9 +31,19 @@ fn main() -> ExitCode {
 fn scenes() -> Vec<Scene> {
     let mut on_the_mesh = r05_mesh::checks();
     on_the_mesh.extend(r06_isolation::checks());
+    on_the_mesh.extend(r08_pause::checks());
+    on_the_mesh.extend(r09_churn::checks());
     vec![
         Scene::new("no-vmx", r01_no_vmx::checks()),
+        Scene::new("processors", r02_processors::checks()),
         Scene::new("boot", r03_boot::checks()),
+        Scene::new("figures", r04_figures::checks()),
         Scene::on("mesh", mesh::machine(4, "pace=poll"), on_the_mesh),
+        Scene::on("hostile", r07_hostile::machine(), r07_hostile::checks()),
+        Scene::new("line", r10_line::checks()),
+        Scene::new("image", r11_image::checks()),
+        Scene::new("demo", r12_demo::checks()),
+        Scene { long: true, ..Scene::new("nested", r13_nested::checks()) },
+        Scene::new("kvm", r14_kvm::checks()),
     ]
 }

@@ -17,6 +17,7 @@ pub mod mesh;
 pub mod runner;
 pub mod skips;
 pub mod stage;
+pub mod switchboard;
 pub mod watch;
 
 pub use runner::{Check, Scene, Verdict};
