@@ -1,10 +1,9 @@
 //! A CD image on a machine that nobody attends: it boots and starts its guests by itself.
 
-use ladder::{Check, Result, Stage, ensure, mesh, stage, watch::until, wrong};
+use ladder::{Check, Result, Stage, command::atoll, ensure, stage, watch::until};
 use toolstack::{
-    images::Images,
+    config::Config,
     machine::{Boot, Kind, Spec},
-    places,
 };
 
 pub fn checks() -> Vec<Check> {
@@ -13,17 +12,14 @@ pub fn checks() -> Vec<Check> {
 
 fn unattended(stage: &mut Stage) -> Result<()> {
     let directory = stage.directory("unattended");
-    places::make(&directory)?;
+    stage.look_into(directory.join("stderr"));
     let cd = directory.join("atoll.iso");
-    let built: &Images = stage::images()?;
-    let images = built.hypervisor.parent().ok_or_else(|| wrong("the images are in no directory"))?;
-    toolstack::verbs::image::run(None, &cd, Some(images))?;
-    let config = toolstack::config::Config::standard();
-    let spec = Spec {
-        boot: Boot::Iso(cd),
-        unattended: true,
-        ..stage::spec(Kind::Bochs, &mesh::machine(config.cores, ""), directory)?
-    };
+    let (status, said) = atoll(&["image", "-o", &cd.display().to_string()], &directory)?;
+    ensure!(status.success(), "`atoll image` ended with {status}: {said}");
+
+    let config = Config::standard();
+    let spec =
+        Spec { boot: Boot::Iso(cd), unattended: true, ..stage::spec(Kind::Bochs, &config, directory)? };
     let mut machine = stage.start(&spec)?;
     let log = machine.log().clone();
     let line = format!("atoll: {} guests running", config.machine.guests.len());

@@ -13,6 +13,7 @@
 //! therefore `toolstack`, or, for what is being checked, the room that a rung's file names.
 #![forbid(unsafe_code)]
 
+pub mod command;
 pub mod mesh;
 pub mod runner;
 pub mod skips;
