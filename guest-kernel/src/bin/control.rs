@@ -5,12 +5,13 @@
 extern crate alloc;
 
 use abi::xen::event_channel::{Port, virq};
-use guest_kernel::control::atoll::{self as machine, Com2};
+use guest_kernel::control::atoll as machine;
 use guest_kernel::control::serial::Uart;
 use guest_kernel::control::{Control, Rest};
 use guest_kernel::kernel::{Kernel, Pace, Program, Step};
 use guest_kernel::platform::atoll::{Atoll, Started, hypercall};
 use guest_kernel::say;
+use uart_16550::backend::PioBackend;
 
 guest_kernel::main!(run);
 
@@ -23,7 +24,7 @@ const LOOK: u64 = 2;
 struct Domain0 {
     control: Control<machine::Atoll>,
     /// The line to the toolstack, where the machine has one.
-    uart: Option<Uart<Com2>>,
+    uart: Option<Uart<PioBackend>>,
     /// The line interrupts.
     interrupts: bool,
     /// Domains that stop are told of here.
@@ -78,7 +79,7 @@ impl Program<Atoll> for Domain0 {
 
 fn run(started: Started) -> ! {
     let Started { platform, handover, .. } = started;
-    let uart = Uart::new(Com2::new());
+    let uart = machine::serial_port();
     let routed = machine::route_serial(SERIAL_VECTOR);
     match routed {
         _ if uart.is_none() => say!("[control] there is no second serial port: nobody can give orders"),

@@ -1,18 +1,10 @@
-//! Reads the boot archive: a `newc` cpio, as [`abi::archive`] describes it.
+//! The boot archive: a `newc` cpio, as [`abi::archive`] describes it.
 //!
-//! Only names, sizes and contents are looked at. Every number in a header is an allegation; a header that cannot
-//! be true ends the archive there, and what came before it counts.
+//! A header that cannot be true ends the archive there, and what came before it counts.
 
 use alloc::vec::Vec;
 
 use abi::archive::{CONFIG, IMAGES};
-
-/// Bytes of a header: the magic of six, then thirteen numbers of eight hexadecimal digits.
-const HEADER: usize = 6 + 13 * 8;
-const FILE_SIZE: usize = 6 + 6 * 8;
-const NAME_SIZE: usize = 6 + 11 * 8;
-/// The name of the entry behind the last.
-const TRAILER: &[u8] = b"TRAILER!!!";
 
 /// What lies in the archive, by name.
 #[derive(Debug, Default)]
@@ -23,15 +15,7 @@ pub struct Archive<'a> {
 impl<'a> Archive<'a> {
     /// The archive in these bytes.
     pub fn read(bytes: &'a [u8]) -> Self {
-        let mut files = Vec::new();
-        let mut at = 0;
-        while let Some((name, file, next)) = entry(bytes, at) {
-            if let Ok(name) = core::str::from_utf8(name) {
-                files.push((name, file));
-            }
-            at = next;
-        }
-        Self { files }
+        Self { files: cpio_reader::iter_files(bytes).map(|entry| (entry.name(), entry.file())).collect() }
     }
 
     /// The machine's configuration, as the toolstack wrote it.
@@ -52,35 +36,6 @@ impl<'a> Archive<'a> {
     fn find(&self, is: impl Fn(&str) -> bool) -> Option<&'a [u8]> {
         self.files.iter().find(|(name, _)| is(name)).map(|(_, file)| *file)
     }
-}
-
-/// Name and contents of the entry at this offset, and the offset of the next.
-fn entry(bytes: &[u8], at: usize) -> Option<(&[u8], &[u8], usize)> {
-    let header = bytes.get(at..at.checked_add(HEADER)?)?;
-    if !matches!(&header[..6], b"070701" | b"070702") {
-        return None;
-    }
-    let name_start = at + HEADER;
-    let name_end = name_start.checked_add(number(header, NAME_SIZE)?)?;
-    // The size counts the zero behind the name.
-    let name = bytes.get(name_start..name_end)?.strip_suffix(&[0])?;
-    if name == TRAILER {
-        return None;
-    }
-    let file_start = aligned(name_end)?;
-    let file_end = file_start.checked_add(number(header, FILE_SIZE)?)?;
-    Some((name, bytes.get(file_start..file_end)?, aligned(file_end)?))
-}
-
-fn number(header: &[u8], at: usize) -> Option<usize> {
-    header.get(at..at + 8)?.iter().try_fold(0usize, |sum, digit| {
-        let digit = char::from(*digit).to_digit(16)?;
-        Some(sum << 4 | digit as usize)
-    })
-}
-
-fn aligned(offset: usize) -> Option<usize> {
-    offset.checked_next_multiple_of(4)
 }
 
 #[cfg(test)]
@@ -130,7 +85,8 @@ mod tests {
     #[test]
     fn sizes_at_the_end_of_the_number_range_are_lies() {
         let mut packed = archive(&[("images/a".into(), b"1".to_vec())]);
-        for at in [FILE_SIZE, NAME_SIZE] {
+        // File's and name's sizes: the seventh and the twelfth number behind the magic.
+        for at in [6 + 6 * 8, 6 + 11 * 8] {
             packed[at..at + 8].copy_from_slice(b"ffffffff");
             assert_eq!(Archive::read(&packed).images().count(), 0);
         }

@@ -1,4 +1,4 @@
-//! Domain 0 on Atoll: the hypercalls behind the trait, and the serial port's registers.
+//! Domain 0 on Atoll: the hypercalls behind the trait, and the serial port.
 //!
 //! Domain 0's memory is mapped where it lies, so an address here is a guest-physical one too.
 #![allow(unsafe_code, reason = "hypercalls take addresses, and ports are devices")]
@@ -18,10 +18,12 @@ use abi::xen::hvm::{self, Param};
 use abi::xen::hypercall as number;
 use boot::handover::Handover;
 use raw_cpuid::CpuId;
+use uart_16550::Uart16550;
+use uart_16550::backend::PioBackend;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::hypervisor::{Hypervisor, SharedRange};
-use super::serial::{COM2, COM2_GSI, Registers};
+use super::serial::{COM2, COM2_GSI, Uart};
 use crate::platform::atoll::{cpu, hypercall};
 
 /// The hypervisor below this domain.
@@ -179,30 +181,8 @@ pub fn archive(handover: &Handover) -> &'static [u8] {
     unsafe { core::slice::from_raw_parts(start as *const u8, end.saturating_sub(start) as usize) }
 }
 
-/// The registers of the second serial port.
-pub struct Com2(());
-
-impl Com2 {
-    /// The registers. To be asked for once.
-    pub fn new() -> Self {
-        Self(())
-    }
-}
-
-impl Default for Com2 {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Registers for Com2 {
-    fn read(&mut self, register: u16) -> u8 {
-        // SAFETY: the port is this domain's, and a UART has no way to memory.
-        unsafe { x86::io::inb(COM2 + (register & 7)) }
-    }
-
-    fn write(&mut self, register: u16, value: u8) {
-        // SAFETY: the port is this domain's, and a UART has no way to memory.
-        unsafe { x86::io::outb(COM2 + (register & 7), value) }
-    }
+/// The second serial port, where the machine has one. To be asked for once.
+pub fn serial_port() -> Option<Uart<PioBackend>> {
+    // SAFETY: the ports are this domain's, nobody else in it uses them, and a UART has no way to memory.
+    Uart::new(unsafe { Uart16550::new_port(COM2) }.ok()?)
 }

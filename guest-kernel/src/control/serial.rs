@@ -2,80 +2,45 @@
 //!
 //! Its interrupt is an edge: it comes again only after every cause of it was dealt with. So [`Uart::attend`] goes on
 //! until the UART says that none is left. It wakes domain 0 and no more than that; bytes are moved by the loop. What
-//! came waits in memory, because the FIFO of 16 bytes overruns while domain 0 builds a guest.
+//! came waits in memory, because the FIFO of 16 bytes overruns while domain 0 builds a guest. What overruns all the
+//! same costs frames, which the toolstack sends again: see [`super::session`].
 
 use alloc::collections::VecDeque;
+
+use arrayvec::ArrayVec;
+use uart_16550::backend::Backend;
+use uart_16550::spec::FIFO_SIZE;
+use uart_16550::spec::registers::{FifoTriggerLevel, IER, InterruptType, LSR};
+use uart_16550::{BaudRate, Config, Uart16550};
 
 /// First port of the second serial line.
 pub const COM2: u16 = 0x2f8;
 /// The global system interrupt that ISA interrupt 3 is.
 pub const COM2_GSI: u32 = 3;
 
-/// Receiver buffer (read), transmitter holding (write); divisor's low byte while DLAB is set.
-const DATA: u16 = 0;
-/// Interrupt enable; divisor's high byte while DLAB is set.
-const INTERRUPT_ENABLE: u16 = 1;
-/// Interrupt identification (read), FIFO control (write).
-const INTERRUPT_ID: u16 = 2;
-const LINE_CONTROL: u16 = 3;
-const MODEM_CONTROL: u16 = 4;
-const LINE_STATUS: u16 = 5;
-const MODEM_STATUS: u16 = 6;
-const SCRATCH: u16 = 7;
-
-/// Line status: a byte has come; the transmitter takes bytes; the transmitter has sent all.
-const DATA_READY: u8 = 1 << 0;
-const HOLDING_EMPTY: u8 = 1 << 5;
-const ALL_SENT: u8 = 1 << 6;
-
-/// Bytes the transmitter takes when it is empty.
-const FIFO: usize = 16;
 /// Bytes that wait in memory; more wait in the UART, which stops the sender or loses them.
 const BUFFER: usize = 32 * 1024;
 /// Looks in a row before the device counts as mad: an interrupt a byte, and some.
 const PATIENCE: usize = 1024;
 
-/// The eight registers of a UART.
-pub trait Registers {
-    /// Reads the register at this offset.
-    fn read(&mut self, register: u16) -> u8;
-    /// Writes the register at this offset.
-    fn write(&mut self, register: u16, value: u8);
-}
-
 /// A 16550 in use.
-pub struct Uart<R> {
-    registers: R,
+pub struct Uart<B: Backend> {
+    chip: Uart16550<B>,
     received: VecDeque<u8>,
 }
 
-impl<R: Registers> Uart<R> {
-    /// Sets the line up: 115200 baud, 8 bits, FIFOs, interrupts. `None`: there is no UART.
-    pub fn new(mut registers: R) -> Option<Self> {
-        for probe in [0x5a, 0xa5] {
-            registers.write(SCRATCH, probe);
-            if registers.read(SCRATCH) != probe {
-                return None;
-            }
-        }
-        let set_up = [
-            (INTERRUPT_ENABLE, 0),
-            // DLAB; divisor 1; 8 bits, no parity, one stop bit.
-            (LINE_CONTROL, 0x80),
-            (DATA, 1),
-            (INTERRUPT_ENABLE, 0),
-            (LINE_CONTROL, 0x03),
-            // FIFOs on and empty, an interrupt for each byte.
-            (INTERRUPT_ID, 0x07),
-            // DTR, RTS, and OUT2, which lets the interrupt out of a PC's UART.
-            (MODEM_CONTROL, 0x0b),
-            // A byte came; the transmitter is empty.
-            (INTERRUPT_ENABLE, 0x03),
-        ];
-        for (register, value) in set_up {
-            registers.write(register, value);
-        }
-        let mut uart = Self { registers, received: VecDeque::new() };
+impl<B: Backend> Uart<B> {
+    /// Sets the line up: 115200 baud, 8 bits, FIFOs, an interrupt for each byte that came and when the transmitter is
+    /// empty. `None`: there is no UART.
+    pub fn new(mut chip: Uart16550<B>) -> Option<Self> {
+        let config = Config {
+            baud_rate: BaudRate::Baud115200,
+            fifo_trigger_level: Some(FifoTriggerLevel::One),
+            interrupts: IER::DATA_READY | IER::THR_EMPTY,
+            ..Config::DEFAULT
+        };
+        chip.init(config).ok()?;
+        let mut uart = Self { chip, received: VecDeque::new() };
         uart.attend();
         Some(uart)
     }
@@ -84,15 +49,12 @@ impl<R: Registers> Uart<R> {
     pub fn attend(&mut self) {
         for _ in 0..PATIENCE {
             self.drain();
-            let cause = self.registers.read(INTERRUPT_ID);
-            if cause & 1 != 0 {
-                return;
-            }
-            match cause >> 1 & 7 {
-                // Reading the cause was the answer, or the drain will be.
-                1 | 2 | 6 => {}
-                3 => drop(self.registers.read(LINE_STATUS)),
-                _ => drop(self.registers.read(MODEM_STATUS)),
+            match self.chip.isr().interrupt_type() {
+                None => return,
+                Some(InterruptType::ReceiverLineStatus) => drop(self.chip.lsr()),
+                Some(InterruptType::ModemStatus) => drop(self.chip.msr()),
+                // To read the cause was the answer, or the drain will be.
+                Some(_) => {}
             }
             if self.received.len() >= BUFFER {
                 return;
@@ -111,32 +73,44 @@ impl<R: Registers> Uart<R> {
     }
 
     /// Sends what `next` gives, as far as the transmitter takes it. The interrupt tells when it takes more.
-    pub fn send(&mut self, mut next: impl FnMut() -> Option<u8>) {
-        if self.registers.read(LINE_STATUS) & HOLDING_EMPTY == 0 {
+    pub fn send(&mut self, next: impl FnMut() -> Option<u8>) {
+        if self.chip.ready_to_send().is_err() {
             return;
         }
-        for byte in core::iter::from_fn(&mut next).take(FIFO) {
-            self.registers.write(DATA, byte);
-        }
+        let room = if self.chip.fifo_enabled() { FIFO_SIZE } else { 1 };
+        let bytes: ArrayVec<u8, FIFO_SIZE> = core::iter::from_fn(next).take(room).collect();
+        self.chip.send_bytes(&bytes);
     }
 
     /// Whether all that was sent has left.
     pub fn is_idle(&mut self) -> bool {
-        self.registers.read(LINE_STATUS) & ALL_SENT != 0
+        self.chip.lsr().contains(LSR::TRANSMITTER_EMPTY)
     }
 
     fn drain(&mut self) {
         // The bound is the buffer's; a line that is always ready fills it and is left alone then.
-        while self.received.len() < BUFFER && self.registers.read(LINE_STATUS) & DATA_READY != 0 {
-            self.received.push_back(self.registers.read(DATA));
+        while self.received.len() < BUFFER
+            && let Ok(byte) = self.chip.try_receive_byte()
+        {
+            self.received.push_back(byte);
         }
     }
 }
 
 #[cfg(test)]
+#[allow(unsafe_code, reason = "the trait's methods are unsafe, for the sake of those that reach a device")]
 mod tests {
     use super::*;
     use alloc::vec::Vec;
+    use uart_16550::spec::registers::offsets;
+
+    const DATA: u8 = offsets::DATA as u8;
+    const INTERRUPT_ENABLE: u8 = offsets::IER as u8;
+    const INTERRUPT_ID: u8 = offsets::ISR as u8;
+    const LINE_CONTROL: u8 = offsets::LCR as u8;
+    const LINE_STATUS: u8 = offsets::LSR as u8;
+    const MODEM_STATUS: u8 = offsets::MSR as u8;
+    const SCRATCH: u8 = offsets::SPR as u8;
 
     /// A UART as the data sheet has it, as far as it matters here.
     #[derive(Default)]
@@ -151,16 +125,16 @@ mod tests {
         modem_pending: bool,
     }
 
-    impl Registers for &mut Chip {
-        fn read(&mut self, register: u16) -> u8 {
+    impl Backend for &mut Chip {
+        unsafe fn read(&mut self, register: u8) -> u8 {
             match register {
                 DATA => self.coming.pop_front().unwrap_or(0xee),
                 INTERRUPT_ID if !self.coming.is_empty() => 0xc4,
                 INTERRUPT_ID if core::mem::take(&mut self.empty_pending) => 0xc2,
                 INTERRUPT_ID => 0xc0 | u8::from(!self.modem_pending),
                 LINE_STATUS => {
-                    let empty = if self.holding == 0 { HOLDING_EMPTY | ALL_SENT } else { 0 };
-                    u8::from(!self.coming.is_empty()) | empty
+                    let empty = LSR::THR_EMPTY | LSR::TRANSMITTER_EMPTY;
+                    u8::from(!self.coming.is_empty()) | if self.holding == 0 { empty.bits() } else { 0 }
                 }
                 MODEM_STATUS => {
                     self.modem_pending = false;
@@ -171,11 +145,11 @@ mod tests {
             }
         }
 
-        fn write(&mut self, register: u16, value: u8) {
+        unsafe fn write(&mut self, register: u8, value: u8) {
             match register {
                 DATA if self.line_control & 0x80 == 0 => {
                     self.holding += 1;
-                    assert!(self.holding <= FIFO, "the FIFO overran");
+                    assert!(self.holding <= FIFO_SIZE, "the FIFO overran");
                     self.sent.push(value);
                 }
                 INTERRUPT_ENABLE if self.line_control & 0x80 == 0 => {
@@ -189,54 +163,59 @@ mod tests {
         }
     }
 
-    #[test]
-    fn all_causes_are_dealt_with() {
-        let mut chip = Chip { modem_pending: true, coming: (0..40).collect(), ..Chip::default() };
-        let mut uart = Uart::new(&mut chip).unwrap();
-        assert_eq!(core::iter::from_fn(|| uart.receive()).collect::<Vec<_>>(), (0..40).collect::<Vec<_>>());
-        assert!(chip.read_cause_is_none());
-        assert_eq!(chip.enabled, 3);
+    fn uart<B: Backend>(chip: B) -> Option<Uart<B>> {
+        // SAFETY: no device is behind it.
+        Uart::new(unsafe { Uart16550::new_with_backend(chip) })
     }
 
-    impl Chip {
-        fn read_cause_is_none(&self) -> bool {
-            self.coming.is_empty() && !self.empty_pending && !self.modem_pending
-        }
+    #[test]
+    fn all_causes_are_dealt_with() {
+        let mut chip = Chip::default();
+        let mut line = uart(&mut chip).unwrap();
+        assert!(!line.chip.backend().empty_pending, "the first interrupt is answered");
+        line.chip.backend_mut().modem_pending = true;
+        line.chip.backend_mut().coming.extend(0..40);
+        line.attend();
+        assert_eq!(core::iter::from_fn(|| line.receive()).collect::<Vec<_>>(), (0..40).collect::<Vec<_>>());
+        assert!(chip.coming.is_empty() && !chip.empty_pending && !chip.modem_pending);
+        assert_eq!(chip.enabled, 3);
     }
 
     #[test]
     fn bytes_leave_a_fifo_at_a_time() {
         let mut chip = Chip::default();
-        let mut uart = Uart::new(&mut chip).unwrap();
+        let mut line = uart(&mut chip).unwrap();
         let mut bytes = 0..100u8;
-        uart.send(|| bytes.next());
-        uart.send(|| bytes.next());
-        assert!(!uart.is_idle());
-        uart.registers.holding = 0;
-        uart.send(|| bytes.next());
+        line.send(|| bytes.next());
+        line.send(|| bytes.next());
+        assert!(!line.is_idle());
+        line.chip.backend_mut().holding = 0;
+        line.send(|| bytes.next());
         assert_eq!(chip.sent, (0..32).collect::<Vec<_>>());
     }
 
     /// What no device answers reads as ones.
     struct Nothing;
 
-    impl Registers for Nothing {
-        fn read(&mut self, _: u16) -> u8 {
+    impl Backend for Nothing {
+        unsafe fn read(&mut self, _: u8) -> u8 {
             0xff
         }
 
-        fn write(&mut self, _: u16, _: u8) {}
+        unsafe fn write(&mut self, _: u8, _: u8) {}
     }
 
     #[test]
     fn where_no_uart_is_there_is_none() {
-        assert!(Uart::new(Nothing).is_none());
+        assert!(uart(Nothing).is_none());
     }
 
     #[test]
     fn a_mad_device_is_given_up_on() {
-        let mut uart = Uart { registers: Nothing, received: VecDeque::new() };
-        uart.attend();
-        assert_eq!(uart.received.len(), BUFFER);
+        // SAFETY: no device is behind it.
+        let chip = unsafe { Uart16550::new_with_backend(Nothing) };
+        let mut line = Uart { chip, received: VecDeque::new() };
+        line.attend();
+        assert_eq!(line.received.len(), BUFFER);
     }
 }
