@@ -6,6 +6,8 @@
 
 use abi::xen::{DomId, cpuid};
 
+use crate::bits;
+
 /// EAX, EBX, ECX, EDX.
 pub type Leaf = [u32; 4];
 
@@ -30,27 +32,17 @@ pub struct CpuidTable {
 
 /// CPUID.1:ECX bits that are taken away: DTES64, MONITOR, DS-CPL, VMX, SMX, EIST, TM2, CNXT-ID, FMA, xTPR, PDCM, DCA,
 /// XSAVE, OSXSAVE, AVX, F16C.
-const ONE_ECX_HIDDEN: u32 = bits(&[2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 15, 18, 26, 27, 28, 29]);
+const ONE_ECX_HIDDEN: u32 = bits([2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 15, 18, 26, 27, 28, 29]) as u32;
 /// CPUID.1:ECX bits that are given: x2APIC (emulated where the processor has none), hypervisor present.
-const ONE_ECX_GIVEN: u32 = bits(&[21, 31]);
+const ONE_ECX_GIVEN: u32 = bits([21, 31]) as u32;
 /// CPUID.1:EDX bits that are taken away: MCE, MTRR, MCA, DS, ACPI, HTT, TM, PBE.
-const ONE_EDX_HIDDEN: u32 = bits(&[7, 12, 14, 21, 22, 28, 29, 31]);
+const ONE_EDX_HIDDEN: u32 = bits([7, 12, 14, 21, 22, 28, 29, 31]) as u32;
 /// CPUID.7:EBX bits that are kept: FSGSBASE, BMI1, SMEP, BMI2, ERMS, INVPCID, RDSEED, ADX, SMAP, CLFLUSHOPT, CLWB, SHA.
-const SEVEN_EBX_KEPT: u32 = bits(&[0, 3, 7, 8, 9, 10, 18, 19, 20, 23, 24, 29]);
+const SEVEN_EBX_KEPT: u32 = bits([0, 3, 7, 8, 9, 10, 18, 19, 20, 23, 24, 29]) as u32;
 /// CPUID.7:ECX bits that are kept: UMIP, RDPID.
-const SEVEN_ECX_KEPT: u32 = bits(&[2, 22]);
+const SEVEN_ECX_KEPT: u32 = bits([2, 22]) as u32;
 /// CPUID.80000001:ECX bits that are kept: LAHF, LZCNT, PREFETCHW.
-const EXTENDED_ONE_ECX_KEPT: u32 = bits(&[0, 5, 8]);
-
-const fn bits(numbers: &[u32]) -> u32 {
-    let mut mask = 0;
-    let mut at = 0;
-    while at < numbers.len() {
-        mask |= 1 << numbers[at];
-        at += 1;
-    }
-    mask
-}
+const EXTENDED_ONE_ECX_KEPT: u32 = bits([0, 5, 8]) as u32;
 
 impl CpuidTable {
     /// The table for a processor whose TSC runs at `tsc_khz`. `invpcid`, `rdtscp`: VMX lets guests have them.
@@ -125,7 +117,7 @@ fn basic_leaf(leaf: u32, [eax, ebx, ecx, edx]: Leaf, invpcid: bool) -> Leaf {
 fn extended_leaf(leaf: u32, [eax, ebx, ecx, edx]: Leaf, rdtscp: bool) -> Leaf {
     match leaf {
         0x8000_0001 => {
-            let edx = edx & bits(&[11, 20, 26, 27, 29]);
+            let edx = edx & (bits([11, 20, 26, 27, 29]) as u32);
             [0, 0, ecx & EXTENDED_ONE_ECX_KEPT, if rdtscp { edx } else { edx & !(1 << 27) }]
         }
         0x8000_0000 | 0x8000_0002..=0x8000_0006 => [eax, ebx, ecx, edx],

@@ -41,3 +41,14 @@ pub mod machine;
 pub mod registry;
 #[cfg(feature = "bare")]
 pub mod stop;
+
+/// The word with these bits set.
+const fn bits<const WIDTH: usize>(numbers: [u32; WIDTH]) -> u64 {
+    let mut mask = 0;
+    let mut at = 0;
+    while at < WIDTH {
+        mask |= 1 << numbers[at];
+        at += 1;
+    }
+    mask
+}

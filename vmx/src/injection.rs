@@ -20,16 +20,11 @@ impl Injection {
 
     /// #UD: what an instruction that is not there raises.
     pub const INVALID_OPCODE: Self = Self { info: VALID | HARDWARE_EXCEPTION | 6, error_code: 0 };
-}
 
-/// The event whose delivery a VM exit interrupted, made ready to be delivered again (SDM 3C, "Information for VM Exits
-/// That Occur During Event Delivery"). `None` where no delivery was under way.
-pub const fn redeliver(vectoring_info: u32, vectoring_error_code: u32) -> Option<Injection> {
-    if vectoring_info & VALID == 0 {
-        return None;
+    /// The same in real mode, where exceptions have no error code: a VM entry that would deliver one there fails.
+    pub const fn without_error_code(self) -> Self {
+        Self { info: self.info & !DELIVER_ERROR_CODE, error_code: 0 }
     }
-    // Bit 12 is undefined there and reserved here.
-    Some(Injection { info: vectoring_info & !(1 << 12) & 0x8000_0fff, error_code: vectoring_error_code })
 }
 
 #[cfg(test)]
@@ -40,7 +35,6 @@ mod tests {
     fn encodings() {
         assert_eq!(Injection::GENERAL_PROTECTION.info, 0x8000_0b0d);
         assert_eq!(Injection::INVALID_OPCODE.info, 0x8000_0306);
-        assert_eq!(redeliver(0x30e, 0), None);
-        assert_eq!(redeliver(0x8000_1b0e, 2).unwrap(), Injection { info: 0x8000_0b0e, error_code: 2 });
+        assert_eq!(Injection::GENERAL_PROTECTION.without_error_code().info, 0x8000_030d);
     }
 }

@@ -10,6 +10,7 @@ use vmx::vmcs::{Current, Failed};
 use x86::msr;
 
 use super::Core;
+use crate::bits;
 use crate::domain::Domain;
 use crate::msr_policy::RULES;
 
@@ -26,17 +27,7 @@ pub struct Host {
 const CR0_OWNED: u64 = 1 << 5 | 1 << 29 | 1 << 30;
 /// CR4 bits that a guest may set: VME, PVI, TSD, DE, PSE, PAE, PGE, PCE, OSFXSR, OSXMMEXCPT, UMIP, FSGSBASE, PCIDE, SMEP,
 /// SMAP.
-pub const CR4_ALLOWED: u64 = bits(&[0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 16, 17, 20, 21]);
-
-const fn bits(numbers: &[u32]) -> u64 {
-    let mut mask = 0;
-    let mut at = 0;
-    while at < numbers.len() {
-        mask |= 1 << numbers[at];
-        at += 1;
-    }
-    mask
-}
+pub const CR4_ALLOWED: u64 = bits([0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 16, 17, 20, 21]);
 
 const UNUSABLE: u32 = 1 << 16;
 const FLAT_CODE_32: u32 = 0xc09b;

@@ -191,9 +191,23 @@ impl Core {
     #[cold]
     #[inline(never)]
     pub fn crash(&mut self, exit: Exit) {
+        let reason = Reason::new(self.vmcs.read(field::EXIT_REASON));
+        log::warn!("core {}: {} ({exit:x?})", self.index, reason.text());
+        self.stop_with_record(reason);
+    }
+
+    /// The processor refused to enter the guest at all. Whatever led to it, the others go on.
+    #[cold]
+    fn entry_failed(&mut self) {
+        let error = self.vmcs.read(field::INSTRUCTION_ERROR);
+        log::error!("core {}: the VM entry failed: {} ({error})", self.index, instruction_error(error));
+        self.stop_with_record(Reason::INVALID_GUEST_STATE);
+    }
+
+    fn stop_with_record(&mut self, reason: Reason) {
         let (registers, vmcs) = (&self.frame.registers, &self.vmcs);
         let record = CrashRecord {
-            exit_reason: vmcs.read(field::EXIT_REASON),
+            exit_reason: reason.field(),
             interruption: vmcs.read(field::EXIT_INTERRUPTION_INFO),
             qualification: vmcs.read(field::EXIT_QUALIFICATION),
             guest_physical: vmcs.read(field::GUEST_PHYSICAL_ADDRESS),
@@ -205,18 +219,10 @@ impl Core {
             cr4: vmcs.get(field::GUEST_CR4),
             registers: core::array::from_fn(|number| registers.by_number(number as u8).unwrap_or(0)),
         };
-        let reason = Reason::new(record.exit_reason);
         if let Some(domain) = self.domain.as_mut() {
-            log::warn!("domain {} crashed: {} ({exit:x?}) at {:#x}", domain.id, reason.text(), record.rip);
+            log::warn!("domain {} crashed at {:#x}", domain.id, record.rip);
             domain.crash = Some(record);
         }
         self.stop_domain(DomainState::Crashed, 0);
-    }
-
-    /// The processor refused to enter the guest at all: a control or host field of ours breaks a rule.
-    #[cold]
-    fn entry_failed(&mut self) -> ! {
-        let error = self.vmcs.read(field::INSTRUCTION_ERROR);
-        panic!("core {}: {} ({error})", self.index, instruction_error(error));
     }
 }

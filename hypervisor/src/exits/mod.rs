@@ -9,7 +9,7 @@ use abi::control::hypercall::ExitKind;
 use vmx::capabilities::Capabilities;
 use vmx::exit::{Exit, ReadExit};
 use vmx::field;
-use vmx::injection::{Injection, redeliver};
+use vmx::injection::Injection;
 
 use crate::core::Core;
 use crate::hypercall;
@@ -45,7 +45,6 @@ pub fn handle(core: &mut Core) {
 #[cold]
 #[inline(never)]
 fn handle_rare(core: &mut Core, exit: Exit) -> ExitKind {
-    core.keep_event();
     match exit {
         Exit::Io(access) => {
             io::handle(core, access);
@@ -109,6 +108,9 @@ impl Core {
 
     /// Lets the instruction that exited raise an exception.
     pub fn inject(&mut self, event: Injection) {
+        const PE: u64 = 1;
+        let in_real_mode = self.vmcs.get(field::GUEST_CR0) & PE == 0;
+        let event = if in_real_mode { event.without_error_code() } else { event };
         self.vmcs.write(field::ENTRY_EXCEPTION_ERROR_CODE, event.error_code);
         self.vmcs.write(field::ENTRY_INTERRUPTION_INFO, event.info);
     }
@@ -124,14 +126,5 @@ impl Core {
         vmcs.write(field::PRIMARY_CONTROLS, primary);
         vmcs.write(field::EXIT_CONTROLS, exit);
         vmcs.write(field::ENTRY_CONTROLS, entry);
-    }
-
-    /// Where the exit interrupted the delivery of an event, delivers it again at the next entry.
-    fn keep_event(&mut self) {
-        let (info, code) =
-            (self.vmcs.read(field::IDT_VECTORING_INFO), self.vmcs.read(field::IDT_VECTORING_ERROR_CODE));
-        if let Some(event) = redeliver(info, code) {
-            self.inject(event);
-        }
     }
 }
