@@ -2,9 +2,9 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{thread, time::Duration};
 
-use abi::control::wire::{Event, State};
+use abi::control::wire::{Event, GuestConfig, State};
 use support::FakeControl;
 use toolstack::control::{Client, Console};
 
@@ -53,15 +53,40 @@ fn noise_costs_no_answer() {
 }
 
 #[test]
-fn a_question_is_asked_again_and_an_order_is_not() {
+fn what_is_lost_either_way_is_sent_again_and_carried_out_once() {
+    let (fake, client) = client();
+    fake.memory.lock().unwrap().silent = 1;
+    client.input("web", b"once").unwrap();
+    fake.memory.lock().unwrap().mute = 1;
+    client.input("web", b" more").unwrap();
+    assert_eq!(fake.memory.lock().unwrap().typed, b"once more");
+    fake.memory.lock().unwrap().mute = 1;
+    let guest = GuestConfig { name: "new".into(), ..GuestConfig::default() };
+    assert_eq!(client.create(guest).unwrap().0, 2);
+    assert_eq!(client.list().unwrap().len(), 3);
+}
+
+#[test]
+fn no_answer_at_all_is_an_error() {
     let (fake, line) = FakeControl::start();
     let client = Client::new(line, Duration::from_millis(1500), None).unwrap();
     client.hello(SHORT).unwrap();
-    fake.memory.lock().unwrap().silent = 1;
-    assert_eq!(client.list().unwrap().len(), 2);
-    fake.memory.lock().unwrap().silent = 1;
+    fake.memory.lock().unwrap().silent = 2;
     let error = client.pause("web").unwrap_err();
     assert!(error.what().contains("no answer"), "{error}");
+    client.pause("web").unwrap();
+}
+
+#[test]
+fn one_request_is_under_way_at_a_time() {
+    let (fake, client) = client();
+    fake.memory.lock().unwrap().slow = Duration::from_millis(20);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..5).for_each(|_| assert_eq!(client.list().unwrap().len(), 2)));
+        }
+    });
+    assert_eq!(fake.memory.lock().unwrap().most_at_once, 1);
 }
 
 #[test]

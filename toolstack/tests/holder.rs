@@ -69,6 +69,18 @@ fn refusals_pass_through() {
 }
 
 #[test]
+fn what_takes_long_is_carried_out_once() {
+    let (fake, directory) = held();
+    let client = attach(directory.path()).unwrap();
+    // Long enough that both lines carry the order more than once.
+    fake.memory.lock().unwrap().slow = Duration::from_millis(1200);
+    client.input("web", b"once").unwrap();
+    fake.memory.lock().unwrap().slow = Duration::ZERO;
+    assert_eq!(client.list().unwrap().len(), 2);
+    assert_eq!(fake.memory.lock().unwrap().typed, b"once");
+}
+
+#[test]
 fn a_console_is_followed_as_long_as_anyone_does() {
     let (fake, directory) = held();
     let (one, two) = (attach(directory.path()).unwrap(), attach(directory.path()).unwrap());

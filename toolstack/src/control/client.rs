@@ -1,10 +1,14 @@
 //! See the module above.
+//!
+//! The line may lose a frame either way, and an order must be carried out once. So one request is under way at a time,
+//! whoever asks, and it is sent again under its number until it is answered; the control domain repeats an answer that
+//! it has given already, and does nothing twice (see `abi::control::wire`).
 
 use std::{
     collections::HashMap,
     io::{Read, Write},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
@@ -28,7 +32,7 @@ use crate::{
 /// Makes the line anew after it broke off.
 pub type Reconnect = Box<dyn FnMut() -> std::io::Result<Line> + Send>;
 
-/// After how long `Hello`, and any request that only reads, is sent again while no answer comes.
+/// After how long a request is sent again while no answer comes.
 const REPEAT: Duration = Duration::from_secs(1);
 /// `Hello` is sent again each second, because it wakes nobody that is busy; the wait for others doubles up to this.
 const LONGEST_REPEAT: Duration = Duration::from_secs(60);
@@ -48,13 +52,45 @@ pub struct Client {
 }
 
 struct Shared {
-    writer: Mutex<Line>,
+    /// None while it is broken off.
+    writer: Mutex<Option<Line>>,
+    turn: Turn,
     waiting: Mutex<HashMap<u32, Sender<Answer>>>,
     next_id: AtomicU32,
     /// How often the line broke off.
     breaks: AtomicU32,
     /// The line broke off and will not come back, or nobody needs it any more.
     closed: AtomicBool,
+}
+
+/// Who may ask now: one at a time.
+#[derive(Default)]
+struct Turn {
+    taken: Mutex<bool>,
+    free: Condvar,
+}
+
+/// A turn that was taken, until it is dropped.
+struct Taken<'turn>(&'turn Turn);
+
+impl Turn {
+    fn take(&self, patience: Duration) -> Option<Taken<'_>> {
+        let taken = lock(&self.taken);
+        let waited = self.free.wait_timeout_while(taken, patience, |taken| *taken);
+        let (mut taken, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        if timeout.timed_out() {
+            return None;
+        }
+        *taken = true;
+        Some(Taken(self))
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        *lock(&self.0.taken) = false;
+        self.0.free.notify_one();
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -66,7 +102,8 @@ impl Client {
     pub fn new(line: Line, patience: Duration, reconnect: Option<Reconnect>) -> std::io::Result<Self> {
         let reader = line.try_clone()?;
         let shared = Arc::new(Shared {
-            writer: Mutex::new(line),
+            writer: Mutex::new(Some(line)),
+            turn: Turn::default(),
             waiting: Mutex::default(),
             next_id: AtomicU32::new(1),
             breaks: AtomicU32::new(0),
@@ -104,7 +141,6 @@ impl Client {
     /// Asks and waits for the answer, whichever it is. An error is the line's.
     pub fn exchange(&self, request: Request, patience: Duration) -> Result<Answer> {
         let start = Instant::now();
-        let repeats = repeatable(&request);
         let backs_off = !matches!(request, Request::Hello { .. });
         let mut pause = REPEAT;
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
@@ -114,15 +150,18 @@ impl Client {
                 "use shorter names and texts",
             ));
         };
+        let Some(_turn) = self.shared.turn.take(patience) else {
+            return Err(Error::new("the control domain is busy with another request", "try again"));
+        };
         let (sender, answer) = channel();
         lock(&self.shared.waiting).insert(id, sender);
         let result = loop {
             if self.shared.closed.load(Ordering::SeqCst) {
                 break Err(line_lost());
             }
-            self.shared.write(&frame);
+            self.shared.send(id, &frame);
             let left = patience.saturating_sub(start.elapsed());
-            match answer.recv_timeout(if repeats { left.min(pause) } else { left }) {
+            match answer.recv_timeout(left.min(pause)) {
                 Ok(answer) => break Ok(answer),
                 Err(RecvTimeoutError::Disconnected) => break Err(line_lost()),
                 Err(RecvTimeoutError::Timeout) if start.elapsed() >= patience => {
@@ -267,24 +306,32 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         self.shared.closed.store(true, Ordering::SeqCst);
-        lock(&self.shared.writer).shutdown();
+        if let Some(line) = lock(&self.shared.writer).as_ref() {
+            line.shutdown();
+        }
     }
 }
 
 impl Shared {
-    /// Sends a frame. An error is not told here: the reader meets it too, and deals with it.
-    fn write(&self, frame: &[u8]) {
-        // The zero before it ends whatever noise the line may have carried.
-        let bytes: Vec<u8> = std::iter::once(0).chain(frame.iter().copied()).collect();
-        let _ = lock(&self.writer).write_all(&bytes);
+    /// Sends a request, if it is still waited for and there is a line. What was sent on a line that broke off must not
+    /// be sent on the next, which begins with a `Hello`: the control domain forgets what it has answered then.
+    fn send(&self, id: u32, frame: &[u8]) {
+        if let Some(line) = lock(&self.writer).as_mut()
+            && lock(&self.waiting).contains_key(&id)
+        {
+            write(line, frame);
+        }
     }
 
     fn read(&self, mut line: Line, mut reconnect: Option<Reconnect>, events: &Sender<Event>) {
         loop {
             self.read_to_end(&mut line, events);
             // What was asked before is not answered on a new line.
+            let mut writer = lock(&self.writer);
+            *writer = None;
             self.breaks.fetch_add(1, Ordering::SeqCst);
             lock(&self.waiting).clear();
+            drop(writer);
             match reconnect.as_mut().and_then(|reconnect| self.connect_again(reconnect)) {
                 Some(again) => line = again,
                 None => {
@@ -322,38 +369,26 @@ impl Shared {
                 return None;
             }
             thread::sleep(Duration::from_millis(100));
-            let Some((line, reader)) =
+            let Some((mut line, reader)) =
                 reconnect().ok().and_then(|line| line.try_clone().ok().map(|r| (line, r)))
             else {
                 continue;
             };
-            *lock(&self.writer) = line;
             let id = self.next_id.fetch_add(1, Ordering::Relaxed);
             let hello = ToControl { id, request: Request::Hello { version: VERSION } };
-            frame::encode(&hello).iter().for_each(|frame| self.write(frame));
+            frame::encode(&hello).iter().for_each(|frame| write(&mut line, frame));
+            *lock(&self.writer) = Some(line);
             return Some(reader);
         }
         None
     }
 }
 
-/// Whether asking twice is as good as asking once.
-fn repeatable(request: &Request) -> bool {
-    match request {
-        Request::Hello { .. }
-        | Request::List
-        | Request::Info
-        | Request::Console { .. }
-        | Request::Dmesg { .. }
-        | Request::Audit
-        | Request::Crash(_) => true,
-        Request::Create(_)
-        | Request::Destroy(_)
-        | Request::Pause(_)
-        | Request::Unpause(_)
-        | Request::Input { .. }
-        | Request::Stop(_) => false,
-    }
+/// Sends a frame. An error is not told here: the reader meets it too, and deals with it.
+fn write(line: &mut Line, frame: &[u8]) {
+    // The zero before it ends whatever noise the line may have carried.
+    let bytes: Vec<u8> = std::iter::once(0).chain(frame.iter().copied()).collect();
+    let _ = line.write_all(&bytes);
 }
 
 fn line_lost() -> Error {

@@ -68,10 +68,16 @@ impl Hub {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.connections().insert(number, Connection { line: writer, follows: HashSet::new() });
         let (mut decoder, mut buffer) = (Decoder::new(), [0; 4096]);
+        // A request that comes again while it is carried out is answered again, as the control domain does it.
+        let mut answered = None;
         while let Ok(count @ 1..) = line.read(&mut buffer) {
             for &byte in &buffer[..count] {
                 if let Some(ToControl { id, request }) = decoder.push(byte) {
-                    let result = self.carry_out(number, request);
+                    let result = match answered.take() {
+                        Some((last, result)) if last == id => result,
+                        _ => self.carry_out(number, request),
+                    };
+                    answered = Some((id, result.clone()));
                     self.send(number, &ToToolstack::Reply { id, result });
                 }
             }

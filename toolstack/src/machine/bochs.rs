@@ -20,6 +20,9 @@ pub(super) const MAX_MEMORY_MIB: u32 = 2048;
 /// Bochs's name for the processor with the most of VMX.
 pub(super) const PROCESSOR: &str = "corei7_skylake_x";
 
+/// The clock that Bochs counts by: so many instructions are a second of the machine's time.
+pub(super) const INSTRUCTIONS_PER_SECOND: u32 = 50_000_000;
+
 pub(super) fn start(spec: &Spec, log: &Path, port: Option<u16>) -> Result<Emulator> {
     let cd = match &spec.boot {
         Boot::Parts { hypervisor, archive, command_line } => {
@@ -74,7 +77,7 @@ fn resource_file(
         "plugin_ctrl: serial=1, unmapped=1, biosdev=1\n\
          config_interface: textconfig\n\
          display_library: rfb, options=\"timeout=0\"\n\
-         cpu: model={processor}, count={cores}, ips=50000000, reset_on_triple_fault=0\n\
+         cpu: model={processor}, count={cores}, ips={INSTRUCTIONS_PER_SECOND}, reset_on_triple_fault=0\n\
          memory: guest={memory_mib}, host={memory_mib}\n\
          romimage: file=\"/usr/share/bochs/BIOS-bochs-latest\"\n\
          vgaromimage: file=\"/usr/share/bochs/VGABIOS-lgpl-latest\"\n\

@@ -6,6 +6,7 @@ use std::{
     os::unix::net::UnixStream,
     sync::{Arc, Mutex},
     thread,
+    time::Duration,
 };
 
 use abi::control::{
@@ -25,6 +26,14 @@ pub struct Memory {
     pub stopped: Option<u8>,
     /// Requests to leave unanswered.
     pub silent: u32,
+    /// Answers to lose.
+    pub mute: u32,
+    /// How long each request takes.
+    pub slow: Duration,
+    /// The most requests that ever came while one was carried out, that one included.
+    pub most_at_once: usize,
+    /// The last answer, and the number of what it answered.
+    answered: Option<(u32, Result<Reply, Refusal>)>,
     /// Noise to send before every reply.
     pub noise: Vec<u8>,
     lists: u64,
@@ -63,11 +72,11 @@ impl FakeControl {
         thread::spawn(move || {
             let (mut decoder, mut buffer) = (Decoder::new(), [0; 1024]);
             while let Ok(count @ 1..) = line.read(&mut buffer) {
-                for &byte in &buffer[..count] {
-                    if let Some(message) = decoder.push::<ToControl>(byte) {
-                        fake.answer(message);
-                    }
-                }
+                let messages: Vec<ToControl> =
+                    buffer[..count].iter().filter_map(|&byte| decoder.push(byte)).collect();
+                let most = fake.memory.lock().unwrap().most_at_once.max(messages.len());
+                fake.memory.lock().unwrap().most_at_once = most;
+                messages.into_iter().for_each(|message| fake.answer(message));
             }
         });
     }
@@ -100,7 +109,16 @@ impl FakeControl {
         }
         let noise = memory.noise.clone();
         let _ = self.line.lock().unwrap().write_all(&noise);
-        let result = memory.carry_out(request);
+        thread::sleep(memory.slow);
+        let result = match memory.answered.take() {
+            Some((last, result)) if last == id => result,
+            _ => memory.carry_out(request),
+        };
+        memory.answered = Some((id, result.clone()));
+        if memory.mute > 0 {
+            memory.mute -= 1;
+            return;
+        }
         drop(memory);
         self.send(&ToToolstack::Reply { id, result });
     }
