@@ -4,6 +4,11 @@
 //! The toolstack speaks first (`Hello`); nothing else is answered before it. A request carries a number of the
 //! toolstack's choice, and its reply carries the same; events come unasked. A line that breaks off loses nothing that
 //! was answered, and a toolstack that comes back says `Hello` again.
+//!
+//! A frame may be lost either way, so a request without an answer is sent again under its number. It is carried out
+//! once all the same: the toolstack has one request under way at a time, each under a number that the one before did
+//! not have, and the control domain, asked again under the number it answered last, repeats that answer. A `Hello` alone
+//! is taken anew each time; after it nothing is sent again from before.
 
 use alloc::{string::String, vec::Vec};
 
@@ -17,7 +22,7 @@ pub const VERSION: u16 = 1;
 /// Toolstack → control domain.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ToControl {
-    /// Comes back in the reply.
+    /// Comes back in the reply. The same again means the same request, sent again.
     pub id: u32,
     /// What to do.
     pub request: Request,

@@ -4,12 +4,17 @@
 //! afresh, because the toolstack at the other end may be another one now: what was still to be sent is dropped
 //! then, and so are answers to requests of before.
 //!
+//! The line may lose a frame either way, at our end most easily: the UART holds 16 bytes, and one hypercall that makes or
+//! scrubs a large guest takes longer than those to come. So the toolstack asks again, under the same number, and has
+//! nothing else under way meanwhile; the last answer is kept and given again, and what it answers is done once.
+//!
 //! What waits to be sent is bounded. While there is no room for one more answer of the longest kind no request is
 //! taken, so no answer is ever lost; events, which come unasked, are asked for only while there is
 //! [room](Session::room_for_events).
 
 use alloc::collections::VecDeque;
 use alloc::format;
+use alloc::vec::Vec;
 
 use abi::control::frame::{self, Decoder, MAX_FRAME};
 use abi::control::wire::{Event, MAX_TEXT, Refusal, Reply, Request, ToControl, ToToolstack, VERSION};
@@ -37,6 +42,8 @@ pub struct Session {
     /// Counts `Hello`s of the right version.
     conversation: u64,
     open: bool,
+    /// The number of the request that was answered last, and the frame that answered it.
+    answered: Option<(u32, Vec<u8>)>,
 }
 
 impl Session {
@@ -60,7 +67,7 @@ impl Session {
         self.open && self.outgoing.len() < ENOUGH
     }
 
-    /// Takes a byte from the line; a request that is to be answered, where that byte completes one.
+    /// Takes a byte from the line; a request that is to be carried out, where that byte completes one.
     ///
     /// A `Hello` comes out as a request too: whoever holds state of the conversation forgets it then.
     pub fn receive(&mut self, byte: u8) -> Option<(Ticket, Request)> {
@@ -69,6 +76,7 @@ impl Session {
             self.conversation += 1;
             self.open = version == VERSION;
             self.outgoing.clear();
+            self.answered = None;
             // The line may be in the midst of an old frame.
             self.outgoing.push_back(0);
             let ticket = Ticket { id, conversation: self.conversation };
@@ -77,6 +85,10 @@ impl Session {
                 return None;
             }
             return Some((ticket, request));
+        }
+        if let Some((_, frame)) = self.answered.as_ref().filter(|(answered, _)| *answered == id) {
+            self.outgoing.extend(frame);
+            return None;
         }
         self.open.then_some((Ticket { id, conversation: self.conversation }, request))
     }
@@ -90,7 +102,9 @@ impl Session {
                 frame::encode(&ToToolstack::Reply { id: ticket.id, result: long })
             };
             let bytes = frame::encode(&ToToolstack::Reply { id: ticket.id, result }).or_else(too_long);
-            self.outgoing.extend(bytes.unwrap_or_default());
+            let bytes = bytes.unwrap_or_default();
+            self.outgoing.extend(&bytes);
+            self.answered = Some((ticket.id, bytes));
         }
     }
 
@@ -129,7 +143,6 @@ mod tests {
     use super::*;
     use abi::control::wire::State;
     use alloc::string::String;
-    use alloc::vec::Vec;
     use proptest::prelude::*;
 
     fn send(session: &mut Session, id: u32, request: Request) -> Vec<(Ticket, Request)> {
@@ -209,6 +222,25 @@ mod tests {
         assert!(session.outgoing.len() <= FULL + MAX_FRAME);
         let replies = sent(&mut session).into_iter().filter(|sent| matches!(sent, ToToolstack::Reply { .. }));
         assert_eq!(replies.count(), answers);
+    }
+
+    #[test]
+    fn what_is_asked_again_is_answered_again_and_done_once() {
+        let mut session = Session::default();
+        hello(&mut session, 1);
+        let pause = || Request::Pause("web".into());
+        let [(ticket, _)] = send(&mut session, 2, pause())[..] else { panic!("a request") };
+        session.reply(ticket, Ok(Reply::Done));
+        let answer = ToToolstack::Reply { id: 2, result: Ok(Reply::Done) };
+        assert_eq!(sent(&mut session), core::slice::from_ref(&answer));
+        for _ in 0..3 {
+            assert!(send(&mut session, 2, pause()).is_empty());
+            assert_eq!(sent(&mut session), core::slice::from_ref(&answer));
+        }
+        assert_eq!(send(&mut session, 3, pause()).len(), 1, "another number is another request");
+        let ticket = hello(&mut session, 3);
+        session.reply(ticket, Ok(Reply::Done));
+        assert_eq!(send(&mut session, 2, pause()).len(), 1, "and so it is to another toolstack");
     }
 
     #[test]

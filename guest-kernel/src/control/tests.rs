@@ -3,6 +3,7 @@
 mod channels;
 mod consoles;
 mod meeting;
+mod repeats;
 mod requests;
 mod runs;
 mod wear;

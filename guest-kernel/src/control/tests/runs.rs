@@ -41,7 +41,7 @@ fn stop_answers_first() {
 #[test]
 fn stop_does_not_wait_for_ever() {
     let mut machine = Machine::with(&[]);
-    for byte in frame::encode(&ToControl { id: 1, request: Request::Stop(0x10) }).unwrap() {
+    for byte in frame::encode(&ToControl { id: 9, request: Request::Stop(0x10) }).unwrap() {
         machine.control.receive(byte);
     }
     let Rest::Until(Some(latest)) = machine.control.turn(false) else { panic!("a deadline") };
