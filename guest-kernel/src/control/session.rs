@@ -39,7 +39,7 @@ pub struct Ticket {
 pub struct Session {
     decoder: Decoder,
     outgoing: VecDeque<u8>,
-    /// Counts `Hello`s of the right version.
+    /// Counts `Hello`s.
     conversation: u64,
     open: bool,
     /// The number of the request that was answered last, and the frame that answered it.
@@ -86,11 +86,14 @@ impl Session {
             }
             return Some((ticket, request));
         }
+        if !self.open {
+            return None;
+        }
         if let Some((_, frame)) = self.answered.as_ref().filter(|(answered, _)| *answered == id) {
             self.outgoing.extend(frame);
             return None;
         }
-        self.open.then_some((Ticket { id, conversation: self.conversation }, request))
+        Some((Ticket { id, conversation: self.conversation }, request))
     }
 
     /// Sends the answer to a request, unless whoever asked is gone.
