@@ -8,6 +8,8 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use spin::{Mutex, MutexGuard};
 use x86::io::{inb, outb};
 
+use crate::machine::Patience;
+
 /// The first serial port (16550).
 const COM1: u16 = 0x3f8;
 /// Bytes of the log that are kept.
@@ -35,7 +37,13 @@ pub fn init() {
 
 /// The console, for whoever has more to say than one line. Waits for others to finish theirs.
 pub fn lock() -> MutexGuard<'static, Console> {
-    CONSOLE.lock()
+    let mut patience = Patience::default();
+    loop {
+        if let Some(console) = CONSOLE.try_lock() {
+            return console;
+        }
+        patience.wait();
+    }
 }
 
 /// The console of a machine that is about to stop, even if the core that holds it is the one that failed.

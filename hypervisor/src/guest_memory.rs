@@ -59,7 +59,8 @@ impl<'a> GuestMemory<'a> {
             Some((host, left)) if left >= size_of::<T>() as u64 => {
                 // SAFETY: by its EPT the guest's memory, all of it in one page. The guest may write there at the same
                 // time: then the value is any mixture, and `T` takes any bytes.
-                Ok(unsafe { pointer::<T>(host).read_unaligned() })
+                // `black_box`: what was read once is not read again after it was checked.
+                Ok(core::hint::black_box(unsafe { pointer::<T>(host).read_unaligned() }))
             }
             _ => {
                 let mut value = T::new_zeroed();
@@ -86,7 +87,7 @@ impl<'a> GuestMemory<'a> {
             Some((host, left)) if left >= size_of::<T>() as u64 => {
                 let place = pointer::<T>(host);
                 // SAFETY: as in `read`; and the guest may be written to.
-                let mut value = unsafe { place.read_unaligned() };
+                let mut value = core::hint::black_box(unsafe { place.read_unaligned() });
                 work(&mut value)?;
                 // SAFETY: as above; this core alone changes the EPT, and `work` does not have it.
                 unsafe { place.write_unaligned(value) };

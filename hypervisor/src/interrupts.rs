@@ -5,7 +5,7 @@
 
 use core::arch::asm;
 
-use boot::descriptors::{IST_INTERRUPT, IST_NMI, InterruptFrame, interrupt_gate};
+use boot::descriptors::{IST_INTERRUPT, InterruptFrame, interrupt_gate};
 use x2apic::ioapic::{IoApic, IrqFlags, IrqMode, RedirectionTableEntry};
 use x2apic::lapic::{LocalApic, LocalApicBuilder};
 use x86::dtables::{DescriptorTablePointer, lidt, sidt};
@@ -24,10 +24,27 @@ pub struct Sender {
 }
 
 impl Sender {
+    /// What was written before is visible before the interrupt: in x2APIC mode a write of the command register does not
+    /// wait for that by itself (SDM 3A, "MSR Access in x2APIC Mode"). In xAPIC mode the last command must have left.
+    #[inline]
+    fn settle(&self) {
+        // SAFETY: fences.
+        unsafe { asm!("mfence", "lfence", options(nostack, preserves_flags)) };
+        if self.destination_shift != 0 {
+            for _ in 0..ROUNDS {
+                // SAFETY: reads the command register.
+                if !unsafe { self.apic.get_ipi_delivery_status() } {
+                    break;
+                }
+            }
+        }
+    }
+
     /// # Safety
     /// The core with `apic_id` runs Atoll, which takes an NMI as a kick.
     #[inline]
     pub unsafe fn nmi(&mut self, apic_id: u32) {
+        self.settle();
         // SAFETY: by the caller.
         unsafe { self.apic.send_nmi(apic_id << self.destination_shift) };
     }
@@ -36,6 +53,7 @@ impl Sender {
     /// The guest that owns the core with `apic_id` takes `vector`, which is above 15.
     #[inline]
     pub unsafe fn fixed(&mut self, vector: u8, apic_id: u32) {
+        self.settle();
         // SAFETY: by the caller.
         unsafe { self.apic.send_ipi(vector, apic_id << self.destination_shift) };
     }
@@ -43,6 +61,7 @@ impl Sender {
     /// # Safety
     /// The core with `apic_id` waits to be started, or may be reset.
     pub unsafe fn init(&mut self, apic_id: u32) {
+        self.settle();
         // SAFETY: by the caller.
         unsafe { self.apic.send_init_ipi(apic_id << self.destination_shift) };
     }
@@ -50,6 +69,7 @@ impl Sender {
     /// # Safety
     /// The core with `apic_id` may start at the page with this number.
     pub unsafe fn start_up(&mut self, page: u8, apic_id: u32) {
+        self.settle();
         // SAFETY: by the caller.
         unsafe { self.apic.send_sipi(page, apic_id << self.destination_shift) };
     }
@@ -131,55 +151,80 @@ fn mmio(base: u64, msr: u32) -> *mut u32 {
     (base + u64::from(msr & 0x3f) * 16) as *mut u32
 }
 
+const VERSION: u32 = 0x803;
 const TPR: u32 = 0x808;
 const EOI: u32 = 0x80b;
 const SVR: u32 = 0x80f;
 const ISR: u32 = 0x810;
 const IRR: u32 = 0x820;
-const LVT_TIMER: u32 = 0x832;
-const LVT_LAST: u32 = 0x837;
+const LVT_THERMAL: u32 = 0x833;
+const LVT_PERFORMANCE: u32 = 0x834;
 const INITIAL_COUNT: u32 = 0x838;
 const MASKED: u64 = 1 << 16;
+/// A vector that no interrupt can have: an EOI of the spurious vector itself may be ignored.
+const QUIET_SPURIOUS: u64 = 0x0f;
+/// More than enough rounds for 240 vectors, each in service and pending.
+const ROUNDS: usize = 1024;
 
-/// Leaves nothing in this core's local APIC of the domain that was here: timers off, nothing in service, nothing
-/// pending.
+impl Registers {
+    /// The entries of the local vector table that this APIC has: timer, LINT0, LINT1, error, and newer ones (SDM 3A,
+    /// "Local APIC Version Register").
+    pub fn local_vectors(&self) -> impl Iterator<Item = u32> {
+        let highest = self.read(VERSION) >> 16 & 0xff;
+        let performance = (highest >= 4).then_some(LVT_PERFORMANCE);
+        let thermal = (highest >= 5).then_some(LVT_THERMAL);
+        [0x832, 0x835, 0x836, 0x837].into_iter().chain(performance).chain(thermal)
+    }
+}
+
+/// Leaves nothing in this core's local APIC of who was here before: timers off, nothing in service, nothing pending.
 pub fn quiesce(registers: Registers) {
     // SAFETY: masks and clears; nothing here reaches another core.
     unsafe {
-        for lvt in LVT_TIMER..=LVT_LAST {
-            registers.write(lvt, MASKED);
+        for entry in registers.local_vectors() {
+            registers.write(entry, MASKED);
         }
         registers.write(INITIAL_COUNT, 0);
-        registers.write(SVR, SPURIOUS as u64 | 1 << 8);
+        registers.write(SVR, QUIET_SPURIOUS | 1 << 8);
         registers.write(TPR, 0);
     }
     let any = |first: u32| (first..first + 8).any(|register| registers.read(register) != 0);
-    while any(ISR) {
-        // SAFETY: ends one interrupt of the domain that is gone.
-        unsafe { registers.write(EOI, 0) };
-    }
-    let mut normal: DescriptorTablePointer<u128> = DescriptorTablePointer::default();
-    let drain = drain_gates();
-    // SAFETY: every gate of the table but the NMI's leads to code that returns at once, whatever its vector; the stub
-    // takes no error code, which is right for interrupts, and no exception happens in between. The old table comes back
-    // with interrupts off.
-    unsafe {
-        sidt(&mut normal);
-        lidt(&DescriptorTablePointer::new_from_slice(&drain));
-        while any(IRR) {
-            asm!("sti", "nop", "nop", "cli");
-            while any(ISR) {
-                registers.write(EOI, 0);
+    let end_all = || {
+        for _ in 0..ROUNDS {
+            if !any(ISR) {
+                break;
             }
+            // SAFETY: ends one interrupt of whoever was here.
+            unsafe { registers.write(EOI, 0) };
+        }
+    };
+    end_all();
+    let mut normal: DescriptorTablePointer<u128> = DescriptorTablePointer::default();
+    // SAFETY: IDTR is read, and names this core's own table, all 256 gates of it.
+    let drain = unsafe {
+        sidt(&mut normal);
+        drain_gates(&*normal.base.cast::<[u128; 256]>())
+    };
+    // SAFETY: the gates of exceptions stay as they are. The others lead to code that returns at once; it takes no error
+    // code, which is right for interrupts. The old table comes back with interrupts off.
+    unsafe {
+        lidt(&DescriptorTablePointer::new_from_slice(&drain));
+        for _ in 0..ROUNDS {
+            if !any(IRR) {
+                break;
+            }
+            asm!("sti", "nop", "nop", "cli");
+            end_all();
         }
         lidt(&normal);
     }
 }
 
-/// A table whose every gate returns at once, but for the NMI's, which other cores may send at any time.
-fn drain_gates() -> [u128; 256] {
+/// A table in which every vector that an interrupt can have returns at once. A guest may leave any from 16 up pending,
+/// also those that are exceptions with an error code otherwise.
+fn drain_gates(normal: &[u128; 256]) -> [u128; 256] {
     let mut gates = [interrupt_gate(drain_stub as *const () as u64, IST_INTERRUPT); 256];
-    gates[2] = interrupt_gate(vmx::crossing::nmi_handler as *const () as u64, IST_NMI);
+    gates[..16].copy_from_slice(&normal[..16]);
     gates
 }
 

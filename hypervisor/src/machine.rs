@@ -107,3 +107,25 @@ pub fn now() -> u64 {
     // SAFETY: reading the counter has no side effect.
     unsafe { x86::time::rdtsc() }
 }
+
+/// What a core does in a loop that waits for another core.
+///
+/// Interrupts are off in the hypervisor. Where it is a guest itself, and the other core waits for the same processor, some
+/// emulated processors then never leave it: Bochs 2.7 takes no external-interrupt exit from a guest with IF=0. CPUID
+/// always exits, so now and then the outer hypervisor gets its chance; elsewhere that costs next to nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Patience {
+    rounds: u32,
+}
+
+impl Patience {
+    /// One round of the loop.
+    pub fn wait(&mut self) {
+        const ROUNDS_BETWEEN: u32 = 1024;
+        self.rounds = self.rounds.wrapping_add(1);
+        if self.rounds.is_multiple_of(ROUNDS_BETWEEN) {
+            core::hint::black_box(raw_cpuid::cpuid!(0));
+        }
+        core::hint::spin_loop();
+    }
+}

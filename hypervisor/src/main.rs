@@ -113,7 +113,10 @@ fn find_topology(handover: &Handover) -> Topology {
 
 fn own_apic_id() -> u32 {
     let cpuid = raw_cpuid::CpuId::new();
-    cpuid.get_feature_info().map_or(0, |features| features.initial_local_apic_id().into())
+    // Leaf 0xb has all 32 bits of it, leaf 1 only eight.
+    let extended = cpuid.get_extended_topology_info().and_then(|mut levels| levels.next());
+    let initial = || cpuid.get_feature_info().map_or(0, |features| features.initial_local_apic_id().into());
+    extended.map_or_else(initial, |level| level.x2apic_id())
 }
 
 /// The hypervisor's own memory and page tables.

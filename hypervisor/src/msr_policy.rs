@@ -49,6 +49,8 @@ pub const X2APIC_LAST: u32 = 0x83f;
 /// The rules for the register files that every guest has to itself.
 pub const RULES: &[Rule] = &[
     rule(msr::IA32_TIME_STAMP_COUNTER, msr::IA32_TIME_STAMP_COUNTER, Direct::READ),
+    // Where the processor has no such timer the fault is the guest's own.
+    rule(TSC_DEADLINE, TSC_DEADLINE, BOTH),
     // In the VMCS: each guest has its own.
     rule(msr::IA32_SYSENTER_CS, msr::IA32_SYSENTER_EIP, BOTH),
     rule(msr::IA32_FS_BASE, msr::IA32_GS_BASE, BOTH),
@@ -66,7 +68,9 @@ pub const RULES: &[Rule] = &[
 /// The rules for the local APIC where the processor has x2APIC. What could reach another core, the interrupt command
 /// register, and what selects how a pin interrupts, exits instead and is judged (see `exits::msr`).
 pub const X2APIC_RULES: &[Rule] = &[
-    rule(X2APIC_FIRST + 2, X2APIC_LAST - 1, Direct::READ),
+    // All but the interrupt command register, which would tell of the hypervisor's own.
+    rule(X2APIC_FIRST + 2, 0x82f, Direct::READ),
+    rule(0x831, X2APIC_LAST - 1, Direct::READ),
     rule(0x808, 0x808, Direct::WRITE), // TPR
     rule(0x80b, 0x80b, Direct::WRITE), // EOI
     rule(0x80f, 0x80f, Direct::WRITE), // spurious-interrupt vector
@@ -75,7 +79,6 @@ pub const X2APIC_RULES: &[Rule] = &[
     rule(0x838, 0x838, Direct::WRITE), // timer's initial count
     rule(0x83e, 0x83e, Direct::WRITE), // timer's divide configuration
     rule(0x83f, 0x83f, Direct::WRITE), // self IPI
-    rule(TSC_DEADLINE, TSC_DEADLINE, BOTH),
 ];
 
 /// A 4 KiB MSR bitmap: a set bit exits (SDM 3C, "MSR-Bitmap Address").
@@ -125,12 +128,12 @@ mod tests {
             (msr::IA32_APIC_BASE, true, true),
             (msr::IA32_EFER, false, true),
             (msr::IA32_LSTAR, false, false),
-            (0x830, false, true),
+            (0x830, true, true),
             (0x83f, true, false),
             (0x80b, false, false),
             (TSC_DEADLINE, false, false),
             (0x3a, true, true),
-            (0xc001_0015 & 0xc000_1fff, true, true),
+            (0xc000_0015, true, true),
         ] {
             assert_eq!(
                 (exits(&bitmap, number, false), exits(&bitmap, number, true)),

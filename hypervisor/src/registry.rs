@@ -3,7 +3,7 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use abi::address::PageCount;
-use abi::control::hypercall::NO_DOMAIN;
+use abi::control::hypercall::{CrashRecord, NO_DOMAIN};
 use abi::xen::DomId;
 use arrayvec::ArrayVec;
 use boot::cores::MAX_CORES;
@@ -76,11 +76,12 @@ impl Registry {
         Some(unsafe { (*self.slots[core]).assume_init_mut() })
     }
 
-    /// A look at a domain that may be running: for the audit and the crash record, while its core is paused.
-    pub fn paused(&self, core: usize) -> Option<&Domain> {
+    /// The crash record of the domain there. Its core has said that it crashed, and writes the record no more.
+    pub fn crash_record(&self, core: usize) -> Option<CrashRecord> {
         (*self.records.get(core)?)?;
-        // SAFETY: there is a record, so the slot is initialised; by the caller's pause its core does not change it now.
-        Some(unsafe { (*self.slots[core]).assume_init_ref() })
+        let domain = self.slots[core].cast::<Domain>();
+        // SAFETY: there is a record, so the slot is initialised. A copy of this one field; the core may have the rest.
+        unsafe { (&raw const (*domain).crash).read() }
     }
 
     /// An id that no domain has, and none had for as long as there are ids.

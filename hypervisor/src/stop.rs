@@ -16,6 +16,23 @@ const QEMU_DEBUG_EXIT: u16 = 0xf4;
 /// The port at which Bochs, given the word, shuts down.
 const BOCHS_SHUTDOWN: u16 = 0x8900;
 
+/// The run is at its end: cores that still look at it go no further.
+static STOPPING: AtomicBool = AtomicBool::new(false);
+
+/// Halts this core for good where another has ended the run.
+pub fn halt_if_stopping() {
+    if STOPPING.load(Ordering::Relaxed) {
+        halt();
+    }
+}
+
+fn halt() -> ! {
+    loop {
+        // SAFETY: this core has nothing left to do.
+        unsafe { core::arch::asm!("cli", "hlt") };
+    }
+}
+
 /// Says that the emulator's doors may be used. On a real machine those ports may be anything.
 pub fn allow_debug_exit() {
     DEBUG_EXIT.store(true, Ordering::Relaxed);
@@ -23,6 +40,7 @@ pub fn allow_debug_exit() {
 
 /// Ends the run. The exit line is the last: the console stays locked.
 pub fn stop(code: ExitCode) -> ! {
+    STOPPING.store(true, Ordering::Relaxed);
     let mut console = console::lock_for_the_end();
     // The console's own writing can not fail.
     let _ = writeln!(console, "{EXIT_LINE}{:#x} {}", code as u8, code.label());
@@ -36,10 +54,7 @@ pub fn stop(code: ExitCode) -> ! {
             }
         }
     }
-    loop {
-        // SAFETY: this core has nothing left to do.
-        unsafe { core::arch::asm!("cli", "hlt") };
-    }
+    halt()
 }
 
 /// Ends the run after saying why.

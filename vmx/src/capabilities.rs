@@ -73,11 +73,6 @@ impl Controls {
         self.may & bits == bits
     }
 
-    /// Whether any of `bits` has to be 1.
-    pub const fn must(&self, bits: u32) -> bool {
-        self.must & bits != 0
-    }
-
     /// The value with all of `required`, those of `wanted` that are there, what must be, and nothing else.
     pub const fn choose(&self, required: u32, wanted: u32) -> Result<u32, Unsupported> {
         let missing = required & !self.may;
@@ -105,8 +100,6 @@ pub struct Capabilities {
     pub entry: Controls,
     /// IA32_VMX_EPT_VPID_CAP as read; `ept` decodes it. 0 where there is no EPT.
     pub ept_vpid: u64,
-    /// IA32_VMX_MISC as read.
-    pub misc: u64,
     cr0_fixed: [u64; 2],
     cr4_fixed: [u64; 2],
 }
@@ -138,7 +131,6 @@ impl Capabilities {
             exit: Controls::from_msr("exit", pick(msr::IA32_VMX_EXIT_CTLS, msr::IA32_VMX_TRUE_EXIT_CTLS)),
             entry: Controls::from_msr("entry", pick(msr::IA32_VMX_ENTRY_CTLS, msr::IA32_VMX_TRUE_ENTRY_CTLS)),
             ept_vpid: if has_ept_msr { msrs.read(msr::IA32_VMX_EPT_VPID_CAP) } else { 0 },
-            misc: msrs.read(msr::IA32_VMX_MISC),
             cr0_fixed: [msrs.read(msr::IA32_VMX_CR0_FIXED0), msrs.read(msr::IA32_VMX_CR0_FIXED1)],
             cr4_fixed: [msrs.read(msr::IA32_VMX_CR4_FIXED0), msrs.read(msr::IA32_VMX_CR4_FIXED1)],
         }

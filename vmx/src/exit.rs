@@ -86,6 +86,9 @@ reasons! {
 }
 
 impl Reason {
+    /// A machine check while the entry was under way: reason 41, with the bit that says the guest did not run.
+    pub const MACHINE_CHECK_ON_ENTRY: Self = Self(1 << 31 | 41);
+
     /// From the exit-reason field.
     pub const fn new(field: u32) -> Self {
         Self(field)
@@ -131,8 +134,6 @@ pub enum Exit {
     ControlRegister(ControlRegister),
     /// MOV to or from a debug register.
     DebugRegister,
-    /// XSETBV.
-    Xsetbv,
     /// WBINVD.
     Wbinvd,
     /// An NMI: somebody wants the hypervisor.
@@ -185,7 +186,6 @@ impl Exit {
             ),
             Reason::DEBUG_REGISTER => Self::DebugRegister,
             Reason::TRIPLE_FAULT => Self::TripleFault,
-            Reason::XSETBV => Self::Xsetbv,
             Reason::WBINVD | Reason::INVD => Self::Wbinvd,
             Reason::GETSEC
             | Reason::VMCLEAR
@@ -204,6 +204,7 @@ impl Exit {
             | Reason::MONITOR
             | Reason::RDPMC
             | Reason::ENCLS
+            | Reason::XSETBV
             | Reason::XSAVES
             | Reason::XRSTORS => Self::Instruction(reason),
             other => Self::Other(other),

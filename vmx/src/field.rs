@@ -87,7 +87,6 @@ fields! {
     IO_BITMAP_B: Field<u64> = vmcs::control::IO_BITMAP_B_ADDR_FULL;
     MSR_BITMAPS: Field<u64> = vmcs::control::MSR_BITMAPS_ADDR_FULL;
     EPT_POINTER: Field<u64> = vmcs::control::EPTP_FULL;
-    TSC_OFFSET: Field<u64> = vmcs::control::TSC_OFFSET_FULL;
     PIN_BASED_CONTROLS: Field<u32> = vmcs::control::PINBASED_EXEC_CONTROLS;
     PRIMARY_CONTROLS: Field<u32> = vmcs::control::PRIMARY_PROCBASED_EXEC_CONTROLS;
     SECONDARY_CONTROLS: Field<u32> = vmcs::control::SECONDARY_PROCBASED_EXEC_CONTROLS;
@@ -102,6 +101,7 @@ fields! {
     ENTRY_MSR_LOAD_COUNT: Field<u32> = vmcs::control::VMENTRY_MSR_LOAD_COUNT;
     ENTRY_INTERRUPTION_INFO: Field<u32> = vmcs::control::VMENTRY_INTERRUPTION_INFO_FIELD;
     ENTRY_EXCEPTION_ERROR_CODE: Field<u32> = vmcs::control::VMENTRY_EXCEPTION_ERR_CODE;
+    ENTRY_INSTRUCTION_LENGTH: Field<u32> = vmcs::control::VMENTRY_INSTRUCTION_LEN;
     CR0_GUEST_HOST_MASK: Field<u64> = vmcs::control::CR0_GUEST_HOST_MASK;
     CR4_GUEST_HOST_MASK: Field<u64> = vmcs::control::CR4_GUEST_HOST_MASK;
     CR0_READ_SHADOW: Field<u64> = vmcs::control::CR0_READ_SHADOW;
@@ -147,7 +147,6 @@ fields! {
     GUEST_ACTIVITY: Field<u32> = vmcs::guest::ACTIVITY_STATE;
     GUEST_VMCS_LINK: Field<u64> = vmcs::guest::LINK_PTR_FULL;
     GUEST_DEBUGCTL: Field<u64> = vmcs::guest::IA32_DEBUGCTL_FULL;
-    GUEST_PAT: Field<u64> = vmcs::guest::IA32_PAT_FULL;
     GUEST_EFER: Field<u64> = vmcs::guest::IA32_EFER_FULL;
     GUEST_SYSENTER_CS: Field<u32> = vmcs::guest::IA32_SYSENTER_CS;
     GUEST_SYSENTER_ESP: Field<u64> = vmcs::guest::IA32_SYSENTER_ESP;
@@ -168,7 +167,6 @@ fields! {
     HOST_FS_SELECTOR: Field<u16> = vmcs::host::FS_SELECTOR;
     HOST_GS_SELECTOR: Field<u16> = vmcs::host::GS_SELECTOR;
     HOST_TR_SELECTOR: Field<u16> = vmcs::host::TR_SELECTOR;
-    HOST_PAT: Field<u64> = vmcs::host::IA32_PAT_FULL;
     HOST_EFER: Field<u64> = vmcs::host::IA32_EFER_FULL;
     HOST_SYSENTER_CS: Field<u32> = vmcs::host::IA32_SYSENTER_CS;
     HOST_SYSENTER_ESP: Field<u64> = vmcs::host::IA32_SYSENTER_ESP;
@@ -189,8 +187,6 @@ fields! {
     EXIT_REASON: ReadOnly<u32> = vmcs::ro::EXIT_REASON;
     EXIT_INTERRUPTION_INFO: ReadOnly<u32> = vmcs::ro::VMEXIT_INTERRUPTION_INFO;
     EXIT_INTERRUPTION_ERROR_CODE: ReadOnly<u32> = vmcs::ro::VMEXIT_INTERRUPTION_ERR_CODE;
-    IDT_VECTORING_INFO: ReadOnly<u32> = vmcs::ro::IDT_VECTORING_INFO;
-    IDT_VECTORING_ERROR_CODE: ReadOnly<u32> = vmcs::ro::IDT_VECTORING_ERR_CODE;
     EXIT_INSTRUCTION_LENGTH: ReadOnly<u32> = vmcs::ro::VMEXIT_INSTRUCTION_LEN;
     EXIT_QUALIFICATION: ReadOnly<u64> = vmcs::ro::EXIT_QUALIFICATION;
 }

@@ -1,5 +1,7 @@
 //! Events that a VM entry delivers to the guest (SDM 3C, "VM-Entry Controls for Event Injection").
 
+use crate::exit::Interruption;
+
 /// An exception to inject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Injection {
@@ -21,6 +23,12 @@ impl Injection {
     /// #UD: what an instruction that is not there raises.
     pub const INVALID_OPCODE: Self = Self { info: VALID | HARDWARE_EXCEPTION | 6, error_code: 0 };
 
+    /// An exception that exited, as it was.
+    pub const fn again(exception: Interruption, error_code: u32) -> Self {
+        // Bit 12 tells of NMI blocking by IRET there, and is reserved here.
+        Self { info: exception.0 & 0x8000_0fff, error_code }
+    }
+
     /// The same in real mode, where exceptions have no error code: a VM entry that would deliver one there fails.
     pub const fn without_error_code(self) -> Self {
         Self { info: self.info & !DELIVER_ERROR_CODE, error_code: 0 }
@@ -35,6 +43,7 @@ mod tests {
     fn encodings() {
         assert_eq!(Injection::GENERAL_PROTECTION.info, 0x8000_0b0d);
         assert_eq!(Injection::INVALID_OPCODE.info, 0x8000_0306);
+        assert_eq!(Injection::again(Interruption(0x8000_1b11), 0).info, 0x8000_0b11);
         assert_eq!(Injection::GENERAL_PROTECTION.without_error_code().info, 0x8000_030d);
     }
 }

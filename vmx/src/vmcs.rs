@@ -124,23 +124,34 @@ fn vmread<W: Width>(encoding: u32) -> W {
     W::narrow(value)
 }
 
-/// Forgets translations of one EPT (single-context), or of all.
+/// Forgets translations through EPT: those of `eptp` (type 1, single-context) or all (type 2). `false`: the processor has
+/// no such type.
 ///
 /// # Safety
-/// In VMX root operation; the type is one that IA32_VMX_EPT_VPID_CAP offers.
-pub unsafe fn invept(single_eptp: Option<u64>) {
-    let descriptor = [single_eptp.unwrap_or(0), 0];
-    let kind = if single_eptp.is_some() { 1u64 } else { 2 };
+/// In VMX root operation; the processor has INVEPT.
+pub unsafe fn invept(kind: u64, eptp: u64) -> bool {
+    let descriptor = [eptp, 0];
+    let failed: u8;
     // SAFETY: by the caller; it only drops cached translations.
-    unsafe { asm!("invept {0}, [{1}]", in(reg) kind, in(reg) &raw const descriptor, options(nostack)) };
+    unsafe {
+        asm!("invept {0}, [{1}]", "setbe {2}", in(reg) kind, in(reg) &raw const descriptor, out(reg_byte) failed,
+             options(nostack));
+    }
+    failed == 0
 }
 
-/// Forgets translations tagged with any virtual-processor id.
+/// Forgets linear translations with a virtual-processor id: those with `vpid` (type 1, single-context) or with any (type
+/// 2). `false`: the processor has no such type.
 ///
 /// # Safety
-/// In VMX root operation; IA32_VMX_EPT_VPID_CAP offers the all-context type.
-pub unsafe fn invvpid_all() {
-    let descriptor = [0u64; 2];
+/// In VMX root operation; the processor has INVVPID.
+pub unsafe fn invvpid(kind: u64, vpid: u16) -> bool {
+    let descriptor = [u64::from(vpid), 0];
+    let failed: u8;
     // SAFETY: by the caller; it only drops cached translations.
-    unsafe { asm!("invvpid {0}, [{1}]", in(reg) 2u64, in(reg) &raw const descriptor, options(nostack)) };
+    unsafe {
+        asm!("invvpid {0}, [{1}]", "setbe {2}", in(reg) kind, in(reg) &raw const descriptor, out(reg_byte) failed,
+             options(nostack));
+    }
+    failed == 0
 }

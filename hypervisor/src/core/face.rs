@@ -1,4 +1,5 @@
-//! What a core lets the others see: words that it alone writes, each on lines of its own.
+//! What a core lets the others see, on lines of its own. The core alone writes it while it has a domain; core 0 does while
+//! it builds one there.
 //!
 //! A sender of events reads them, and so does core 0 when domain 0 asks how things are. Nothing here is written on an
 //! exit path but this core's own counters, by plain loads and stores.
@@ -27,6 +28,8 @@ pub struct Face {
     pub vector: AtomicU32,
     /// Its `shared_info` page, host-physical; 0: none.
     pub shared_info: AtomicU64,
+    /// The cores, a bit each, whose domains it has invited to bind to a port. Others need not ask.
+    pub invited: AtomicU64,
     /// Its VM exits.
     pub exits: [AtomicU64; ExitKind::COUNT],
     /// Events it sent, by the core they went to.
@@ -42,6 +45,7 @@ impl Face {
             reason: AtomicU32::new(0),
             vector: AtomicU32::new(0),
             shared_info: AtomicU64::new(0),
+            invited: AtomicU64::new(0),
             exits: [const { AtomicU64::new(0) }; ExitKind::COUNT],
             sent: [const { AtomicU64::new(0) }; MAX_CORES],
         }

@@ -24,10 +24,13 @@ pub struct Host {
 }
 
 /// CR0 bits that a guest may not change: NE, CD, NW.
-const CR0_OWNED: u64 = 1 << 5 | 1 << 29 | 1 << 30;
+pub const CR0_OWNED: u64 = 1 << 5 | 1 << 29 | 1 << 30;
 /// CR4 bits that a guest may set: VME, PVI, TSD, DE, PSE, PAE, PGE, PCE, OSFXSR, OSXMMEXCPT, UMIP, FSGSBASE, PCIDE, SMEP,
 /// SMAP.
 pub const CR4_ALLOWED: u64 = bits([0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 16, 17, 20, 21]);
+
+/// CR4.MCE: a guest may think that it sets this; machine checks are the hypervisor's, and always on.
+pub const CR4_MCE: u64 = 1 << 6;
 
 const UNUSABLE: u32 = 1 << 16;
 const FLAT_CODE_32: u32 = 0xc09b;
@@ -69,7 +72,7 @@ fn controls(core: &mut Core, domain: &Domain) -> Result<(), Failed> {
     let io = if domain.is_privileged { machine.io_control } else { machine.io_none };
     vmcs.set(field::IO_BITMAP_A, io.as_u64())?;
     vmcs.set(field::IO_BITMAP_B, machine.io_none.as_u64())?;
-    vmcs.set(field::EXCEPTION_BITMAP, 1 << 18)?; // #MC
+    vmcs.set(field::EXCEPTION_BITMAP, crate::exits::exception::INTERCEPTED)?;
     for zero in [
         field::PAGE_FAULT_MASK,
         field::PAGE_FAULT_MATCH,
@@ -78,10 +81,11 @@ fn controls(core: &mut Core, domain: &Domain) -> Result<(), Failed> {
         field::EXIT_MSR_LOAD_COUNT,
         field::ENTRY_MSR_LOAD_COUNT,
         field::ENTRY_INTERRUPTION_INFO,
+        field::ENTRY_EXCEPTION_ERROR_CODE,
+        field::ENTRY_INSTRUCTION_LENGTH,
     ] {
         vmcs.set(zero, 0)?;
     }
-    vmcs.set(field::ENTRY_EXCEPTION_ERROR_CODE, 0)?;
     Ok(())
 }
 
@@ -118,7 +122,7 @@ fn host_state(vmcs: &mut Current, host: Host, rsp: u64, frame: u64) -> Result<()
 fn guest_state(core: &mut Core, domain: &Domain) -> Result<(), Failed> {
     const CR0_PE_ET: u64 = 1 | 1 << 4;
     let cr0 = core.capabilities.cr0(CR0_PE_ET, true);
-    let cr4 = core.capabilities.cr4(0);
+    let cr4 = core.capabilities.cr4(CR4_MCE);
     let vmcs = &mut core.vmcs;
 
     vmcs.set(field::GUEST_CS_SELECTOR, 0x8)?;
@@ -223,14 +227,15 @@ pub fn zero_registers() {
     }
 }
 
-/// Drops what this core's TLB holds of its domain's memory.
+/// Drops what this core's TLB holds of its domain's memory: of the EPT and the VPID in the current VMCS.
 pub fn forget_translations(core: &Core) {
-    let capabilities = ept::Capabilities::from_msr(core.capabilities.ept_vpid);
-    // SAFETY: in VMX root operation; `start` checked that INVEPT is there.
-    unsafe {
-        vmx::vmcs::invept(None);
-        if capabilities.contains(ept::Capabilities::INVVPID_ALL_CONTEXT) {
-            vmx::vmcs::invvpid_all();
-        }
-    }
+    let offered = ept::Capabilities::from_msr(core.capabilities.ept_vpid);
+    // SAFETY: in VMX root operation; `main` checked that INVEPT is there, and `invvpid_type` says whether INVVPID is.
+    let done = unsafe {
+        let through_ept = vmx::vmcs::invept(offered.invept_type(), core.vmcs.get(field::EPT_POINTER));
+        let linear =
+            offered.invvpid_type().is_none_or(|kind| vmx::vmcs::invvpid(kind, core.vmcs.get(field::VPID)));
+        through_ept && linear
+    };
+    assert!(done, "core {}: INVEPT or INVVPID failed", core.index);
 }

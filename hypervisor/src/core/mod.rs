@@ -30,7 +30,7 @@ use vmx::vmcs::Current;
 use crate::domain::Domain;
 use crate::exits;
 use crate::interrupts::{Registers, Sender as InterruptSender};
-use crate::machine::Machine;
+use crate::machine::{Machine, Patience};
 use crate::registry::Registry;
 use face::{FACES, Face};
 use message::{Incoming, Request};
@@ -103,11 +103,13 @@ impl Core {
             return self.carry_out(request);
         }
         self.send(core, request.encode());
+        let mut patience = Patience::default();
         loop {
             if let Some(result) = self.collect(core) {
                 return result;
             }
-            core::hint::spin_loop();
+            crate::stop::halt_if_stopping();
+            patience.wait();
         }
     }
 
@@ -140,6 +142,7 @@ impl Core {
     #[inline(never)]
     fn serve(&mut self) {
         self.frame.clear_kick();
+        crate::stop::halt_if_stopping();
         self.collect(usize::MAX);
         for index in 0..self.peers.len() {
             let deferred = self.peers[index].as_mut().and_then(|peer| peer.deferred.take());
@@ -198,6 +201,7 @@ impl Core {
 
     /// The processor refused to enter the guest at all. Whatever led to it, the others go on.
     #[cold]
+    #[inline(never)]
     fn entry_failed(&mut self) {
         let error = self.vmcs.read(field::INSTRUCTION_ERROR);
         log::error!("core {}: the VM entry failed: {} ({error})", self.index, instruction_error(error));

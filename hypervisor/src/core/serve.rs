@@ -63,6 +63,7 @@ impl Core {
         self.vmcs = unsafe { vmx::vmcs::make_current(self.vmcs_region) }.map_err(broken)?;
         guest_state::fill(self, domain).map_err(broken)?;
         guest_state::zero_registers();
+        interrupts::quiesce(self.registers);
         self.frame.registers.rbx = domain.start_info.as_u64();
         self.domain = Some(domain);
         self.face.set_state(DomainState::Running);
@@ -78,9 +79,9 @@ impl Core {
             let _ = self.close_port(port);
         }
         if self.domain.take().is_some() {
-            interrupts::quiesce(self.registers);
             guest_state::forget_translations(self);
             guest_state::zero_registers();
+            interrupts::quiesce(self.registers);
         }
         let face = self.face;
         face.shared_info.store(0, Relaxed);

@@ -19,7 +19,7 @@ use super::face::FACES;
 use super::guest_state::Host;
 use super::{Core, Peer};
 use crate::interrupts::{self, Registers};
-use crate::machine::{self, Machine};
+use crate::machine::{self, Machine, Patience};
 use crate::memory::early::Early;
 use crate::memory::paging::{Access, HostTables};
 use crate::memory::physical::pointer;
@@ -180,7 +180,7 @@ fn turn_on(capabilities: &Capabilities) -> Result<(), Unsupported> {
         let fixed = capabilities.cr0(cr0().bits() as u64, false) as usize;
         cr0_write(x86::controlregs::Cr0::from_bits_truncate(fixed));
         let fixed = capabilities.cr4(cr4().bits() as u64) as usize;
-        cr4_write(Cr4::from_bits_truncate(fixed) | Cr4::CR4_ENABLE_VMX);
+        cr4_write(Cr4::from_bits_truncate(fixed) | Cr4::CR4_ENABLE_VMX | Cr4::CR4_ENABLE_MACHINE_CHECK);
     }
     Ok(())
 }
@@ -254,18 +254,20 @@ pub fn wake(core: &mut Core, order: &Order, trampoline_page: u8) -> bool {
 
 fn pause_for(ticks: u64) {
     let start = machine::now();
+    let mut patience = Patience::default();
     while machine::now() - start < ticks {
-        core::hint::spin_loop();
+        patience.wait();
     }
 }
 
 fn came_online(within_ticks: u64) -> bool {
     let start = machine::now();
+    let mut patience = Patience::default();
     while !ONLINE.load(Ordering::Acquire) {
         if machine::now() - start > within_ticks {
             return false;
         }
-        core::hint::spin_loop();
+        patience.wait();
     }
     true
 }

@@ -112,6 +112,7 @@ pub fn create(
     }
     let face = &FACES[core];
     face.reset_counts();
+    face.invited.store(0, Relaxed);
     face.set_state(DomainState::Building);
     face.shared_info.store(shared_info.as_u64(), Relaxed);
     face.domain.store(id.into(), Relaxed);
@@ -155,7 +156,7 @@ fn populate(frames: &mut FrameTable, domain: &mut Domain) -> Result<(), Errno> {
         }
         done += pages;
     }
-    while domain.pool.len() < POOL_FRAMES {
+    while domain.pool.count() < POOL_FRAMES {
         let (frame, _) = frames.take_frame(Owner::Tables).ok_or(Errno::ENOMEM)?;
         if let Err(frame) = domain.pool.add(frame) {
             frames.give_back(frame, false);

@@ -2,12 +2,13 @@
 
 mod control_register;
 mod cpuid;
+pub mod exception;
 mod io;
 mod msr;
 
 use abi::control::hypercall::ExitKind;
 use vmx::capabilities::Capabilities;
-use vmx::exit::{Exit, ReadExit};
+use vmx::exit::{Exit, ReadExit, Reason};
 use vmx::field;
 use vmx::injection::Injection;
 
@@ -67,8 +68,8 @@ fn handle_rare(core: &mut Core, exit: Exit) -> ExitKind {
             core.advance();
             ExitKind::Instruction
         }
-        // XSAVE is hidden, so XSETBV is not there; nor are the others.
-        Exit::Xsetbv | Exit::Instruction(_) => {
+        // VMX is hidden, and so is XSAVE with XSETBV; what else exits is not there either.
+        Exit::Instruction(_) => {
             core.inject(Injection::INVALID_OPCODE);
             ExitKind::Instruction
         }
@@ -76,11 +77,11 @@ fn handle_rare(core: &mut Core, exit: Exit) -> ExitKind {
             core.crash(exit);
             ExitKind::EptViolation
         }
-        Exit::Exception(interruption) if interruption.vector() == 18 => panic!("machine check in a guest"),
-        Exit::Exception(_) => {
-            core.crash(exit);
+        Exit::Exception(interruption) => {
+            exception::handle(core, interruption);
             ExitKind::Exception
         }
+        Exit::EntryFailed(Reason::MACHINE_CHECK_ON_ENTRY) => panic!("machine check on core {}", core.index),
         Exit::TripleFault => {
             core.crash(exit);
             ExitKind::TripleFault

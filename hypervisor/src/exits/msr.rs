@@ -8,7 +8,7 @@ use vmx::injection::Injection;
 use x86::msr::{IA32_APIC_BASE, IA32_EFER, IA32_FEATURE_CONTROL, IA32_PAT, IA32_TIME_STAMP_COUNTER};
 
 use crate::core::Core;
-use crate::msr_policy::{TSC_DEADLINE, X2APIC_FIRST, X2APIC_LAST};
+use crate::msr_policy::{X2APIC_FIRST, X2APIC_LAST};
 
 /// Interrupt command register.
 const ICR: u32 = 0x830;
@@ -18,7 +18,8 @@ const SELF_IPI: u32 = 0x83f;
 const APIC_ID: u32 = 0x802;
 /// Thermal LVT, performance LVT, LINT0, LINT1, error.
 const LVT_OTHER: core::ops::RangeInclusive<u32> = 0x833..=0x837;
-const LVT_MASKED: u64 = 1 << 16;
+/// Mask and vector: all of such an entry that a guest may set.
+const LVT_GUEST: u64 = 1 << 16 | 0xff;
 
 pub(super) fn read(core: &mut Core) {
     let number = core.frame.registers.rcx as u32;
@@ -78,12 +79,9 @@ fn write_value(core: &mut Core, number: u32, value: u64) -> Option<()> {
         ICR => interrupt_command(core, value),
         // Only fixed interrupts, or none: NMI, SMI and INIT on a pin are not a guest's to ask for.
         _ if LVT_OTHER.contains(&number) => {
-            const DELIVERY_MODE: u64 = 7 << 8;
-            if value & LVT_MASKED == 0 && value & DELIVERY_MODE != 0 {
-                return Some(());
-            }
-            // SAFETY: a local vector table entry of this core's, fixed or masked.
-            unsafe { core.registers.write(number, value & 0x1_ffff) };
+            core.registers.local_vectors().find(|&entry| entry == number)?;
+            // SAFETY: an entry of this core's local vector table that is there; without a delivery mode it is fixed.
+            unsafe { core.registers.write(number, value & LVT_GUEST) };
             Some(())
         }
         SELF_IPI if !core.registers.is_x2apic() => self_ipi(core, value as u8),
@@ -93,11 +91,6 @@ fn write_value(core: &mut Core, number: u32, value: u64) -> Option<()> {
             }
             // SAFETY: the registers that x2APIC guests write directly; none reaches another core.
             unsafe { core.registers.write(number, value) };
-            Some(())
-        }
-        TSC_DEADLINE if !core.registers.is_x2apic() => {
-            // SAFETY: the guest's own timer.
-            unsafe { x86::msr::wrmsr(TSC_DEADLINE, value) };
             Some(())
         }
         HYPERCALL_PAGE_MSR => crate::hypercall::page(core, value),

@@ -151,10 +151,19 @@ fn unpause(core: &mut Core, id: DomId) -> HypercallResult {
     }
     let registry = registry(core)?;
     let slot = registry.slots[on] as u64;
-    if let Some(record) = &mut registry.records[on] {
-        record.started = true;
+    set_started(registry, on, true);
+    let running = core.ask(on, Request::Run(slot));
+    if running.is_err() {
+        // The core did not take it: it is ours again.
+        set_started(self::registry(core)?, on, false);
     }
-    core.ask(on, Request::Run(slot))
+    running
+}
+
+fn set_started(registry: &mut Registry, on: usize, started: bool) {
+    if let Some(record) = &mut registry.records[on] {
+        record.started = started;
+    }
 }
 
 fn destroy(core: &mut Core, id: DomId) -> HypercallResult {
@@ -212,8 +221,7 @@ fn crash_record(core: &mut Core, id: DomId, at: GuestVirt) -> HypercallResult {
     if FACES[on].state.load(core::sync::atomic::Ordering::Acquire) != DomainState::Crashed as u32 {
         return Err(Errno::ENOENT);
     }
-    let record: CrashRecord =
-        registry(core)?.paused(on).and_then(|domain| domain.crash).ok_or(Errno::ENOENT)?;
+    let record: CrashRecord = registry(core)?.crash_record(on).ok_or(Errno::ENOENT)?;
     core.guest_memory()?.write(at, &record)?;
     Ok(0)
 }

@@ -1,5 +1,7 @@
 //! `event_channel_op`: ports of the caller's domain, and, for domain 0, of domains it builds.
 
+use core::sync::atomic::Ordering::Relaxed;
+
 use abi::address::GuestVirt;
 use abi::xen::errno::{Errno, HypercallResult};
 use abi::xen::event_channel::{self as op, status};
@@ -8,6 +10,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::arguments;
 use crate::core::Core;
+use crate::core::face::FACES;
 use crate::core::message::Request;
 use crate::domain::Domain;
 use crate::events;
@@ -86,8 +89,12 @@ fn subject(core: &mut Core, id: DomId) -> Result<&mut Domain, Errno> {
 fn alloc_unbound(core: &mut Core, argument: &mut op::AllocUnbound) -> Result<(), Errno> {
     let own = core.domain.as_ref().ok_or(Errno::ESRCH)?.id;
     let remote = if argument.remote_dom == DOMID_SELF { own } else { argument.remote_dom };
-    core_of(remote).ok_or(Errno::ESRCH)?;
-    argument.port = subject(core, argument.dom)?.ports.allocate(Port::Unbound(remote))?;
+    let remote_core = core_of(remote).ok_or(Errno::ESRCH)?;
+    let subject = subject(core, argument.dom)?;
+    argument.port = subject.ports.allocate(Port::Unbound(remote))?;
+    if let Some(on) = core_of(subject.id) {
+        FACES[on].invited.fetch_or(1 << remote_core, Relaxed);
+    }
     Ok(())
 }
 
@@ -96,6 +103,10 @@ fn bind_interdomain(core: &mut Core, argument: &mut op::BindInterdomain) -> Resu
     let own = domain.id;
     let remote = if argument.remote_dom == DOMID_SELF { own } else { argument.remote_dom };
     let remote_core = core_of(remote).ok_or(Errno::ESRCH)?;
+    // A domain that has no port for this one is not to be disturbed with the question.
+    if FACES[remote_core].invited.load(Relaxed) & 1 << core.index == 0 {
+        return Err(Errno::EINVAL);
+    }
     let remote_port = u16::try_from(argument.remote_port).map_err(|_| Errno::EINVAL)?;
     let end = Port::Interdomain { domain: remote, core: remote_core as u8, port: remote_port };
     let local = domain.ports.allocate(end)?;

@@ -56,13 +56,8 @@ impl Pool {
     }
 
     /// How many are there.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.frames.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.frames.is_empty()
     }
 
     /// Adds one. Gives it back where the pool is full.
