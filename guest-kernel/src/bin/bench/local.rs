@@ -22,26 +22,26 @@ const APIC_BASE: u32 = 0x1b;
 
 /// Measures and prints all of them.
 pub fn measure(platform: &Atoll, empty: u64) {
-    let pace = Pace { empty, operations: operations_per_sample(empty) };
-    print(repeat("hypercall_null", &pace, || {
+    let sampling = Sampling { empty, operations: operations_per_sample(empty) };
+    print(repeat("hypercall_null", &sampling, || {
         core::hint::black_box(hypercall::xen_version());
     }));
-    print(repeat("exit_cpuid", &pace, || {
+    print(repeat("exit_cpuid", &sampling, || {
         core::hint::black_box(core::arch::x86_64::__cpuid(cpuid::BASE));
     }));
-    print(repeat("exit_rdmsr", &pace, read_apic_base));
-    print(repeat("hypercall_pointer", &pace, || {
+    print(repeat("exit_rdmsr", &sampling, read_apic_base));
+    print(repeat("hypercall_pointer", &sampling, || {
         // Whatever it answers, it was read and written.
         let _ = core::hint::black_box(hypercall::get_param(param::CONSOLE_EVTCHN));
     }));
-    match event_self(platform, &pace) {
+    match event_self(platform, &sampling) {
         Some(row) => print(row),
         None => say!("bench: event_self: no port to send to ourselves"),
     }
 }
 
 /// How samples are taken.
-struct Pace {
+struct Sampling {
     /// The cost of looking at the counter.
     empty: u64,
     /// Operations in one sample.
@@ -59,15 +59,16 @@ fn operations_per_sample(empty: u64) -> u64 {
     if least < DEAR { OPERATIONS } else { 1 }
 }
 
-fn repeat(name: &'static str, pace: &Pace, operation: impl Fn()) -> Row {
+/// The median of samples of one operation.
+fn repeat(name: &'static str, sampling: &Sampling, operation: impl Fn()) -> Row {
     let mut row = Row::new(name);
     while !row.is_complete() {
         let before = cpu::tsc();
-        for _ in 0..pace.operations {
+        for _ in 0..sampling.operations {
             operation();
         }
         let after = cpu::tsc();
-        row.add(after.wrapping_sub(before).saturating_sub(pace.empty), pace.operations);
+        row.add(after.wrapping_sub(before).saturating_sub(sampling.empty), sampling.operations);
     }
     row
 }
@@ -81,13 +82,13 @@ fn read_apic_base() {
 
 /// From before the hypercall until the upcall's handler has returned. What takes the event's bits down again is not
 /// part of it: a kernel does that once for many events.
-fn event_self(platform: &Atoll, pace: &Pace) -> Option<Row> {
+fn event_self(platform: &Atoll, sampling: &Sampling) -> Option<Row> {
     let port = hypercall::bind_ipi().ok()?;
     let mut row = Row::new("event_self");
     cpu::with_interrupts(|| {
         while !row.is_complete() {
             let mut sum = 0;
-            for _ in 0..pace.operations {
+            for _ in 0..sampling.operations {
                 platform.take_events(&mut |_| ());
                 let (_, upcalls) = upcall::last();
                 let before = cpu::tsc();
@@ -97,9 +98,9 @@ fn event_self(platform: &Atoll, pace: &Pace) -> Option<Row> {
                 while upcall::last().1 == upcalls {
                     core::hint::spin_loop();
                 }
-                sum += cpu::tsc().wrapping_sub(before).saturating_sub(pace.empty);
+                sum += cpu::tsc().wrapping_sub(before).saturating_sub(sampling.empty);
             }
-            row.add(sum, pace.operations);
+            row.add(sum, sampling.operations);
         }
         platform.close(port);
         Some(row)
