@@ -25,7 +25,7 @@ enum End {
     Hangs,
 }
 
-const ACTS: [(&str, End); 11] = [
+const ACTS: [(&str, End); 14] = [
     ("triple-fault", End::Crash("triple fault")),
     ("wild-ept-write", End::Crash("0xd0000000")),
     ("msr-sweep", End::Survives),
@@ -37,6 +37,9 @@ const ACTS: [(&str, End); 11] = [
     ("icr-storm", End::Survives),
     ("cr-abuse", End::Survives),
     ("vmx-instructions", End::Survives),
+    ("lvt-reserved", End::Survives),
+    ("spurious-vector", End::Hangs),
+    ("real-mode", End::Hangs),
 ];
 
 /// The innocents; the third core is for the others.

@@ -1,6 +1,9 @@
 //! Looking at a mesh of guests: the counts that domain 0 keeps, and those that a guest itself tells when asked.
 
-use abi::control::wire::{Domain, GuestConfig, State};
+use abi::control::{
+    hypercall::ExitKind,
+    wire::{Domain, GuestConfig, State},
+};
 use toolstack::{
     config::{Config, guest},
     control::{Client, Console},
@@ -94,11 +97,29 @@ fn parse(line: &str) -> Option<Counts> {
     Some(counts)
 }
 
-/// None of these guests has lost a message.
+/// None of these guests has lost a message, by what they say themselves and by what domain 0 has heard from them.
 pub fn none_lost(client: &Client, names: &[&str]) -> Result<()> {
     for name in names {
         let counts = counts(client, name)?;
         ensure!(counts.lost == 0, "{name} lost messages: {counts:?}");
+    }
+    let domains = client.list()?;
+    for name in names {
+        let lost = find(&domains, name)?.messages_lost;
+        ensure!(lost == 0, "{name} reported {lost} messages as lost");
+    }
+    Ok(())
+}
+
+/// Between two looks at a guest, it has caused no exit but a hypercall for each event that it sent.
+pub fn exits_are_events_sent(old: &Domain, new: &Domain) -> Result<()> {
+    let events = new.events_out.saturating_sub(old.events_out);
+    for &kind in ExitKind::ALL {
+        let exits = new.exits[kind as usize].saturating_sub(old.exits[kind as usize]);
+        // A look may fall between the count of a hypercall and that of its event.
+        let (expected, slack) = if kind == ExitKind::Hypercall { (events, 1) } else { (0, 0) };
+        let as_expected = exits.abs_diff(expected) <= slack;
+        ensure!(as_expected, "{}: {exits} exits by {}, where {expected} belong", new.name, kind.label());
     }
     Ok(())
 }

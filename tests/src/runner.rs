@@ -6,6 +6,8 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    fs,
+    io::Write,
     panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
     sync::{
@@ -17,7 +19,7 @@ use std::{
 };
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use toolstack::config::Config;
+use toolstack::{config::Config, leftovers, places};
 
 use crate::{
     Error, Result, skips,
@@ -108,6 +110,7 @@ pub fn run(mut arguments: Arguments, scenes: Vec<Scene>) -> ExitCode {
     if !arguments.list && !queue.is_empty() {
         // Now, so that cargo's messages come before the printer's. An error is each check's own.
         let _ = stage::images();
+        leftovers::remove(&times());
         let at_once = arguments.test_threads.unwrap_or(AT_ONCE).max(1);
         let queue = Arc::new(Mutex::new(queue));
         for _ in 0..at_once {
@@ -165,6 +168,7 @@ fn supervise(scene: Scene, senders: &HashMap<String, Sender<Told>>) {
                 (Err(format!("hung for {} s: {why}", patience.as_secs())), told.is_err())
             }
         };
+        note_time(&name, start.elapsed());
         if let Some(sender) = senders.get(&name) {
             // The printer may have ended, if somebody stopped it.
             let _ = sender.send((verdict, start.elapsed()));
@@ -176,6 +180,17 @@ fn supervise(scene: Scene, senders: &HashMap<String, Sender<Told>>) {
     // The scene's own end, its machine's power-off included.
     let _ = verdicts.recv_timeout(GRACE);
     emulators.kill();
+}
+
+/// The file with what each check took, in the order in which they ended. A check that boots the machine takes longer.
+fn times() -> std::path::PathBuf {
+    places::run_directory("ladder").join("times.txt")
+}
+
+fn note_time(check: &str, took: Duration) {
+    let file = fs::OpenOptions::new().create(true).append(true).open(times());
+    // It is for whoever wants to know; no check depends on it.
+    let _ = file.and_then(|mut file| writeln!(file, "{:7.1} s  {check}", took.as_secs_f32()));
 }
 
 /// The scene's thread.
