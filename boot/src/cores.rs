@@ -76,10 +76,9 @@ pub unsafe fn find(rsdp: u64) -> Option<Topology> {
                 });
             }
             MadtEntry::InterruptSourceOverride(wire) => {
-                let _ = topology.overrides.try_push(Override {
-                    irq: wire.irq,
-                    gsi: wire.global_system_interrupt,
-                });
+                let _ = topology
+                    .overrides
+                    .try_push(Override { irq: wire.irq, gsi: wire.global_system_interrupt });
             }
             _ => {}
         }
