@@ -108,6 +108,8 @@ impl Core {
     }
 
     /// Lets the instruction that exited raise an exception.
+    #[cold]
+    #[inline(never)]
     pub fn inject(&mut self, event: Injection) {
         const PE: u64 = 1;
         let in_real_mode = self.vmcs.get(field::GUEST_CR0) & PE == 0;

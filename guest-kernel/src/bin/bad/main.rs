@@ -13,6 +13,7 @@ mod hypercalls;
 mod msrs;
 mod ports;
 mod processor;
+mod real_mode;
 mod rings;
 mod storms;
 
@@ -58,6 +59,12 @@ fn run(started: Started) -> ! {
         "event-storm" => storms::events(),
         "icr-storm" => storms::interrupts(),
         "cr-abuse" => processor::control_registers(),
+        "real-mode" => real_mode::general_protection(),
+        "spurious-vector" => {
+            storms::spurious_vector();
+            cli_loop();
+        }
+        "lvt-reserved" => storms::local_vectors(),
         "vmx-instructions" => processor::vmx_instructions(),
         _ => say!("bad: no such act"),
     }

@@ -45,3 +45,21 @@ pub fn interrupts() {
     }
     say!("bad: {tried} interrupts tried, {} refused with a fault", take_faults());
 }
+
+/// The interrupt that the local APIC calls spurious, to itself, and never ended.
+pub fn spurious_vector() {
+    const SELF_IPI: u32 = 0x83f;
+    msrs::write(SELF_IPI, 0xff);
+}
+
+/// Every bit of every entry in the local vector table, the reserved ones too.
+pub fn local_vectors() {
+    const ENTRIES: core::ops::RangeInclusive<u32> = 0x832..=0x837;
+    for entry in ENTRIES {
+        for bit in 0..32 {
+            msrs::write(entry, 1 << 16 | 1 << bit);
+        }
+        msrs::write(entry, 0x1_ff00);
+    }
+    say!("bad: local vectors written, {} refused with a fault", take_faults());
+}
