@@ -5,6 +5,8 @@
 //! bench: phase NAME-end
 //! ```
 //!
+//! The figure has the phase's name.
+//!
 //! Printing costs exits itself, and they must not count. So the guest rests for a while after the first line and
 //! before the second, and domain 0 looks at the counters every so often all along. The first look a while after the
 //! beginning is where the count starts. It ends with the last look before the end was printed: a look counts only if
@@ -53,7 +55,7 @@ impl Bench {
         let phase = self.phase.take_if(|phase| phase.name == name)?;
         Some(match (phase.first, phase.last) {
             (Some(first), Some(last)) => format!(
-                r#"bench: {{"name":"steady_exits_{name}","median":{},"unit":"exits","samples":1}}"#,
+                r#"bench: {{"name":"{name}","median":{},"unit":"exits","samples":1}}"#,
                 last.saturating_sub(first)
             ),
             _ => format!("bench phase {name}: too short, or printed into, for its exits to be counted"),
@@ -101,7 +103,7 @@ mod tests {
         bench.looked(103, true, 2 * INTERVAL);
         bench.looked(104, false, 3 * INTERVAL);
         let said = bench.line("bench: phase compute-end", 3 * INTERVAL).unwrap();
-        assert_eq!(said, r#"bench: {"name":"steady_exits_compute","median":3,"unit":"exits","samples":1}"#);
+        assert_eq!(said, r#"bench: {"name":"compute","median":3,"unit":"exits","samples":1}"#);
         assert_eq!(bench.next_look(), None);
     }
 

@@ -45,7 +45,7 @@ fn run(started: Started) -> ! {
     let empty = empty_pair();
     local::measure(&kernel.platform, empty);
     let ticks = phase_ticks(&kernel.platform);
-    phase("compute", rest_ticks(&kernel.platform), || {
+    phase("steady_exits_compute", rest_ticks(&kernel.platform), || {
         let start = cpu::tsc();
         let mut state = start | 1;
         while cpu::tsc().wrapping_sub(start) < ticks {

@@ -4,7 +4,7 @@ use abi::mesh::kind;
 use guest_kernel::kernel::{Kernel, Program};
 use guest_kernel::platform::Platform;
 use guest_kernel::platform::atoll::{Atoll, cpu};
-use guest_kernel::programs::measure::Row;
+use guest_kernel::programs::measure::{Row, SAMPLES};
 use guest_kernel::say;
 use io_rings::urpc::Message;
 
@@ -79,12 +79,26 @@ impl Pair<'_> {
             say!("bench: the peer runs in turn with us, not beside us: message_one_way is left out");
         }
         let pause = rest_ticks(&self.kernel.platform);
-        phase("polling", pause, || self.exchange());
+        phase("steady_exits_polling", pause, || self.exchange());
         self.ask(SLEEP)?;
         let (sender, receiver) = self.waking()?;
         print(sender);
         print(receiver);
+        phase("event_wake_exits", pause, || self.wake_again_and_again());
         Some(())
+    }
+
+    /// A thousand times: the peer sleeps, is woken, and answers. Each costs us one exit, the hypercall.
+    fn wake_again_and_again(&mut self) {
+        for _ in 0..SAMPLES {
+            if self.wait_until_it_sleeps().is_none() {
+                return;
+            }
+            self.tell(WAKE);
+            if self.wait_for(WAKE).is_none() {
+                return;
+            }
+        }
     }
 
     /// Sender's cost of a message to a peer that polls: push, and the look that finds no event is needed.

@@ -35,6 +35,9 @@ pub enum Suite {
 /// Cores of the machine that is measured: domain 0, and two guests.
 const CORES: u32 = 3;
 
+/// Wake-ups in the phase `event_wake_exits` of the guest program `bench`.
+const WAKES: u64 = 1000;
+
 /// Measures and prints.
 pub fn run(suite: Suite, machine: &MachineArgs, yes: bool, as_json: bool) -> Result<()> {
     let kind = machine.machine.kind();
@@ -104,6 +107,7 @@ fn collect(session: &mut Session, work: &indicatif::ProgressBar) -> Result<Vec<R
         ));
     }
     rows.extend(steady(&rows));
+    rows.extend(wake_exits(&rows));
     rows.push(Row {
         name: "boot_total".to_owned(),
         median: boot_ticks.into(),
@@ -120,6 +124,20 @@ fn steady(rows: &[Row]) -> Option<Row> {
     let phases: Vec<&Row> = rows.iter().filter(|row| row.name.starts_with("steady_exits_")).collect();
     let worst = phases.iter().max_by_key(|row| row.median.as_u64())?;
     Some(Row { name: "steady_exits".to_owned(), samples: phases.len() as u64, ..(*worst).clone() })
+}
+
+/// Exits that a wake-up costs each side. Domain 0 has counted those of both over [`WAKES`] of them; the sender has made one
+/// hypercall for each, so what is more is the receiver's.
+fn wake_exits(rows: &[Row]) -> Vec<Row> {
+    let Some(both) = rows.iter().find(|row| row.name == "event_wake_exits") else { return Vec::new() };
+    let receiver = both.median.as_u64().unwrap_or(0).saturating_sub(WAKES);
+    let side = |name: &str, exits: u64| Row {
+        name: name.to_owned(),
+        median: exits.div_ceil(WAKES).into(),
+        samples: WAKES,
+        ..both.clone()
+    };
+    vec![side("event_wake_sender_exits", WAKES), side("event_wake_receiver_exits", receiver)]
 }
 
 /// What one tick of the time-stamp counter is there.
