@@ -107,6 +107,7 @@ pub fn run(mut arguments: Arguments, scenes: Vec<Scene>) -> ExitCode {
             queue.insert(at, (scene, senders));
         }
     }
+    let mut workers = Vec::new();
     if !arguments.list && !queue.is_empty() {
         // Now, so that cargo's messages come before the printer's. An error is each check's own.
         let _ = stage::images();
@@ -115,16 +116,22 @@ pub fn run(mut arguments: Arguments, scenes: Vec<Scene>) -> ExitCode {
         let queue = Arc::new(Mutex::new(queue));
         for _ in 0..at_once {
             let queue = Arc::clone(&queue);
-            thread::spawn(move || {
+            workers.push(thread::spawn(move || {
                 while let Some((scene, senders)) = next(&queue) {
                     supervise(scene, &senders);
                 }
-            });
+            }));
         }
     }
     // Results are printed in order, each when it is there.
     arguments.test_threads = Some(1);
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    // No emulator outlives us: each scene ends its own, once its last check has been told.
+    for worker in workers {
+        // One that panicked has nothing to end any more.
+        let _ = worker.join();
+    }
+    conclusion.exit_code()
 }
 
 fn next<Item>(queue: &Mutex<VecDeque<Item>>) -> Option<Item> {
@@ -177,9 +184,10 @@ fn supervise(scene: Scene, senders: &HashMap<String, Sender<Told>>) {
             return;
         }
     }
-    // The scene's own end, its machine's power-off included.
-    let _ = verdicts.recv_timeout(GRACE);
-    emulators.kill();
+    // The scene's own end: its thread lets go of the shared machine, and then of the channel.
+    if verdicts.recv_timeout(GRACE) == Err(RecvTimeoutError::Timeout) {
+        emulators.kill();
+    }
 }
 
 /// The file with what each check took, in the order in which they ended. A check that boots the machine takes longer.
@@ -197,6 +205,7 @@ fn note_time(check: &str, took: Duration) {
 fn play(scene: Scene, emulators: Emulators, verdicts: &Sender<std::result::Result<Verdict, String>>) {
     let mut stage = Stage::new(scene.name, scene.config, emulators);
     for check in scene.checks {
+        stage.begin();
         let body = AssertUnwindSafe(|| (check.body)(&mut stage));
         let verdict: Result<Verdict> = catch_unwind(body).unwrap_or_else(|panic| Err(panicked(&*panic)));
         let verdict = verdict.map_err(|error| stage.failed(error).to_string());

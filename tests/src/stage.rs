@@ -11,7 +11,7 @@ use toolstack::{
     config::Config,
     images::Images,
     leftovers::{self, Signal},
-    machine::{Boot, Kind, Machine, Outcome, SERIAL_LOG, Spec},
+    machine::{Boot, Kind, Machine, SERIAL_LOG, Spec},
     places,
     session::Session,
 };
@@ -47,7 +47,7 @@ impl Emulators {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(process);
     }
 
-    /// Only those that were named since, and are ours.
+    /// All those named so far have ended.
     pub fn forget(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
@@ -114,11 +114,11 @@ impl Stage {
         Ok(machine)
     }
 
-    /// Powers the shared machine off; `None` if there is none.
-    pub fn power_off(&mut self) -> Result<Option<Outcome>> {
-        let outcome = self.session.take().map(Session::stop).transpose();
-        self.emulators.forget();
-        outcome
+    /// Another check begins. What emulators the one before had to itself have ended, and their numbers may be others'.
+    pub fn begin(&mut self) {
+        if self.session.is_none() {
+            self.emulators.forget();
+        }
     }
 
     /// Where a run of this scene has its files.
@@ -138,7 +138,6 @@ impl Stage {
             None => error,
         };
         self.session = None;
-        self.emulators.kill();
         match &self.log {
             Some(log) => error.with_log(log),
             None => error,
