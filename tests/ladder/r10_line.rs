@@ -8,7 +8,7 @@ use ladder::{Check, Result, Stage, ensure, mesh, stage, switchboard::Switchboard
 use toolstack::{control::Client, machine::Kind};
 
 pub fn checks() -> Vec<Check> {
-    vec![Check::new("r10_line::garbage_and_reconnects_are_survived", survived)]
+    vec![Check::new("r10_line::garbage_reconnects_and_losses_are_survived", survived)]
 }
 
 fn survived(stage: &mut Stage) -> Result<()> {
@@ -42,6 +42,17 @@ fn survived(stage: &mut Stage) -> Result<()> {
     }
     let client = board.connect(spec.kind.reply_patience())?;
     client.hello(spec.kind.reply_patience())?;
+
+    // Requests are lost, and answers. An order that was carried out twice would be refused the second time.
+    board.lose(3);
+    for _ in 0..4 {
+        client.pause("mesh1")?;
+        client.unpause("mesh1")?;
+    }
+    client.destroy("mesh1")?;
+    client.create(mesh::member(1, 32, ""))?;
+    board.lose(0);
+    ensure!(client.list()?.len() == 2, "after orders on a bad line there are other domains than before");
     client.stop(abi::exit_code::ExitCode::Success as u8)?;
     let outcome = machine.wait(ladder::watch::PATIENCE)?;
     ensure!(outcome.is_success(), "ended with {:#x}", outcome.code);
