@@ -1,13 +1,14 @@
 //! Counts the VM exits of a phase that a guest announces on its console:
 //!
 //! ```text
-//! bench: phase NAME-begin
-//! bench: phase NAME-end
+//! bench: phase NAME-begin TSC
+//! bench: phase NAME-end TSC
 //! ```
 //!
 //! The figure has the phase's name.
 //!
-//! Printing costs exits itself, and they must not count. So the guest rests for a while after the first line and
+//! The first line says when the phase proper begins, the second when it ended. Printing costs exits itself, and they must
+//! not count. So the guest rests for a while after the first line and
 //! before the second, and domain 0 looks at the counters every so often all along. The first look a while after the
 //! beginning is where the count starts. It ends with the last look before the end was printed: a look counts only if
 //! no guest has printed a byte by the time the consoles are read *after* it, because text is in the ring before its
@@ -33,32 +34,39 @@ pub struct Bench {
 struct Phase {
     name: String,
     next_look: u64,
+    /// When the guest goes to work: a first look after that is too late.
+    begins: u64,
     first: Option<u64>,
-    last: Option<u64>,
+    /// Exits, and when.
+    last: Option<(u64, u64)>,
 }
 
 impl Bench {
     /// A guest has printed a line. The answer, where it ends a phase, is what to say.
     pub fn line(&mut self, line: &str, now: u64) -> Option<String> {
-        let announced = line.strip_prefix("bench: phase ")?;
+        let (announced, at) = line.strip_prefix("bench: phase ")?.split_once(' ')?;
+        let at = at.parse().ok()?;
         if let Some(name) = announced.strip_suffix("-begin") {
             let sound =
                 name.len() <= MAX_NAME && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
             // One phase at a time: whoever begins another in its midst spoils only that.
             if sound && self.phase.is_none() {
                 let next_look = now.saturating_add(INTERVAL);
-                self.phase = Some(Phase { name: name.into(), next_look, first: None, last: None });
+                self.phase =
+                    Some(Phase { name: name.into(), next_look, begins: at, first: None, last: None });
             }
             return None;
         }
         let name = announced.strip_suffix("-end")?;
         let phase = self.phase.take_if(|phase| phase.name == name)?;
         Some(match (phase.first, phase.last) {
-            (Some(first), Some(last)) => format!(
+            (Some(first), Some((last, when))) if when >= at => format!(
                 r#"bench: {{"name":"{name}","median":{},"unit":"exits","samples":1}}"#,
                 last.saturating_sub(first)
             ),
-            _ => format!("bench phase {name}: too short, or printed into, for its exits to be counted"),
+            _ => format!(
+                "bench phase {name}: too short, printed into, or not seen in time, for its exits to be counted"
+            ),
         })
     }
 
@@ -77,15 +85,16 @@ impl Bench {
         self.next_look().is_some_and(|next| next <= now)
     }
 
-    /// The guests had had this many exits, and had printed nothing when their consoles were read after that.
-    pub fn looked(&mut self, exits: u64, quiet: bool, now: u64) {
+    /// The guests had had this many exits at some time from `before` to `now`, and had printed nothing when their consoles
+    /// were read after that.
+    pub fn looked(&mut self, exits: u64, quiet: bool, before: u64, now: u64) {
         let Some(phase) = &mut self.phase else { return };
         phase.next_look = now.saturating_add(INTERVAL);
         if quiet {
-            if phase.first.is_none() {
+            if phase.first.is_none() && now <= phase.begins {
                 phase.first = Some(exits);
             }
-            phase.last = Some(exits);
+            phase.last = Some((exits, before));
         }
     }
 }
@@ -97,12 +106,13 @@ mod tests {
     #[test]
     fn the_exits_of_printing_do_not_count() {
         let mut bench = Bench::default();
-        assert_eq!(bench.line("bench: phase compute-begin", 0), None);
+        assert_eq!(bench.line(&format!("bench: phase compute-begin {}", 2 * INTERVAL), 0), None);
         assert!(!bench.is_due(INTERVAL - 1) && bench.is_due(INTERVAL) && bench.is_measuring());
-        bench.looked(100, true, INTERVAL);
-        bench.looked(103, true, 2 * INTERVAL);
-        bench.looked(104, false, 3 * INTERVAL);
-        let said = bench.line("bench: phase compute-end", 3 * INTERVAL).unwrap();
+        bench.looked(100, true, INTERVAL, INTERVAL);
+        bench.looked(103, true, 3 * INTERVAL, 3 * INTERVAL);
+        bench.looked(104, false, 4 * INTERVAL, 4 * INTERVAL);
+        let end = format!("bench: phase compute-end {}", 3 * INTERVAL);
+        let said = bench.line(&end, 5 * INTERVAL).unwrap();
         assert_eq!(said, r#"bench: {"name":"compute","median":3,"unit":"exits","samples":1}"#);
         assert_eq!(bench.next_look(), None);
     }
@@ -110,16 +120,33 @@ mod tests {
     #[test]
     fn what_was_not_measured_is_not_told() {
         let mut bench = Bench::default();
-        bench.line("bench: phase a-begin", 0);
-        assert!(bench.line("bench: phase b-end", 5).is_none());
-        assert!(bench.line("bench: phase a-end", 5).unwrap().contains("too short"));
-        assert!(bench.line("bench: phase a-end", 5).is_none());
+        bench.line("bench: phase a-begin 9", 0);
+        assert!(bench.line("bench: phase b-end 20", 5).is_none());
+        assert!(bench.line("bench: phase a-end 20", 5).unwrap().contains("too short"));
+        assert!(bench.line("bench: phase a-end 20", 5).is_none());
+    }
+
+    #[test]
+    fn a_look_too_late_or_too_early_counts_nothing() {
+        for (first, last) in [(10, 20), (9, 19)] {
+            let mut bench = Bench::default();
+            bench.line("bench: phase a-begin 9", 0);
+            bench.looked(1, true, first, first);
+            bench.looked(2, true, last, last);
+            assert!(bench.line("bench: phase a-end 20", 25).unwrap().contains("not seen in time"));
+        }
     }
 
     #[test]
     fn strange_names_are_no_phases() {
         let mut bench = Bench::default();
-        for line in ["bench: phase \"}-begin", "bench: phase -", "bench: phases x-begin", ""] {
+        for line in [
+            "bench: phase \"}-begin 1",
+            "bench: phase -",
+            "bench: phase x-begin",
+            "bench: phases x-begin 1",
+            "",
+        ] {
             assert!(bench.line(line, 0).is_none());
             assert!(!bench.is_measuring(), "{line}");
         }

@@ -36,13 +36,14 @@ impl<H: Hypervisor> Control<H> {
     pub fn turn(&mut self, line_idle: bool) -> Rest {
         let now = self.hypervisor.ticks();
         let look = self.bench.is_due(now).then(|| self.count_exits());
+        let looked_by = self.hypervisor.ticks();
         if core::mem::take(&mut self.domains_changed) {
             self.notice_stopped();
             self.stop_when_done();
         }
         let printed = self.serve_consoles();
         if let Some(exits) = look {
-            self.bench.looked(exits, printed == 0, now);
+            self.bench.looked(exits, printed == 0, now, looked_by);
         }
         let mut again = printed > 0;
         again |= self.serve_links();

@@ -79,18 +79,19 @@ fn a_phase_is_measured_without_its_announcement() {
             machine.settle();
         }
     };
-    inside.screen.write(b"bench: phase idle-begin\n");
+    let begins = machine.control.hypervisor.now + bench::REST;
+    inside.screen.write(format!("bench: phase idle-begin {begins}\n").as_bytes());
     machine.settle();
     exits(&mut machine, 1);
     rest(&mut machine);
     exits(&mut machine, 3);
+    let ended = machine.control.hypervisor.now;
     rest(&mut machine);
-    inside.screen.write(b"bench: phase idle-end\n");
+    inside.screen.write(format!("bench: phase idle-end {ended}\n").as_bytes());
     exits(&mut machine, 1);
     machine.control.hypervisor.now += bench::REST;
     machine.settle();
-    let said =
-        "[control] bench: {\"name\":\"steady_exits_idle\",\"median\":3,\"unit\":\"exits\",\"samples\":1}\n";
+    let said = "[control] bench: {\"name\":\"idle\",\"median\":3,\"unit\":\"exits\",\"samples\":1}\n";
     assert!(machine.control.hypervisor.printed.contains(said));
 }
 
