@@ -179,6 +179,7 @@ impl Pair<'_> {
                 rest(FALLING_ASLEEP_TICKS);
                 return Some(());
             }
+            cpu::interrupt_window();
             core::hint::spin_loop();
         }
         None
