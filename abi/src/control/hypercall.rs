@@ -10,9 +10,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 pub const MACHINE_INFO: u64 = 0;
 /// Fills a [`CoreInfo`]. (core, pointer) `ENODEV`: no such core.
 pub const CORE_INFO: u64 = 1;
-/// Makes a domain, without memory contents, on an idle core. (core, pages) → domain id. Its memory is one range of
-/// guest-physical addresses from 0, filled with zeroes. `ENODEV`: no such core; `EBUSY`: the core has a domain;
-/// `ENOMEM`; `EINVAL`: no pages.
+/// Makes a domain, without memory contents, on idle cores. (cores, pages) → domain id. `cores` has a bit for each core;
+/// virtual CPU n gets the n-th lowest of them, and virtual CPU 0's is the domain's home. Its memory is one range of
+/// guest-physical addresses from 0, filled with zeroes. `ENODEV`: no such core; `EBUSY`: a core has a domain;
+/// `ENOMEM`; `EINVAL`: no cores, more than [`MAX_VCPUS`], or no pages.
 pub const DOMAIN_CREATE: u64 = 2;
 /// Copies into a domain that was never started. (domain, guest-physical address, caller's linear address, bytes)
 /// `EBUSY`: it was started; `EFAULT`: outside either side's memory.
@@ -42,6 +43,9 @@ pub const IRQ_ROUTE: u64 = 12;
 pub const AUDIT: u64 = 13;
 /// Ends the run with an exit code ([`crate::exit_code`]). (code) Does not return.
 pub const MACHINE_STOP: u64 = 14;
+
+/// The most virtual CPUs of one domain.
+pub const MAX_VCPUS: usize = 8;
 
 /// The machine, as the hypervisor found it.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable)]
@@ -160,8 +164,10 @@ exit_kinds! {
 pub struct DomainInfo {
     /// Its id.
     pub domain: u32,
-    /// Its core.
+    /// The core of its virtual CPU 0.
     pub core: u32,
+    /// All its cores, a bit each.
+    pub cores: u64,
     /// A [`DomainState`].
     pub state: u32,
     /// `SHUTDOWN_*` where it is shut down.

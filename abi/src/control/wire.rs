@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::hypercall::ExitKind;
 
 /// Version of this file's types. The two sides must have the same.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// Toolstack → control domain.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,14 +57,38 @@ pub struct MachineConfig {
 pub struct GuestConfig {
     /// Unique, 1 to 32 bytes of `a-z A-Z 0-9 - _ .`
     pub name: String,
-    /// Image in the boot archive, under [`crate::archive::IMAGES`].
+    /// Its kernel: an image of the boot archive's (under [`crate::archive::IMAGES`]) or one that was uploaded.
     pub image: String,
-    /// The core it is pinned to; `None`: the lowest idle one.
-    pub core: Option<u32>,
+    /// Its first ramdisk, an image too; `None`: it has none.
+    pub ramdisk: Option<String>,
+    /// The cores it is pinned to, the one of virtual CPU 0 first; empty: the lowest idle ones.
+    pub cores: Vec<u32>,
+    /// How many virtual CPUs, each on a core of its own: at least 1, and as many as `cores` has where that is not empty.
+    pub vcpus: u32,
     /// Memory.
     pub memory_mib: u32,
     /// Handed to its kernel.
     pub command_line: String,
+    /// Whether it is a member of the mesh: one of Atoll's own guest kernels.
+    pub mesh: bool,
+    /// What becomes of it when it powers off.
+    pub on_poweroff: Policy,
+    /// When it asks for a reboot.
+    pub on_reboot: Policy,
+    /// When it crashes, by its own word or the hypervisor's.
+    pub on_crash: Policy,
+}
+
+/// What becomes of a guest that stopped, under the names that `xl.cfg` has for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Policy {
+    /// It stays, stopped, to be looked at.
+    #[default]
+    Preserve,
+    /// It is destroyed.
+    Destroy,
+    /// It is destroyed and created again.
+    Restart,
 }
 
 /// What the toolstack may ask.
@@ -83,6 +107,48 @@ pub enum Request {
     Create(GuestConfig),
     /// By name. → `Done`
     Destroy(String),
+    /// Asks a guest, through `control/shutdown` in xenstore, to power off. → `Done`: it was asked. What it does about it
+    /// comes as an event.
+    Shutdown(String),
+    /// Asks a guest in the same way to reboot. → `Done`
+    Reboot(String),
+    /// The images there are. → `Images`
+    Images,
+    /// Begins to upload an image under this name; ends an upload that was under way. → `Done`
+    Upload {
+        /// The name that `Create` will use.
+        name: String,
+        /// How many bytes will come.
+        bytes: u64,
+        /// SHA-256 of all of them.
+        sha256: [u8; 32],
+    },
+    /// The next bytes of the upload, at most [`MAX_PIECE`]. → `Done`. The answer to the last piece says whether the image
+    /// is whole: if not, it is dropped.
+    Piece {
+        /// Position of the first one; where it is not the next, the piece is refused.
+        from: u64,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// Forgets an image that was uploaded. → `Done`
+    RemoveImage(String),
+    /// Nodes of xenstore, depth first, children by name. → `Xenstore`
+    XenstoreList {
+        /// The node to begin with; only it and what is below it is listed.
+        path: String,
+        /// Where the last answer ended, to go on from there.
+        after: Option<String>,
+    },
+    /// Writes a node, and makes those above it. → `Done`
+    XenstoreWrite {
+        /// Which.
+        path: String,
+        /// What.
+        value: Vec<u8>,
+    },
+    /// Removes a node and all below it. → `Done`
+    XenstoreRemove(String),
     /// By name. → `Done`
     Pause(String),
     /// By name. → `Done`
@@ -137,8 +203,8 @@ pub enum Reply {
     Created {
         /// Its domain id.
         domain: u16,
-        /// Its core.
-        core: u32,
+        /// Its cores, that of virtual CPU 0 first.
+        cores: Vec<u32>,
         /// TSC ticks from the request's arrival to its start.
         ticks: u64,
     },
@@ -146,6 +212,15 @@ pub enum Reply {
     Console(Text),
     /// A piece of the log.
     Log(Text),
+    /// All images.
+    Images(Vec<StoredImage>),
+    /// Nodes of xenstore.
+    Xenstore {
+        /// As many as fit.
+        nodes: Vec<XenstoreNode>,
+        /// There are more behind the last one.
+        more: bool,
+    },
     /// The walk's result: the fields of [`super::hypercall::AuditReport`], in order.
     Audit([u64; 7]),
     /// A crash, told in a line and in registers (name, value).
@@ -170,6 +245,30 @@ pub struct Text {
 
 /// The most bytes of text in one reply or event.
 pub const MAX_TEXT: usize = 1024;
+/// The most bytes of an image in one request.
+pub const MAX_PIECE: usize = 8192;
+
+/// An image that guests may be created from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoredImage {
+    /// Its name.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// It was uploaded, with this SHA-256; `None`: it came in the boot archive.
+    pub sha256: Option<[u8; 32]>,
+}
+
+/// One node of xenstore.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct XenstoreNode {
+    /// Its whole path.
+    pub path: String,
+    /// Its value.
+    pub value: Vec<u8>,
+    /// Its permissions as xenstore writes them: `n0`, `r5`, ... the owner's first.
+    pub permissions: Vec<String>,
+}
 
 /// The machine.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -214,8 +313,8 @@ pub struct Domain {
     pub name: String,
     /// Its image's name.
     pub image: String,
-    /// Its core.
-    pub core: u32,
+    /// Its cores, that of virtual CPU 0 first.
+    pub cores: Vec<u32>,
     /// Its memory.
     pub memory_mib: u32,
     /// Its state.
@@ -252,6 +351,13 @@ pub enum Event {
         name: String,
         /// How.
         state: State,
+    },
+    /// A guest that stopped was created again, by its [`Policy`] or because it asked for a reboot.
+    Restarted {
+        /// Which.
+        name: String,
+        /// Its new domain id, or why it could not be.
+        domain: Result<u16, Refusal>,
     },
 }
 
