@@ -28,8 +28,8 @@ fn boots(stage: &mut Stage, cores: u32) -> Result<()> {
     let domains = session.client.list()?;
     ensure!(domains.len() == cores as usize, "there are {} domains", domains.len());
     for (core, domain) in (0..).zip(&domains) {
-        let in_place = domain.core == core && domain.state == State::Running;
-        ensure!(in_place, "{} is {:?} on core {}", domain.name, domain.state, domain.core);
+        let in_place = domain.cores == [core] && domain.state == State::Running;
+        ensure!(in_place, "{} is {:?} on {:?}", domain.name, domain.state, domain.cores);
     }
     if cores > 2 {
         mesh::go_on(&session.client, &["mesh1"], "after boot")?;

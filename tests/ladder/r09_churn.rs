@@ -24,8 +24,8 @@ fn churn(stage: &mut Stage) -> Result<()> {
     let free = client.machine()?.frames_free;
     for time in 1..=TIMES {
         client.destroy(comes_and_goes)?;
-        let (_, core, _) = client.create(config.clone())?;
-        ensure!(core == 3, "life {time} is on core {core}");
+        let (_, cores, _) = client.create(config.clone())?;
+        ensure!(cores == [3], "life {time} is on {cores:?}");
         if time % TALKS == 0 {
             mesh::go_on(client, &GUESTS, &format!("in life {time}"))?;
             let now = client.machine()?.frames_free;

@@ -116,7 +116,7 @@ fn creates_what_a_file_describes() {
     fs::write(&file, "[[guest]]\nname = \"more\"\nimage = \"hello\"\ncore = 2\nmemory_mib = 4\n").unwrap();
     let created = printed(&atoll(state.path(), &["create", file.to_str().unwrap(), "--json"]));
     let created: serde_json::Value = serde_json::from_str(&created).unwrap();
-    assert_eq!((&created[0]["name"], &created[0]["core"]), (&"more".into(), &2.into()));
+    assert_eq!((&created[0]["name"], &created[0]["cores"]), (&"more".into(), &serde_json::json!([2])));
     assert!(printed(&atoll(state.path(), &["list"])).contains("more"));
     fs::write(&file, "[[guest]]\nname = \"more\"\nimage = \"hello\"\ncore = 9\n").unwrap();
     let output = atoll(state.path(), &["create", file.to_str().unwrap()]);

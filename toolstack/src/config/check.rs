@@ -119,11 +119,10 @@ impl Checker {
         let command_line =
             guest.command_line.as_ref().map(|line| self.command_line(line)).unwrap_or_default();
         GuestConfig {
-            name: guest.name.get_ref().clone(),
-            image: guest.image.get_ref().clone(),
-            core,
             memory_mib,
             command_line,
+            cores: core.into_iter().collect(),
+            ..super::any_core(guest.name.get_ref(), guest.image.get_ref())
         }
     }
 
@@ -211,13 +210,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!((config.cores, config.memory_mib, config.machine.stop_when_done), (2, 512, true));
-        let expected = GuestConfig {
-            name: "web".into(),
-            image: "hello".into(),
-            core: Some(1),
-            memory_mib: 64,
-            command_line: "a=b".into(),
-        };
+        let expected = GuestConfig { memory_mib: 64, command_line: "a=b".into(), ..guest("web", "hello", 1) };
         assert_eq!(config.machine.guests, [expected]);
     }
 
@@ -226,8 +219,8 @@ mod tests {
         let config = parse("[[guest]]\nname = \"a\"\nimage = \"mesh\"\n").unwrap();
         assert_eq!((config.cores, config.memory_mib), (DEFAULT_CORES, DEFAULT_MEMORY_MIB));
         assert_eq!(
-            (config.machine.guests[0].core, config.machine.guests[0].memory_mib),
-            (None, DEFAULT_GUEST_MIB)
+            (&config.machine.guests[0].cores[..], config.machine.guests[0].memory_mib),
+            (&[][..], DEFAULT_GUEST_MIB)
         );
     }
 

@@ -24,7 +24,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use abi::control::wire::{GuestConfig, MachineConfig};
+use abi::control::wire::{GuestConfig, MachineConfig, Policy};
 
 use crate::error::{At, Error, Result};
 
@@ -90,14 +90,21 @@ impl Config {
     }
 }
 
-/// A guest with the usual memory.
+/// One of Atoll's own guest kernels on this core, with the usual memory.
 pub fn guest(name: &str, image: &str, core: u32) -> GuestConfig {
+    GuestConfig { cores: vec![core], ..any_core(name, image) }
+}
+
+/// One of Atoll's own guest kernels on the lowest idle core, with the usual memory.
+pub fn any_core(name: &str, image: &str) -> GuestConfig {
     GuestConfig {
         name: name.to_owned(),
         image: image.to_owned(),
-        core: Some(core),
+        vcpus: 1,
         memory_mib: DEFAULT_GUEST_MIB,
-        command_line: String::new(),
+        mesh: true,
+        on_reboot: Policy::Restart,
+        ..GuestConfig::default()
     }
 }
 

@@ -210,10 +210,10 @@ impl Client {
         }
     }
 
-    /// Creates and starts a guest: its domain id, its core, and the TSC ticks it took.
-    pub fn create(&self, guest: GuestConfig) -> Result<(u16, u32, u64)> {
+    /// Creates and starts a guest: its domain id, its cores, and the TSC ticks it took.
+    pub fn create(&self, guest: GuestConfig) -> Result<(u16, Vec<u32>, u64)> {
         match self.ask(Request::Create(guest))? {
-            Reply::Created { domain, core, ticks } => Ok((domain, core, ticks)),
+            Reply::Created { domain, cores, ticks } => Ok((domain, cores, ticks)),
             other => Err(unexpected(&other)),
         }
     }

@@ -141,7 +141,7 @@ impl Hub {
                 .iter()
                 .filter(|(_, connection)| match &event {
                     Event::Console { name, .. } => connection.follows.contains(name),
-                    Event::Stopped { .. } => true,
+                    Event::Stopped { .. } | Event::Restarted { .. } => true,
                 })
                 .map(|(&number, _)| number)
                 .collect();

@@ -35,15 +35,17 @@ pub fn run(file: &Path, as_json: bool) -> Result<()> {
     let mut created = Vec::new();
     for guest in config.machine.guests {
         let name = guest.name.clone();
-        let (domain, core, ticks) =
+        let (domain, cores, ticks) =
             client.create(guest).map_err(|error| error.during(format!("creating `{name}`")))?;
         if !as_json {
             output::say(format!(
-                "created {name}: domain {domain} on core {core}, in {} ticks",
+                "created {name}: domain {domain} on {} {}, in {} ticks",
+                if cores.len() == 1 { "core" } else { "cores" },
+                super::list::cores(&cores),
                 grouped(ticks)
             ));
         }
-        created.push(json!({ "name": name, "domain": domain, "core": core, "ticks": ticks }));
+        created.push(json!({ "name": name, "domain": domain, "cores": cores, "ticks": ticks }));
     }
     if as_json {
         output::say_json(&created);

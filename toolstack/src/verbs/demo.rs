@@ -7,12 +7,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use abi::control::wire::{Domain, State};
+use abi::control::wire::{Domain, GuestConfig, State};
 
-use super::{info::audit_line, list::exits};
+use super::{
+    info::audit_line,
+    list::{cores as cores_of, exits},
+};
 use crate::{
     cli::MachineArgs,
-    config::{Config, guest},
+    config::{Config, any_core},
     error::{Error, Result},
     machine::{Boot, Kind, Spec},
     output::{self, grouped},
@@ -95,7 +98,7 @@ impl Show {
             format!("{} MiB for guests, {} MiB free", machine.frames_total / 256, machine.frames_free / 256),
         );
         let all: Vec<String> = self.names.clone();
-        let [first, second, ..] = all.as_slice() else {
+        let [_, second, ..] = all.as_slice() else {
             return Err(Error::new("the demo needs two guests", ""));
         };
         let others: Vec<&String> = all.iter().filter(|name| *name != second).collect();
@@ -119,12 +122,15 @@ impl Show {
             return Err(Error::new(format!("{second} was destroyed and is still listed"), ""));
         }
         self.go_on(&others, &format!("{second} is destroyed, the others go on"))?;
-        let core = self.domain(first)?.core + 1;
-        let (domain, core, ticks) = self.session.client.create(guest(second, "mesh", core))?;
+        let (domain, cores, ticks) =
+            self.session.client.create(GuestConfig { cores: still.cores, ..any_core(second, "mesh") })?;
         let ticks = grouped(ticks);
         self.go_on(
             &all,
-            &format!("{second} is created again: domain {domain} on core {core} in {ticks} ticks"),
+            &format!(
+                "{second} is created again: domain {domain} on core {} in {ticks} ticks",
+                cores_of(&cores)
+            ),
         )?;
 
         let audit = self.session.client.audit()?;

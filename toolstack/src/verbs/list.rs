@@ -24,15 +24,15 @@ pub fn run(as_json: bool) -> Result<()> {
 
 fn table(domains: &[Domain]) -> String {
     let mut table = output::table(&[
-        "Name", "ID", "Mem", "VCPUs", "Core", "State", "Image", "Exits", "Events", "Messages",
+        "Name", "ID", "Mem", "VCPUs", "Cores", "State", "Image", "Exits", "Events", "Messages",
     ]);
     for domain in domains {
         table.add_row([
             domain.name.clone(),
             domain.id.to_string(),
             domain.memory_mib.to_string(),
-            "1".to_owned(),
-            domain.core.to_string(),
+            domain.cores.len().to_string(),
+            cores(&domain.cores),
             state(domain.state),
             domain.image.clone(),
             grouped(exits(domain)),
@@ -41,6 +41,21 @@ fn table(domains: &[Domain]) -> String {
         ]);
     }
     output::rendered(table, &[1, 2, 3, 4, 7, 8, 9])
+}
+
+/// Cores, that of virtual CPU 0 first; three and more in a row as a range.
+pub fn cores(cores: &[u32]) -> String {
+    let mut text = String::new();
+    let mut rest = cores;
+    while let Some(&first) = rest.first() {
+        let run = rest.iter().zip(first..).take_while(|&(&core, expected)| core == expected).count();
+        let (run, last) = if run > 2 { (run, Some(first + run as u32 - 1)) } else { (1, None) };
+        rest = rest.get(run..).unwrap_or_default();
+        let comma = if text.is_empty() { "" } else { "," };
+        text += &format!("{comma}{first}");
+        text += &last.map(|last| format!("-{last}")).unwrap_or_default();
+    }
+    text
 }
 
 /// All exits of a domain.
@@ -78,9 +93,9 @@ fn domain_json(domain: &Domain) -> Value {
         "name": domain.name,
         "id": domain.id,
         "image": domain.image,
-        "core": domain.core,
+        "cores": domain.cores,
         "memory_mib": domain.memory_mib,
-        "vcpus": 1,
+        "vcpus": domain.cores.len(),
         "state": state(domain.state),
         "exits_total": exits(domain),
         "exits": by_kind,
@@ -91,4 +106,13 @@ fn domain_json(domain: &Domain) -> Value {
         "messages_lost": domain.messages_lost,
         "liars": domain.liars,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn cores_in_a_row_are_a_range() {
+        let told = [&[][..], &[3], &[1, 2], &[1, 2, 3], &[4, 1, 2, 3, 7, 6]].map(super::cores);
+        assert_eq!(told, ["", "3", "1,2", "1-3", "4,1-3,7,6"]);
+    }
 }

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
 use std::{
+    collections::BTreeMap,
     io::{Read, Write},
     os::unix::net::UnixStream,
     sync::{Arc, Mutex},
@@ -11,7 +12,10 @@ use std::{
 
 use abi::control::{
     frame::{self, Decoder},
-    wire::{Domain, Event, Machine, Refusal, Reply, Request, State, Text, ToControl, ToToolstack, VERSION},
+    wire::{
+        Domain, Event, GuestConfig, Machine, Refusal, Reply, Request, State, StoredImage, Text, ToControl,
+        ToToolstack, VERSION, XenstoreNode,
+    },
 };
 use toolstack::line::Line;
 
@@ -37,6 +41,30 @@ pub struct Memory {
     /// Noise to send before every reply.
     pub noise: Vec<u8>,
     lists: u64,
+    /// Images that were uploaded, each with the checksum that it was announced with.
+    pub uploaded: BTreeMap<String, (Vec<u8>, [u8; 32])>,
+    /// How many pieces of images came.
+    pub pieces: u32,
+    /// The last piece of an upload is answered as if the image were damaged.
+    pub damages_uploads: bool,
+    upload: Option<Upload>,
+    /// Nodes of xenstore.
+    pub store: BTreeMap<String, Vec<u8>>,
+    /// Guests that were created.
+    pub created: Vec<GuestConfig>,
+    /// Events to send behind the next answer.
+    told: Vec<Event>,
+}
+
+struct Upload {
+    name: String,
+    bytes: u64,
+    sha256: [u8; 32],
+    come: Vec<u8>,
+}
+
+fn refusal(what: String) -> Refusal {
+    Refusal { what, remedy: "see the list".into() }
 }
 
 #[derive(Clone)]
@@ -119,17 +147,57 @@ impl FakeControl {
             memory.mute -= 1;
             return;
         }
+        let told = std::mem::take(&mut memory.told);
         drop(memory);
         self.send(&ToToolstack::Reply { id, result });
+        told.into_iter().for_each(|event| self.send(&ToToolstack::Event(event)));
     }
 }
 
 impl Memory {
     fn find(&mut self, name: &str) -> Result<&mut Domain, Refusal> {
-        self.domains.iter_mut().find(|domain| domain.name == name).ok_or_else(|| Refusal {
-            what: format!("there is no domain `{name}`"),
-            remedy: "see the list".into(),
-        })
+        self.domains
+            .iter_mut()
+            .find(|domain| domain.name == name)
+            .ok_or_else(|| refusal(format!("there is no domain `{name}`")))
+    }
+
+    /// The guest does as it is asked, a moment later.
+    fn ask_to_stop(&mut self, name: &str, state: State) -> Result<(), Refusal> {
+        self.find(name)?.state = state;
+        self.told.push(Event::Stopped { name: name.into(), state });
+        if state == State::Shutdown(1) {
+            self.told.push(Event::Restarted { name: name.into(), domain: Ok(7) });
+        }
+        Ok(())
+    }
+
+    fn images(&self) -> Vec<StoredImage> {
+        let bundled = StoredImage { name: "mesh".into(), bytes: 1000, sha256: None };
+        let uploaded = self.uploaded.iter().map(|(name, (bytes, sha256))| StoredImage {
+            name: name.clone(),
+            bytes: bytes.len() as u64,
+            sha256: Some(*sha256),
+        });
+        std::iter::once(bundled).chain(uploaded).collect()
+    }
+
+    fn piece(&mut self, from: u64, bytes: &[u8]) -> Result<(), Refusal> {
+        let Some(upload) = &mut self.upload else { return Err(refusal("no upload is under way".into())) };
+        if from != upload.come.len() as u64 || bytes.len() > abi::control::wire::MAX_PIECE {
+            return Err(refusal(format!("{} bytes from {from} are not the next", bytes.len())));
+        }
+        upload.come.extend_from_slice(bytes);
+        self.pieces += 1;
+        if upload.come.len() as u64 == upload.bytes
+            && let Some(Upload { name, come, sha256, .. }) = self.upload.take()
+        {
+            if self.damages_uploads {
+                return Err(refusal(format!("image `{name}` came damaged")));
+            }
+            self.uploaded.insert(name, (come, sha256));
+        }
+        Ok(())
     }
 
     fn carry_out(&mut self, request: Request) -> Result<Reply, Refusal> {
@@ -150,13 +218,15 @@ impl Memory {
             }
             Request::Info => return Ok(Reply::Machine(machine())),
             Request::Create(guest) => {
+                self.created.push(guest.clone());
                 let id = self.domains.len() as u16;
+                let cores = if guest.cores.is_empty() { vec![1] } else { guest.cores };
                 self.domains.push(Domain {
-                    core: guest.core.unwrap_or(1),
+                    cores: cores.clone(),
                     image: guest.image,
                     ..domain(id, &guest.name)
                 });
-                return Ok(Reply::Created { domain: id, core: guest.core.unwrap_or(1), ticks: 1000 });
+                return Ok(Reply::Created { domain: id, cores, ticks: 1000 });
             }
             Request::Destroy(name) => {
                 self.find(&name)?;
@@ -183,6 +253,40 @@ impl Memory {
                 return Ok(Reply::Crash { cause: "triple fault".into(), registers });
             }
             Request::Stop(code) => self.stopped = Some(code),
+            Request::Shutdown(name) => self.ask_to_stop(&name, State::Shutdown(0))?,
+            Request::Reboot(name) => self.ask_to_stop(&name, State::Shutdown(1))?,
+            Request::Images => return Ok(Reply::Images(self.images())),
+            Request::Upload { name, bytes, sha256 } => {
+                self.upload = Some(Upload { name, bytes, sha256, come: Vec::new() });
+            }
+            Request::Piece { from, bytes } => self.piece(from, &bytes)?,
+            Request::RemoveImage(name) => {
+                self.uploaded.remove(&name).ok_or_else(|| refusal(format!("there is no image `{name}`")))?;
+            }
+            Request::XenstoreList { path, after } => {
+                let below = format!("{}/", path.trim_end_matches('/'));
+                let mut found = self
+                    .store
+                    .iter()
+                    .filter(|(node, _)| **node == path || node.starts_with(&below))
+                    .filter(|(node, _)| after.as_ref().is_none_or(|after| *node > after));
+                let node = |(path, value): (&String, &Vec<u8>)| XenstoreNode {
+                    path: path.clone(),
+                    value: value.clone(),
+                    permissions: vec!["n0".into()],
+                };
+                let nodes: Vec<XenstoreNode> = found.by_ref().take(2).map(node).collect();
+                if nodes.is_empty() && after.is_none() {
+                    return Err(refusal(format!("there is no node {path}")));
+                }
+                return Ok(Reply::Xenstore { nodes, more: found.next().is_some() });
+            }
+            Request::XenstoreWrite { path, value } => {
+                self.store.insert(path, value);
+            }
+            Request::XenstoreRemove(path) => {
+                self.store.remove(&path).ok_or_else(|| refusal(format!("there is no node {path}")))?;
+            }
         }
         Ok(Reply::Done)
     }
@@ -211,7 +315,7 @@ fn domain(id: u16, name: &str) -> Domain {
         id,
         name: name.into(),
         image: "mesh".into(),
-        core: id.into(),
+        cores: vec![id.into()],
         memory_mib: 32,
         state: State::Running,
         exits: [1; abi::control::hypercall::ExitKind::COUNT],

@@ -97,7 +97,7 @@ impl<'snapshots> Page<'snapshots> {
             Row::new([
                 domain.name.clone(),
                 right(domain.id, 4),
-                right(domain.core, 4),
+                right(super::super::list::cores(&domain.cores), 5),
                 state(domain.state),
                 format!("{:>5} {}", domain.memory_mib, bar(share)),
                 right(rate(super::super::list::exits), 6),
@@ -110,7 +110,7 @@ impl<'snapshots> Page<'snapshots> {
         let widths = [
             Constraint::Fill(1),
             Constraint::Length(4),
-            Constraint::Length(4),
+            Constraint::Length(5),
             Constraint::Length(9),
             Constraint::Length(10),
             Constraint::Length(6),
@@ -120,7 +120,7 @@ impl<'snapshots> Page<'snapshots> {
             Constraint::Length(6),
         ];
         let header =
-            ["Name", "  ID", "Core", "State", "  MiB", " Exits", " Ev in", "Ev out", " Ms in", "Ms out"];
+            ["Name", "  ID", "Cores", "State", "  MiB", " Exits", " Ev in", "Ev out", " Ms in", "Ms out"];
         Table::new(rows, widths).header(Row::new(header).style(reversed()))
     }
 
@@ -189,7 +189,7 @@ mod tests {
             id: 1,
             name: "mesh1".into(),
             image: "mesh".into(),
-            core: 1,
+            cores: vec![1],
             memory_mib: 32,
             state: State::Running,
             exits: [0; ExitKind::COUNT],
