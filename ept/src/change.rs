@@ -1,4 +1,4 @@
-//! `unmap` and `protect`: both walk what is mapped in a span, split the large pages that straddle its ends, and
+//! `unmap`, `clear` and `protect`: all walk what is mapped in a span, split the large pages that straddle its ends, and
 //! rewrite the rest.
 
 use abi::address::{GuestPhys, HostPhys, PageCount};
@@ -14,6 +14,7 @@ use crate::table::{Ept, free_tables, is_empty};
 #[derive(Clone, Copy)]
 enum Change {
     Unmap,
+    Clear,
     Protect(Permissions),
 }
 
@@ -27,6 +28,17 @@ impl Ept {
         pages: PageCount,
     ) -> Result<Invalidation, MapError> {
         self.change(frames, gpa, pages, Change::Unmap)
+    }
+
+    /// As [`Ept::unmap`], but leaves tables that become empty where they are: for tables that other cores walk at the
+    /// same time. Each entry changes by one store, so such a walk finds the page or nothing.
+    pub fn clear<F: Frames>(
+        &mut self,
+        frames: &mut F,
+        gpa: GuestPhys,
+        pages: PageCount,
+    ) -> Result<Invalidation, MapError> {
+        self.change(frames, gpa, pages, Change::Clear)
     }
 
     /// Gives `pages` pages from `gpa` on these permissions. Pages in the span that are not mapped stay so.
@@ -61,7 +73,7 @@ impl Change {
     /// What `page` becomes; `None` where it stays as it is.
     fn of(self, page: Entry) -> Option<Entry> {
         let changed = match self {
-            Self::Unmap => Entry::EMPTY,
+            Self::Unmap | Self::Clear => Entry::EMPTY,
             Self::Protect(permissions) => page.with_permissions(permissions),
         };
         (changed != page).then_some(changed)
@@ -124,7 +136,8 @@ impl Change {
                         continue;
                     }
                     let inner = self.apply(frames, reserve, child, below, slot.part)?;
-                    if inner == Invalidation::Needed && is_empty(frames, child) {
+                    let keeps = matches!(self, Self::Clear);
+                    if inner == Invalidation::Needed && !keeps && is_empty(frames, child) {
                         frames.write(table, slot.index, Entry::EMPTY.0);
                         frames.free(child);
                     }

@@ -10,7 +10,8 @@
 //!   only then does it write the first entry. A failed call has written nothing, so it needs no undoing and no
 //!   INVEPT, not even while the tables are in use.
 //! - **No empty tables.** Except for the root, a table holds at least one entry; `unmap` gives back those it empties.
-//!   What the tables cost is therefore a function of what is mapped.
+//!   What the tables cost is therefore a function of what is mapped. `clear` breaks the rule on purpose: where several
+//!   cores run on one table set, a table that is gone could still be under somebody's walk.
 //! - **The answer says whether to invalidate.** Calls that may leave the processor with stale translations return an
 //!   [`Invalidation`]; `map` never does, since not-present entries are not cached.
 //! - **Nothing panics**, whatever addresses and lengths come in.
@@ -19,8 +20,8 @@
 //! also knows no owner of a frame: whether a guest *may* have what is mapped is for `hypervisor` to decide, and to
 //! audit with [`Ept::for_each_mapping`].
 //!
-//! The caller's part: while a table set changes with an answer of [`Invalidation::Needed`], its virtual CPU is outside
-//! the guest, and INVEPT runs on that core before it goes back in. Only then are unmapped pages out of its reach.
+//! The caller's part: one core at a time changes a table set. Where the answer is [`Invalidation::Needed`], INVEPT runs on
+//! each core that runs on it before that core's guest goes on. Only then are unmapped pages out of its reach.
 //! Table frames that the call freed are covered by the same promise.
 //!
 //! Where to read on: [`Tables`] and [`Frames`] (`frames`), one entry (`entry`), the tables as a whole (`table`), then
@@ -49,7 +50,7 @@ pub use entry::{MemoryType, Permissions};
 pub use error::{Invalidation, MapError};
 pub use frames::{ENTRIES, Frames, Tables};
 pub use level::{GUEST_ADDRESS_BITS, PageSize};
-pub use table::{Ept, Settings};
+pub use table::{Ept, Settings, View};
 pub use translate::{Access, Translation};
 pub use violation::Violation;
 pub use vpid::Vpid;

@@ -90,7 +90,8 @@ impl Request {
                 (Decoded::Page(_), _) => {
                     return Err(MapError::AlreadyMapped(GuestPhys::new(slot.part.start)));
                 }
-                // Where a page would fit, a table is in the way: it is not empty, so the search below finds why.
+                // Where a page would fit, a table is in the way: either the search below finds why, or it is one that
+                // `clear` has emptied, and gets the pages.
                 (Decoded::Table { table, level }, _) => {
                     self.plan(frames, reserve, Some(table), level, slot.part)?;
                 }
@@ -114,16 +115,18 @@ impl Request {
         span: Span,
     ) -> Result<(), MapError> {
         for slot in span.slots(level) {
+            // A table that is there stays, also where a page would fit: other cores may be walking it.
+            if let Decoded::Table { table, level } = Entry(frames.read(table, slot.index)).decode(level) {
+                self.fill(frames, reserve, table, level, slot.part)?;
+                continue;
+            }
             match self.fit(level, slot) {
                 Fit::Page(page) => frames.write(table, slot.index, page.0),
-                Fit::Table(below) => match Entry(frames.read(table, slot.index)).decode(level) {
-                    Decoded::Table { table, level } => self.fill(frames, reserve, table, level, slot.part)?,
-                    Decoded::Page(_) | Decoded::Empty => {
-                        let child = reserve.take(frames)?;
-                        self.fill(frames, reserve, child, below, slot.part)?;
-                        frames.write(table, slot.index, Entry::table(child).0);
-                    }
-                },
+                Fit::Table(below) => {
+                    let child = reserve.take(frames)?;
+                    self.fill(frames, reserve, child, below, slot.part)?;
+                    frames.write(table, slot.index, Entry::table(child).0);
+                }
             }
         }
         Ok(())

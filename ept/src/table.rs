@@ -27,6 +27,20 @@ pub struct Ept {
     settings: Settings,
 }
 
+/// A table set to look at. It stays good for as long as the set's own tables are neither freed ([`Ept::clear`] frees
+/// none) nor destroyed.
+#[derive(Clone, Copy, Debug)]
+pub struct View {
+    root: HostPhys,
+}
+
+impl View {
+    /// The frame of the uppermost table.
+    pub const fn root(&self) -> HostPhys {
+        self.root
+    }
+}
+
 impl Ept {
     /// An empty set: nothing is mapped. Takes one frame, for the root.
     pub fn new<F: Frames>(frames: &mut F, settings: Settings) -> Result<Self, MapError> {
@@ -42,6 +56,11 @@ impl Ept {
     /// What this set makes use of.
     pub const fn settings(&self) -> Settings {
         self.settings
+    }
+
+    /// The tables as others may look at them: for walks on cores that do not change them.
+    pub const fn view(&self) -> View {
+        View { root: self.root }
     }
 
     /// The value of the VMCS field, and of INVEPT's descriptor (SDM 3C, "Extended-Page-Table Pointer (EPTP)"): tables

@@ -5,7 +5,7 @@ use abi::address::{GuestPhys, HostPhys};
 use crate::entry::{ADDRESS, MAPS_PAGE, MEMORY_TYPE, MemoryType, PERMISSIONS};
 use crate::frames::{ENTRIES, Tables};
 use crate::level::{GUEST_ADDRESS_BITS, Level};
-use crate::table::Ept;
+use crate::table::{Ept, View};
 
 /// What is to be done on the guest's behalf; its bit in an entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +29,14 @@ pub struct Translation {
 }
 
 impl Ept {
+    /// As [`View::translate`].
+    #[inline]
+    pub fn translate<T: Tables>(&self, tables: &T, gpa: GuestPhys, access: Access) -> Option<Translation> {
+        self.view().translate(tables, gpa, access)
+    }
+}
+
+impl View {
     /// Where the guest's memory at `gpa` is, if the guest itself may make this `access` there.
     ///
     /// Memory only: `None` for an uncacheable mapping as well, so that a guest's pointer into a device never makes the

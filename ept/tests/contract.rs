@@ -228,3 +228,26 @@ fn no_root_without_a_frame() {
     pool.budget = Some(0);
     assert_eq!(Ept::new(&mut pool, BEST).err(), Some(MapError::OutOfFrames));
 }
+
+#[test]
+fn what_is_cleared_leaves_its_tables_and_can_be_mapped_again() {
+    let mut guest = Guest::new(BEST);
+    guest.map(0, 0, 2 * MIB_2).unwrap();
+    let before = guest.tables();
+    let clear = |guest: &mut Guest, gpa: u64, bytes: u64| {
+        guest.ept.clear(&mut guest.pool, GuestPhys::new(gpa), PageCount::covering(bytes)).unwrap()
+    };
+    assert_eq!(clear(&mut guest, 0, 4096), Invalidation::Needed);
+    assert_eq!(guest.tables(), before + 1, "the large page was split");
+    assert_eq!(clear(&mut guest, 0, MIB_2), Invalidation::Needed);
+    assert_eq!(clear(&mut guest, 0, MIB_2), Invalidation::None);
+    assert_eq!((guest.tables(), guest.page_sizes().len()), (before + 1, 1));
+    let view = guest.ept.view();
+    assert!(view.translate(&guest.pool, GuestPhys::new(0), Access::Read).is_none());
+    guest.map(0, 8 * MIB_2, MIB_2).unwrap();
+    assert_eq!(guest.page_sizes().len(), 513, "the empty table gets the pages");
+    let found = view.translate(&guest.pool, GuestPhys::new(4096), Access::Read).unwrap();
+    assert_eq!(found.hpa, HostPhys::new(8 * MIB_2 + 4096));
+    assert_eq!(guest.unmap(0, 2 * MIB_2), Ok(Invalidation::Needed));
+    assert_eq!(guest.tables(), 1);
+}
