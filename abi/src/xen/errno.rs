@@ -32,6 +32,8 @@ errno! {
     ESRCH = 3;
     /// I/O error.
     EIO = 5;
+    /// Not the domain's own page.
+    ENXIO = 6;
     /// Argument list too long.
     E2BIG = 7;
     /// Busy now: nothing was done, the same call may be made again.
@@ -46,18 +48,32 @@ errno! {
     EBUSY = 16;
     /// Exists already.
     EEXIST = 17;
+    /// The page is somewhere else.
+    EXDEV = 18;
     /// No such device.
     ENODEV = 19;
     /// Invalid argument.
     EINVAL = 22;
     /// No space left.
     ENOSPC = 28;
+    /// Outside of what the call can count.
+    EDOM = 33;
     /// Out of range.
     ERANGE = 34;
     /// No such function.
     ENOSYS = 38;
+    /// There is no such data.
+    ENODATA = 61;
+    /// Too large to be counted.
+    EOVERFLOW = 75;
+    /// A continuation that does not belong to its call.
+    EILSEQ = 84;
+    /// Inside a hypervisor alone: the call is to be made again, with the registers as they are now. No guest sees it.
+    ERESTART = 85;
     /// Not supported.
     EOPNOTSUPP = 95;
+    /// The caller's buffer is too small.
+    ENOBUFS = 105;
 }
 
 /// What a hypercall's handler returns; the error becomes the negative value in RAX.

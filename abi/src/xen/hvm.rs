@@ -8,8 +8,22 @@ use super::DomId;
 pub const SET_PARAM: u64 = 0;
 /// `HVMOP_get_param`, argument [`Param`].
 pub const GET_PARAM: u64 = 1;
+/// `HVMOP_flush_tlbs`: no argument.
+pub const FLUSH_TLBS: u64 = 5;
+/// `HVMOP_pagetable_dying`, argument [`PagetableDying`].
+pub const PAGETABLE_DYING: u64 = 9;
+/// `HVMOP_get_time`: the argument points to a word for the nanoseconds of system time.
+pub const GET_TIME: u64 = 10;
+/// `HVMOP_xentrace`, argument [`Trace`].
+pub const XENTRACE: u64 = 11;
+/// `HVMOP_get_mem_type`, argument [`MemType`].
+pub const GET_MEM_TYPE: u64 = 15;
 /// `HVMOP_set_evtchn_upcall_vector`, argument [`UpcallVector`].
 pub const SET_EVTCHN_UPCALL_VECTOR: u64 = 23;
+/// `HVMOP_guest_request_vm_event`: no argument.
+pub const GUEST_REQUEST_VM_EVENT: u64 = 24;
+/// `HVMOP_altp2m`
+pub const ALTP2M: u64 = 25;
 
 /// `xen_hvm_param`.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable)]
@@ -27,16 +41,93 @@ pub struct Param {
 
 /// `HVM_PARAM_*`.
 pub mod param {
+    /// How events reach a guest that has set no upcall vector.
+    pub const CALLBACK_IRQ: u32 = 0;
     /// Frame of the xenstore ring.
     pub const STORE_PFN: u32 = 1;
     /// Event channel of the xenstore ring.
     pub const STORE_EVTCHN: u32 = 2;
+    /// Deprecated.
+    pub const PAE_ENABLED: u32 = 4;
+    /// Deprecated.
+    pub const DM_DOMAIN: u32 = 13;
+    /// Where a task-state segment for real mode lies.
+    pub const VM86_TSS: u32 = 15;
     /// Frame of the console ring.
     pub const CONSOLE_PFN: u32 = 17;
     /// Event channel of the console ring.
     pub const CONSOLE_EVTCHN: u32 = 18;
+    /// Where the ACPI timer's ports are.
+    pub const ACPI_IOPORTS_LOCATION: u32 = 19;
+    /// Deprecated, like all to [`BUFIOREQ_EVTCHN`].
+    pub const MEMORY_EVENT_CR0: u32 = 20;
+    /// Deprecated.
+    pub const BUFIOREQ_EVTCHN: u32 = 26;
+    /// Deprecated.
+    pub const MEMORY_EVENT_MSR: u32 = 30;
+    /// Where the generation ID lies.
+    pub const VM_GENERATION_ID_ADDR: u32 = 34;
+    /// Whether there are alternate views of memory: 0, no.
+    pub const ALTP2M: u32 = 35;
+    /// Width of the FPU instruction pointer: 0 (either), 4 or 8.
+    pub const X87_FIP_WIDTH: u32 = 36;
+    /// As [`VM86_TSS`], with its size in the upper half.
+    pub const VM86_TSS_SIZED: u32 = 37;
     /// Parameters below this number exist (`HVM_NR_PARAMS`).
     pub const COUNT: u32 = 39;
+}
+
+/// `xen_hvm_pagetable_dying`.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct PagetableDying {
+    /// In: `DOMID_SELF`.
+    pub domid: DomId,
+    /// Padding.
+    pub pad: [u16; 3],
+    /// In: guest-physical address of the topmost table.
+    pub gpa: u64,
+}
+
+/// `xen_hvm_xentrace`.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct Trace {
+    /// In: number of the event, below [`Trace::EVENTS`].
+    pub event: u16,
+    /// In: how many of the extra bytes count.
+    pub extra_bytes: u16,
+    /// In.
+    pub extra: [u8; 28],
+}
+
+impl Trace {
+    /// Numbers of events (`TRC_SUBCLS_SHIFT`).
+    pub const EVENTS: u16 = 1 << 12;
+}
+
+/// `xen_hvm_get_mem_type`.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct MemType {
+    /// In: `DOMID_SELF`, or another for the privileged.
+    pub domid: DomId,
+    /// Out: a [`mem_type`].
+    pub mem_type: u16,
+    /// Padding.
+    pub pad: [u16; 2],
+    /// In: the frame.
+    pub pfn: u64,
+}
+
+/// `hvmmem_type_t`.
+pub mod mem_type {
+    /// `HVMMEM_ram_rw`
+    pub const RAM_RW: u16 = 0;
+    /// `HVMMEM_ram_ro`
+    pub const RAM_RO: u16 = 1;
+    /// `HVMMEM_mmio_dm`: nothing is mapped there.
+    pub const MMIO_DM: u16 = 2;
 }
 
 /// `xen_hvm_evtchn_upcall_vector`.

@@ -1,45 +1,75 @@
 //! Hypercall numbers (`xen.h`). Calling convention on x86-64: number in RAX, arguments in RDI, RSI, RDX, R10, R8,
 //! result in RAX (negative: an [`super::errno`]), all other registers kept.
 
+/// `__HYPERVISOR_platform_op`, argument `xen_platform_op`
+pub const PLATFORM_OP: u64 = 7;
 /// `__HYPERVISOR_memory_op`
 pub const MEMORY_OP: u64 = 12;
+/// `__HYPERVISOR_multicall`, arguments: address and count of [`MulticallEntry`]
+pub const MULTICALL: u64 = 13;
+/// `__HYPERVISOR_set_timer_op`, argument: nanoseconds of system time
+pub const SET_TIMER_OP: u64 = 15;
 /// `__HYPERVISOR_xen_version`
 pub const XEN_VERSION: u64 = 17;
 /// `__HYPERVISOR_console_io`
 pub const CONSOLE_IO: u64 = 18;
+/// `__HYPERVISOR_grant_table_op`
+pub const GRANT_TABLE_OP: u64 = 20;
+/// `__HYPERVISOR_vm_assist`, arguments: command and type, see [`assist`]
+pub const VM_ASSIST: u64 = 21;
 /// `__HYPERVISOR_vcpu_op`
 pub const VCPU_OP: u64 = 24;
+/// `__HYPERVISOR_mmuext_op`
+pub const MMUEXT_OP: u64 = 26;
+/// `__HYPERVISOR_xsm_op`
+pub const XSM_OP: u64 = 27;
 /// `__HYPERVISOR_sched_op`
 pub const SCHED_OP: u64 = 29;
 /// `__HYPERVISOR_event_channel_op`
 pub const EVENT_CHANNEL_OP: u64 = 32;
+/// `__HYPERVISOR_physdev_op`
+pub const PHYSDEV_OP: u64 = 33;
 /// `__HYPERVISOR_hvm_op`
 pub const HVM_OP: u64 = 34;
+/// `__HYPERVISOR_sysctl`, argument `xen_sysctl`
+pub const SYSCTL: u64 = 35;
+/// `__HYPERVISOR_domctl`, argument `xen_domctl`
+pub const DOMCTL: u64 = 36;
+/// `__HYPERVISOR_xenpmu_op`
+pub const XENPMU_OP: u64 = 40;
+/// `__HYPERVISOR_dm_op`
+pub const DM_OP: u64 = 41;
+/// `__HYPERVISOR_hypfs_op`
+pub const HYPFS_OP: u64 = 42;
+/// `__HYPERVISOR_arch_1`: `paging_domctl_cont`, where a long `domctl` goes on
+pub const PAGING_DOMCTL_CONT: u64 = 49;
 /// Atoll's control hypercalls, domain 0 only: `__HYPERVISOR_arch_7`, in the range Xen reserves for the
 /// architecture. Operations are in [`crate::control::hypercall`].
 pub const ATOLL_CONTROL: u64 = 55;
 
-/// Sub-operations of [`XEN_VERSION`] (`version.h`).
-pub mod version {
-    /// `XENVER_version`: RAX = major << 16 | minor; no argument.
-    pub const VERSION: u64 = 0;
-    /// `XENVER_extraversion`: argument points to 16 bytes.
-    pub const EXTRAVERSION: u64 = 1;
-    /// `XENVER_get_features`: argument points to [`FeatureInfo`].
-    pub const GET_FEATURES: u64 = 6;
+pub use super::version;
 
-    /// The version of Xen's interface that Atoll implements: 4.17.
-    pub const INTERFACE_VERSION: u64 = 4 << 16 | 17;
+/// `multicall_entry`: one call in a list of them.
+#[derive(Clone, Copy, Debug, Default, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)]
+#[repr(C)]
+pub struct MulticallEntry {
+    /// In: the call's number.
+    pub op: u64,
+    /// Out: what it would have left in RAX.
+    pub result: u64,
+    /// In: its arguments; the sixth is never used.
+    pub args: [u64; 6],
+}
 
-    /// `xen_feature_info`.
-    #[derive(Clone, Copy, Debug, Default, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)]
-    #[repr(C)]
-    pub struct FeatureInfo {
-        /// In: which group of 32 features.
-        pub submap_idx: u32,
-        /// Out: the features there, a bit each.
-        pub submap: u32,
-    }
+/// [`VM_ASSIST`]: RDI = command, RSI = type.
+pub mod assist {
+    /// `VMASST_CMD_enable`
+    pub const ENABLE: u32 = 0;
+    /// `VMASST_CMD_disable`
+    pub const DISABLE: u32 = 1;
+    /// `VMASST_TYPE_runstate_update_flag`: bit 63 of a runstate's entry time is set while the area is written. The only
+    /// type that a guest with its own page tables has.
+    pub const RUNSTATE_UPDATE_FLAG: u32 = 5;
 }
 
 /// Sub-operations of [`CONSOLE_IO`]: RDI = operation, RSI = count of bytes, RDX = their address.
