@@ -14,6 +14,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod checks;
 pub mod cpuid_policy;
 pub mod memory;
 pub mod msr_policy;

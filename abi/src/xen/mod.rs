@@ -15,6 +15,10 @@ pub mod version;
 pub type DomId = u16;
 /// "Myself", in calls that name a domain (`DOMID_SELF`).
 pub const DOMID_SELF: DomId = 0x7ff0;
+/// The owner of devices' registers (`DOMID_IO`).
+pub const DOMID_IO: DomId = 0x7ff1;
+/// The owner of the hypervisor's own pages (`DOMID_XEN`).
+pub const DOMID_XEN: DomId = 0x7ff2;
 /// No domain at all (`DOMID_INVALID`).
 pub const DOMID_INVALID: DomId = 0x7ff4;
 /// First number that names no ordinary domain (`DOMID_FIRST_RESERVED`).

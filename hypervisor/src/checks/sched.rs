@@ -1,0 +1,55 @@
+//! `sched_op`: a domain's watchdogs.
+
+use abi::xen::errno::{Errno, HypercallResult};
+use abi::xen::sched::{WATCHDOGS, Watchdog};
+
+/// The watchdogs of a domain. One that is not fed in time ends the domain.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Watchdogs {
+    /// When each is due.
+    due: [Option<u64>; WATCHDOGS],
+}
+
+impl Watchdogs {
+    /// A new one, another time for one, or the end of one. `due` tells when a number of seconds will have passed.
+    pub fn set(&mut self, order: &Watchdog, due: impl Fn(u32) -> u64) -> HypercallResult {
+        if order.id == 0 {
+            let free = self.due.iter().position(Option::is_none).ok_or(Errno::ENOSPC)?;
+            self.due[free] = Some(due(order.timeout));
+            return Ok(free as u64 + 1);
+        }
+        let dog = self.due.get_mut(order.id as usize - 1).filter(|dog| dog.is_some()).ok_or(Errno::EINVAL)?;
+        *dog = (order.timeout != 0).then(|| due(order.timeout));
+        Ok(0)
+    }
+
+    /// When the next is due; `None`: there is none.
+    pub fn next(&self) -> Option<u64> {
+        self.due.iter().flatten().min().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dog_s_life() {
+        let mut dogs = Watchdogs::default();
+        let mut set = |id, timeout| {
+            let result = dogs.set(&Watchdog { id, timeout }, |seconds| 1000 + u64::from(seconds));
+            (result, dogs.next())
+        };
+        assert_eq!(set(1, 5), (Err(Errno::EINVAL), None));
+        assert_eq!(set(3, 5), (Err(Errno::EINVAL), None));
+        assert_eq!(set(u32::MAX, 5), (Err(Errno::EINVAL), None));
+        assert_eq!(set(0, 5), (Ok(1), Some(1005)));
+        assert_eq!(set(0, 3), (Ok(2), Some(1003)));
+        assert_eq!(set(0, 3), (Err(Errno::ENOSPC), Some(1003)));
+        assert_eq!(set(2, 9), (Ok(0), Some(1005)));
+        assert_eq!(set(1, 0), (Ok(0), Some(1009)));
+        assert_eq!(set(1, 7), (Err(Errno::EINVAL), Some(1009)));
+        assert_eq!(set(2, 0), (Ok(0), None));
+        assert_eq!(set(0, 0), (Ok(1), Some(1000)), "due at once");
+    }
+}
