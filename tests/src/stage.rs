@@ -30,7 +30,7 @@ pub fn spec(kind: Kind, config: &Config, directory: PathBuf) -> Result<Spec> {
         kind,
         cores: config.cores,
         memory_mib: config.memory_mib,
-        boot: Boot::of(images()?, &config.machine)?,
+        boot: Boot::of(images()?, config)?,
         processor: None,
         unattended: false,
         directory,

@@ -5,6 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
+    config::Options,
     error::Result,
     holder, host, leftovers,
     machine::Kind,
@@ -133,14 +134,23 @@ enum Verb {
         #[command(flatten)]
         json: JsonArgs,
     },
-    /// Create and start the guests of a description in the running machine
+    /// Create and start a guest in the running machine, or the guests of a description
     #[command(
-        after_help = "Example:\n  printf '[[guest]]\\nname = \"web\"\\nimage = \"hello\"\\n' > web.toml\n  \
-        atoll create web.toml"
+        after_help = "Examples:\n  atoll create --kernel /boot/vmlinuz-6.1.0-cloud-amd64 --ramdisk initrd.gz \\\n      \
+        --name linux --vcpus 2 --extra 'console=hvc0' --console\n  \
+        atoll create --image hello\n  \
+        printf '[[guest]]\\nname = \"web\"\\nimage = \"hello\"\\n' > web.toml; atoll create web.toml\n\n\
+        Kernels and ramdisks are uploaded, unless the machine has them already (`atoll image list`)."
     )]
     Create {
         /// Guests, in TOML; see `atoll up --help`
-        file: PathBuf,
+        #[arg(conflicts_with_all = ["kernel", "image"])]
+        file: Option<PathBuf>,
+        #[command(flatten)]
+        options: Box<Options>,
+        /// Attach to the first guest's console
+        #[arg(long, short, conflicts_with = "json")]
+        console: bool,
         #[command(flatten)]
         json: JsonArgs,
     },
@@ -260,7 +270,9 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Demo { machine, setup } => return Ok(verbs::demo::run(&machine, setup.yes)),
         Verb::Test { setup, arguments } => verbs::test::run(setup.yes, &arguments)?,
         Verb::List { json } => verbs::list::run(json.json)?,
-        Verb::Create { file, json } => verbs::create::run(&file, json.json)?,
+        Verb::Create { file, options, console, json } => {
+            verbs::create::run(file.as_deref(), &options, console, json.json)?;
+        }
         Verb::Destroy { name } => verbs::orders::destroy(&name)?,
         Verb::Pause { name } => verbs::orders::pause(&name)?,
         Verb::Unpause { name } => verbs::orders::unpause(&name)?,

@@ -25,6 +25,7 @@ pub mod places;
 pub mod progress;
 pub mod session;
 pub mod setup;
+pub mod upload;
 pub mod verbs;
 
 pub use error::{Error, Result};

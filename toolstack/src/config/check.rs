@@ -1,16 +1,24 @@
 //! What a description must keep to, beyond its form. All mistakes are found, not only the first.
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::{Path, PathBuf},
+};
 
 use abi::{
-    control::wire::{GuestConfig, MachineConfig},
+    control::{
+        hypercall::MAX_VCPUS,
+        wire::{GuestConfig, MachineConfig, Policy},
+    },
     mesh::MAX_SLOTS,
 };
 use toml::Spanned;
 
 use super::{
-    Config, DEFAULT_CORES, DEFAULT_GUEST_MIB, DEFAULT_MEMORY_MIB, Mistake, RESERVED_MIB, Surroundings,
+    Config, DEFAULT_CORES, DEFAULT_GUEST_MIB, DEFAULT_KERNEL_MIB, DEFAULT_MEMORY_MIB, Mistake, RESERVED_MIB,
+    Surroundings,
     file::{File, Guest},
+    kernel::{file_problem, image_name, kernel_problem},
 };
 
 /// The least memory a guest kernel starts in.
@@ -22,8 +30,15 @@ const MAX_NAME: usize = 32;
 /// The longest command line.
 const MAX_COMMAND_LINE: usize = 1024;
 
-pub(super) fn check(file: File, surroundings: &Surroundings) -> Result<Config, Vec<Mistake>> {
-    let mut checker = Checker { mistakes: Vec::new(), names: HashMap::new(), cores: HashMap::new() };
+pub(super) fn check(file: File, near: &Path, surroundings: &Surroundings) -> Result<Config, Vec<Mistake>> {
+    let mut checker = Checker {
+        mistakes: Vec::new(),
+        names: HashMap::new(),
+        cores: HashMap::new(),
+        files: BTreeMap::new(),
+        near,
+        surroundings,
+    };
     let (cores, memory_mib) = match surroundings.running {
         Some(running) => running,
         None => (
@@ -40,33 +55,50 @@ pub(super) fn check(file: File, surroundings: &Surroundings) -> Result<Config, V
     let mut left = i64::from(memory_mib.saturating_sub(RESERVED_MIB));
     for guest in &file.guest {
         left = checker.memory(guest, left, memory_mib);
-        guests.push(checker.guest(guest, cores, &surroundings.images));
+        guests.push(checker.guest(guest, cores));
     }
-    if guests.len() >= cores.max(1) as usize
-        && let Some(first_too_many) = file.guest.get(cores.saturating_sub(1) as usize)
-    {
+    let needed: u32 = guests.iter().map(|guest| guest.vcpus).sum();
+    let mut idle = cores.saturating_sub(1);
+    let too_many = file.guest.iter().zip(&guests).find(|(_, guest)| match idle.checked_sub(guest.vcpus) {
+        Some(left) => {
+            idle = left;
+            false
+        }
+        None => true,
+    });
+    if let Some((first_too_many, _)) = too_many {
         checker.mistake(
             &first_too_many.name,
-            format!("{} guests do not fit on {cores} cores, of which domain 0 has one", guests.len()),
+            format!("{needed} virtual CPUs do not fit on {cores} cores, of which domain 0 has one"),
             "give the machine more cores, or leave guests out",
         );
     }
     if checker.mistakes.is_empty() {
         let stop_when_done = file.machine.stop_when_done.unwrap_or(false);
-        Ok(Config { cores, memory_mib, machine: MachineConfig { guests, stop_when_done } })
+        let machine = MachineConfig { guests, stop_when_done };
+        Ok(Config { cores, memory_mib, machine, files: checker.files })
     } else {
         checker.mistakes.sort_by_key(|mistake| mistake.offset);
         Err(checker.mistakes)
     }
 }
 
-struct Checker {
+struct Checker<'around> {
     mistakes: Vec<Mistake>,
     names: HashMap<String, usize>,
     cores: HashMap<u32, String>,
+    files: BTreeMap<String, PathBuf>,
+    /// Where files are looked for.
+    near: &'around Path,
+    surroundings: &'around Surroundings,
 }
 
-impl Checker {
+/// Memory of a guest that names none.
+fn usual_mib(guest: &Guest) -> u32 {
+    if guest.kernel.is_some() { DEFAULT_KERNEL_MIB } else { DEFAULT_GUEST_MIB }
+}
+
+impl Checker<'_> {
     fn mistake<T>(&mut self, place: &Spanned<T>, what: String, remedy: impl Into<String>) {
         self.mistakes.push(Mistake { offset: place.span().start, what, remedy: remedy.into() });
     }
@@ -92,7 +124,7 @@ impl Checker {
 
     /// Takes a guest's memory from what is left.
     fn memory(&mut self, guest: &Guest, left: i64, machine_mib: u32) -> i64 {
-        let wanted = guest.memory_mib.as_ref().map_or(i64::from(DEFAULT_GUEST_MIB), |value| *value.get_ref());
+        let wanted = guest.memory_mib.as_ref().map_or(i64::from(usual_mib(guest)), |value| *value.get_ref());
         let after = left.saturating_sub(wanted.max(0));
         if after < 0 && left >= 0 {
             let what = format!(
@@ -110,19 +142,128 @@ impl Checker {
         after
     }
 
-    fn guest(&mut self, guest: &Guest, cores: u32, images: &[String]) -> GuestConfig {
+    fn guest(&mut self, guest: &Guest, cores: u32) -> GuestConfig {
         self.name(&guest.name);
-        self.image(&guest.image, images);
-        let core = guest.core.as_ref().and_then(|core| self.core(core, guest.name.get_ref(), cores));
+        let (image, own) = self.kernel(guest);
+        let ramdisk = guest.ramdisk.as_ref().map(|place| {
+            if guest.image.is_some() {
+                let remedy = "name the kernel that it belongs to, or leave it out";
+                self.mistake(place, "`ramdisk` goes with `kernel`, not with `image`".into(), remedy);
+            }
+            self.file(place, file_problem)
+        });
+        let pinned = self.cores(guest, cores);
+        let vcpus = self.vcpus(guest, &pinned, own);
         let memory_mib =
-            self.number(&guest.memory_mib, MIN_GUEST_MIB..=MAX_MEMORY_MIB, DEFAULT_GUEST_MIB, "memory_mib");
+            self.number(&guest.memory_mib, MIN_GUEST_MIB..=MAX_MEMORY_MIB, usual_mib(guest), "memory_mib");
         let command_line =
             guest.command_line.as_ref().map(|line| self.command_line(line)).unwrap_or_default();
         GuestConfig {
+            name: guest.name.get_ref().clone(),
+            image,
+            ramdisk,
+            cores: pinned,
+            vcpus,
             memory_mib,
             command_line,
-            cores: core.into_iter().collect(),
-            ..super::any_core(guest.name.get_ref(), guest.image.get_ref())
+            mesh: guest.mesh.unwrap_or(own),
+            on_poweroff: self.policy(&guest.on_poweroff, Policy::Preserve),
+            on_reboot: self.policy(&guest.on_reboot, Policy::Restart),
+            on_crash: self.policy(&guest.on_crash, Policy::Preserve),
+        }
+    }
+
+    /// The image that a guest is made of, and whether that is one of Atoll's own.
+    fn kernel(&mut self, guest: &Guest) -> (String, bool) {
+        match (&guest.image, &guest.kernel) {
+            (Some(image), None) => {
+                self.image(image);
+                (image.get_ref().clone(), self.surroundings.images.contains(image.get_ref()))
+            }
+            (None, Some(kernel)) => (self.file(kernel, kernel_problem), false),
+            (Some(_), Some(kernel)) => {
+                let remedy = "`image` is one of Atoll's own, `kernel` a file: leave one out";
+                self.mistake(kernel, "this guest has an `image` and a `kernel`".into(), remedy);
+                (String::new(), false)
+            }
+            (None, None) => {
+                let what = format!("guest `{}` has neither `image` nor `kernel`", guest.name.get_ref());
+                self.mistake(&guest.name, what, "image = \"hello\", or kernel = \"FILE\"");
+                (String::new(), false)
+            }
+        }
+    }
+
+    /// The image's name of a file that the description names.
+    fn file(
+        &mut self,
+        place: &Spanned<String>,
+        problem: impl Fn(&Path) -> Option<(String, &'static str)>,
+    ) -> String {
+        let path = self.near.join(place.get_ref());
+        let name = image_name(&path);
+        if let Some((what, remedy)) = problem(&path) {
+            self.mistake(place, what, remedy);
+        } else if self.surroundings.images.contains(&name) {
+            let what = format!("`{name}` is the name of an image of Atoll's own");
+            self.mistake(place, what, "give the file another name");
+        } else if self.files.insert(name.clone(), path.clone()).is_some_and(|other| other != path) {
+            let what = format!("two files have the name `{name}`, and an image's name is its file's");
+            self.mistake(place, what, "give one of them another name");
+        }
+        name
+    }
+
+    fn vcpus(&mut self, guest: &Guest, pinned: &[u32], own: bool) -> u32 {
+        let pinned = u32::try_from(pinned.len()).unwrap_or(u32::MAX);
+        let vcpus = self.number(&guest.vcpus, 1..=MAX_VCPUS as i64, pinned.max(1), "vcpus");
+        if let Some(place) = &guest.vcpus
+            && pinned != 0
+            && pinned != vcpus
+        {
+            let what =
+                format!("vcpus = {vcpus}, and the guest is pinned to {pinned}: a virtual CPU has one core");
+            self.mistake(place, what, "name as many cores as virtual CPUs, or leave one of the two out");
+        }
+        if own && vcpus > 1 {
+            let what = format!("guest `{}` asks for {vcpus} virtual CPUs", guest.name.get_ref());
+            let remedy = "Atoll's own guest kernels have one each: start several guests";
+            self.mistake(&guest.name, what, remedy);
+        }
+        vcpus
+    }
+
+    fn policy(&mut self, place: &Option<Spanned<String>>, usual: Policy) -> Policy {
+        let Some(place) = place else { return usual };
+        match place.get_ref().as_str() {
+            "preserve" => Policy::Preserve,
+            "destroy" => Policy::Destroy,
+            "restart" => Policy::Restart,
+            other => {
+                let what = format!("`{other}` is nothing that becomes of a guest");
+                self.mistake(place, what, "choose preserve, destroy or restart");
+                usual
+            }
+        }
+    }
+
+    fn cores(&mut self, guest: &Guest, cores: u32) -> Vec<u32> {
+        let name = guest.name.get_ref();
+        match (&guest.core, &guest.cores) {
+            (Some(core), None) => self.core(core, name, cores).into_iter().collect(),
+            (None, Some(list)) => {
+                if list.get_ref().is_empty() || list.get_ref().len() > MAX_VCPUS {
+                    let what = format!("`cores` names {} cores", list.get_ref().len());
+                    let remedy = format!("name 1 to {MAX_VCPUS}, or leave it out for the lowest idle ones");
+                    self.mistake(list, what, remedy);
+                }
+                list.get_ref().iter().filter_map(|core| self.core(core, name, cores)).collect()
+            }
+            (Some(core), Some(_)) => {
+                self.mistake(core, "this guest has `core` and `cores`".into(), "leave one of them out");
+                Vec::new()
+            }
+            (None, None) => Vec::new(),
         }
     }
 
@@ -143,10 +284,11 @@ impl Checker {
         }
     }
 
-    fn image(&mut self, place: &Spanned<String>, images: &[String]) {
-        let image = place.get_ref();
-        if !images.contains(image) {
-            let remedy = format!("the images are: {}", images.join(", "));
+    fn image(&mut self, place: &Spanned<String>) {
+        let (image, around) = (place.get_ref(), self.surroundings);
+        if !around.images.contains(image) && !around.stored.contains(image) {
+            let all: Vec<&str> = around.images.iter().chain(&around.stored).map(String::as_str).collect();
+            let remedy = format!("the images are: {}; a file's place is `kernel`", all.join(", "));
             self.mistake(place, format!("there is no image `{image}`"), remedy);
         }
     }
@@ -162,8 +304,13 @@ impl Checker {
         match u32::try_from(wanted) {
             Ok(core) if core < cores => {
                 if let Some(other) = self.cores.insert(core, name.to_owned()) {
-                    let what = format!("guests `{other}` and `{name}` are both on core {core}");
-                    self.mistake(place, what, "a core belongs to one guest: move one of them");
+                    let (what, remedy) = if other == name {
+                        (format!("core {core} is named twice"), "a virtual CPU has a core of its own")
+                    } else {
+                        let what = format!("guests `{other}` and `{name}` are both on core {core}");
+                        (what, "a core belongs to one guest: move one of them")
+                    };
+                    self.mistake(place, what, remedy);
                 }
                 Some(core)
             }
@@ -191,7 +338,7 @@ mod tests {
 
     fn parse(text: &str) -> Result<Config> {
         let images = ["bench", "hello", "mesh"].map(str::to_owned).to_vec();
-        Config::parse(text, Path::new("web.toml"), &Surroundings { images, running: None })
+        Config::parse(text, Path::new("web.toml"), &Surroundings { images, ..Surroundings::default() })
     }
 
     #[track_caller]
@@ -265,7 +412,82 @@ mod tests {
         refused(&same_core, "web.toml:8: guests `a` and `b` are both on core 1");
         refused(
             &format!("[machine]\ncores = 1\n{}", guest.replace("core = 1\n", "")),
-            "web.toml:4: 1 guests do not fit on 1 cores, of which domain 0 has one",
+            "web.toml:4: 1 virtual CPUs do not fit on 1 cores, of which domain 0 has one",
+        );
+    }
+
+    /// A directory with a kernel and a ramdisk, and a description in it.
+    fn parse_with_files(text: &str) -> Result<Config> {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("vmlinux"), b"\x7fELF\x02...").unwrap();
+        fs::write(directory.path().join("initrd.gz"), b"...").unwrap();
+        fs::write(directory.path().join("mesh"), b"\x7fELF\x02...").unwrap();
+        fs::create_dir(directory.path().join("other")).unwrap();
+        fs::write(directory.path().join("other/vmlinux"), b"\x7fELF\x02...").unwrap();
+        let surroundings = Surroundings { images: vec!["mesh".into()], ..Surroundings::default() };
+        Config::parse(text, &directory.path().join("web.toml"), &surroundings)
+    }
+
+    const LINUX: &str = "[[guest]]\nname = \"a\"\nkernel = \"vmlinux\"\nramdisk = \"initrd.gz\"\n";
+
+    #[test]
+    fn a_kernel_of_ones_own() {
+        let text = format!("{LINUX}cores = [3, 1]\ncmdline = \"console=hvc0\"\non_crash = \"restart\"\n");
+        let config = parse_with_files(&text).unwrap();
+        let expected = GuestConfig {
+            name: "a".into(),
+            image: "vmlinux".into(),
+            ramdisk: Some("initrd.gz".into()),
+            cores: vec![3, 1],
+            vcpus: 2,
+            memory_mib: DEFAULT_KERNEL_MIB,
+            command_line: "console=hvc0".into(),
+            mesh: false,
+            on_poweroff: Policy::Preserve,
+            on_reboot: Policy::Restart,
+            on_crash: Policy::Restart,
+        };
+        assert_eq!(config.machine.guests, [expected]);
+        let names: Vec<&String> = config.files.keys().collect();
+        assert_eq!(names, ["initrd.gz", "vmlinux"]);
+        assert!(config.files["vmlinux"].is_absolute(), "a file is looked for where the description is");
+
+        let any = parse_with_files(&format!("{LINUX}vcpus = 3\nmesh = true\n")).unwrap();
+        let any = &any.machine.guests[0];
+        assert_eq!((any.vcpus, any.cores.len(), any.mesh), (3, 0, true));
+    }
+
+    #[test]
+    fn a_kernel_of_ones_own_may_be_wrong() {
+        let refused = |text: &str, expected: &str| {
+            let error = parse_with_files(text).unwrap_err().to_string();
+            let line = error.lines().next().unwrap_or_default();
+            assert!(line.contains("/web.toml:") && line.ends_with(expected), "{error}");
+        };
+        refused(&LINUX.replace("kernel", "image"), "there is no image `vmlinux`");
+        refused("[[guest]]\nname = \"a\"\n", "web.toml:2: guest `a` has neither `image` nor `kernel`");
+        refused(&format!("{LINUX}image = \"mesh\"\n"), "this guest has an `image` and a `kernel`");
+        refused(&LINUX.replace("vmlinux", "initrd.gz"), "initrd.gz is neither an ELF64 file nor a bzImage");
+        refused(&LINUX.replace("\"vmlinux", "\"mesh"), "`mesh` is the name of an image of Atoll's own");
+        let twice = format!("{LINUX}{}", LINUX.replace("\"a\"", "\"b\"").replace("vmlinux", "other/vmlinux"));
+        refused(&twice, "web.toml:7: two files have the name `vmlinux`, and an image's name is its file's");
+        refused(&format!("{LINUX}cores = [1, 1]\n"), "web.toml:5: core 1 is named twice");
+        refused(&format!("{LINUX}cores = []\n"), "web.toml:5: `cores` names 0 cores");
+        refused(&format!("{LINUX}core = 1\ncores = [1]\n"), "this guest has `core` and `cores`");
+        refused(
+            &format!("{LINUX}cores = [1, 2]\nvcpus = 3\n"),
+            "web.toml:6: vcpus = 3, and the guest is pinned to 2: a virtual CPU has one core",
+        );
+        refused(
+            &format!("{LINUX}vcpus = 4\n"),
+            "4 virtual CPUs do not fit on 4 cores, of which domain 0 has one",
+        );
+        refused(&format!("{LINUX}on_reboot = \"explode\"\n"), "`explode` is nothing that becomes of a guest");
+        let mesh = "[[guest]]\nname = \"a\"\nimage = \"mesh\"\n";
+        refused(&format!("{mesh}vcpus = 2\n"), "guest `a` asks for 2 virtual CPUs");
+        refused(
+            &format!("{mesh}ramdisk = \"initrd.gz\"\n"),
+            "web.toml:4: `ramdisk` goes with `kernel`, not with `image`",
         );
     }
 
@@ -279,7 +501,8 @@ mod tests {
     #[test]
     fn the_running_machine_sets_the_limits() {
         let text = "[[guest]]\nname = \"a\"\nimage = \"mesh\"\ncore = 3\n";
-        let surroundings = Surroundings { images: vec!["mesh".into()], running: Some((2, 1024)) };
+        let surroundings =
+            Surroundings { images: vec!["mesh".into()], running: Some((2, 1024)), ..Surroundings::default() };
         let error = Config::parse(text, Path::new("a.toml"), &surroundings).unwrap_err();
         assert!(error.what().starts_with("a.toml:4: there is no core 3"), "{error}");
     }

@@ -26,10 +26,19 @@ pub(super) struct Machine {
 #[serde(deny_unknown_fields)]
 pub(super) struct Guest {
     pub(super) name: Spanned<String>,
-    pub(super) image: Spanned<String>,
+    pub(super) image: Option<Spanned<String>>,
+    pub(super) kernel: Option<Spanned<String>>,
+    pub(super) ramdisk: Option<Spanned<String>>,
     pub(super) core: Option<Spanned<i64>>,
+    pub(super) cores: Option<Spanned<Vec<Spanned<i64>>>>,
+    pub(super) vcpus: Option<Spanned<i64>>,
     pub(super) memory_mib: Option<Spanned<i64>>,
+    #[serde(alias = "cmdline")]
     pub(super) command_line: Option<Spanned<String>>,
+    pub(super) mesh: Option<bool>,
+    pub(super) on_poweroff: Option<Spanned<String>>,
+    pub(super) on_reboot: Option<Spanned<String>>,
+    pub(super) on_crash: Option<Spanned<String>>,
 }
 
 /// Reads the text; what is no TOML, or has keys or types of its own, is a mistake.
@@ -37,10 +46,11 @@ pub(super) fn read(source: &Source) -> Result<File, Mistake> {
     toml::from_str(source.text).map_err(|error| {
         let message = error.message();
         let remedy = if message.contains("field") {
-            "[machine] has cores, memory_mib, stop_when_done; each [[guest]] has name, image, core, memory_mib, \
-             command_line"
+            "[machine] has cores, memory_mib, stop_when_done; each [[guest]] has name, image or kernel, ramdisk, core \
+             or cores, vcpus, memory_mib, command_line, mesh, on_poweroff, on_reboot, on_crash"
         } else if message.contains("invalid type") {
-            "names, images and command lines are \"text\"; cores and memory are whole numbers"
+            "names, images, files, policies and command lines are \"text\"; cores, vcpus and memory are whole numbers; \
+             mesh is true or false"
         } else {
             "this is not TOML as it should be: see https://toml.io for the form of tables and values"
         };

@@ -5,26 +5,40 @@
 //! cores = 4
 //! memory_mib = 1024
 //!
-//! [[guest]]
+//! [[guest]]                          # one of Atoll's own kernels
 //! name = "web"
 //! image = "hello"
 //! core = 1
 //! memory_mib = 32
 //! command_line = "greeting=moin"
+//!
+//! [[guest]]                          # any kernel that starts as a PVH guest of Xen
+//! name = "linux"
+//! kernel = "vmlinuz"                 # a file, as seen from this one
+//! ramdisk = "initrd.gz"
+//! cores = [2, 3]
+//! command_line = "console=hvc0"
+//! on_reboot = "restart"
 //! ```
 //!
 //! It is checked whole before anything starts, and every mistake is told with its line and its remedy. What passes is
-//! safe to hand to the control domain, which checks again what only it can know.
+//! safe to hand to the control domain, which checks again what only it can know. Options of a command that describe a
+//! guest are turned into such a text, and so checked in the same way ([`Options`]).
 
 mod check;
 mod file;
+mod kernel;
+mod options;
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
 
 use abi::control::wire::{GuestConfig, MachineConfig, Policy};
+
+pub use options::Options;
 
 use crate::error::{At, Error, Result};
 
@@ -32,8 +46,10 @@ use crate::error::{At, Error, Result};
 pub const DEFAULT_CORES: u32 = 4;
 /// Its memory.
 pub const DEFAULT_MEMORY_MIB: u32 = 1024;
-/// Memory of a guest whose description names none.
+/// Memory of one of Atoll's own guest kernels whose description names none.
 pub const DEFAULT_GUEST_MIB: u32 = 32;
+/// Memory of another kernel whose description names none.
+pub const DEFAULT_KERNEL_MIB: u32 = 256;
 /// Memory that the hypervisor and domain 0 keep for themselves.
 pub const RESERVED_MIB: u32 = 128;
 
@@ -46,13 +62,17 @@ pub struct Config {
     pub memory_mib: u32,
     /// What the control domain gets to know.
     pub machine: MachineConfig,
+    /// Kernels and ramdisks that are files of the host: the image's name in `machine`, and where it is.
+    pub files: BTreeMap<String, PathBuf>,
 }
 
 /// What a description is checked against.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Surroundings {
-    /// Images that guests can be made of.
+    /// Images of Atoll's own that guests can be made of.
     pub images: Vec<String>,
+    /// Other images that the running machine has.
+    pub stored: Vec<String>,
     /// Cores and MiB of the machine that runs already; `None` if the description makes the machine.
     pub running: Option<(u32, u32)>,
 }
@@ -72,6 +92,7 @@ impl Config {
             cores,
             memory_mib: DEFAULT_MEMORY_MIB,
             machine: MachineConfig { guests: guests.into_iter().collect(), stop_when_done: false },
+            files: BTreeMap::new(),
         }
     }
 
@@ -82,11 +103,21 @@ impl Config {
         Self::parse(&text, file, surroundings)
     }
 
-    /// The description in `text`; `file` is its name in errors.
+    /// The description in `text`; `file` is its name in errors, and files that it names are looked for from there.
     pub fn parse(text: &str, file: &Path, surroundings: &Surroundings) -> Result<Self> {
-        let source = Source { file: file.to_owned(), text };
-        let raw = file::read(&source).map_err(|mistake| source.error(&[mistake]))?;
-        check::check(raw, surroundings).map_err(|mistakes| source.error(&mistakes))
+        let near = file.parent().unwrap_or(Path::new(""));
+        Self::of(&Source { origin: Origin::File(file), text }, near, surroundings)
+    }
+
+    /// One guest that a command's options describe.
+    pub fn of_options(options: &Options, surroundings: &Surroundings) -> Result<Self> {
+        let (text, names) = options.as_text();
+        Self::of(&Source { origin: Origin::Options(&names), text: &text }, Path::new(""), surroundings)
+    }
+
+    fn of(source: &Source, near: &Path, surroundings: &Surroundings) -> Result<Self> {
+        let raw = file::read(source).map_err(|mistake| source.error(&[mistake]))?;
+        check::check(raw, near, surroundings).map_err(|mistakes| source.error(&mistakes))
     }
 }
 
@@ -116,17 +147,29 @@ struct Mistake {
     remedy: String,
 }
 
+/// Where a text is from: what a line of it is called.
+enum Origin<'text> {
+    File(&'text Path),
+    /// A line is an option, with this name.
+    Options(&'text [&'static str]),
+}
+
 struct Source<'text> {
-    file: PathBuf,
+    origin: Origin<'text>,
     text: &'text str,
 }
 
 impl Source<'_> {
     fn error(&self, mistakes: &[Mistake]) -> Error {
         let told = |mistake: &Mistake| {
-            let before = self.text.get(..mistake.offset).unwrap_or(self.text);
-            let line = before.matches('\n').count() + 1;
-            format!("{}:{line}: {}", self.file.display(), mistake.what)
+            let line = self.text.get(..mistake.offset).unwrap_or(self.text).matches('\n').count();
+            match self.origin {
+                Origin::File(file) => format!("{}:{}: {}", file.display(), line + 1, mistake.what),
+                Origin::Options(names) => match names.get(line) {
+                    Some(name) => format!("{name}: {}", mistake.what),
+                    None => mistake.what.clone(),
+                },
+            }
         };
         // Each mistake has its remedy right below; the last one is the error's own.
         let mut what = String::new();

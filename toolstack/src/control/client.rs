@@ -18,12 +18,10 @@ use std::{
 
 use abi::control::{
     frame::{self, Decoder},
-    hypercall::AuditReport,
-    wire::{
-        Domain, Event, GuestConfig, Machine, Refusal, Reply, Request, Text, ToControl, ToToolstack, VERSION,
-    },
+    wire::{Event, Refusal, Reply, Request, ToControl, ToToolstack, VERSION},
 };
 
+use super::requests::unexpected;
 use crate::{
     error::{Error, Result},
     line::Line,
@@ -34,6 +32,8 @@ pub type Reconnect = Box<dyn FnMut() -> std::io::Result<Line> + Send>;
 
 /// After how long a request is sent again while no answer comes.
 const REPEAT: Duration = Duration::from_secs(1);
+/// And how much longer for each byte of it: the slowest line, Bochs's with busy guests, carries some 2,000 in a second.
+const PER_BYTE: Duration = Duration::from_millis(1);
 /// `Hello` is sent again each second, because it wakes nobody that is busy; the wait for others doubles up to this.
 const LONGEST_REPEAT: Duration = Duration::from_secs(60);
 /// How often a line that broke off is tried again before it counts as lost.
@@ -142,7 +142,6 @@ impl Client {
     pub fn exchange(&self, request: Request, patience: Duration) -> Result<Answer> {
         let start = Instant::now();
         let backs_off = !matches!(request, Request::Hello { .. });
-        let mut pause = REPEAT;
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
         let Some(frame) = frame::encode(&ToControl { id, request }) else {
             return Err(Error::new(
@@ -150,6 +149,8 @@ impl Client {
                 "use shorter names and texts",
             ));
         };
+        // A long frame takes its time on a slow line, and is not to be sent a second time before it has arrived.
+        let mut pause = REPEAT + PER_BYTE * u32::try_from(frame.len()).unwrap_or(u32::MAX);
         let Some(_turn) = self.shared.turn.take(patience) else {
             return Err(Error::new("the control domain is busy with another request", "try again"));
         };
@@ -186,105 +187,6 @@ impl Client {
         self.shared.closed.load(Ordering::SeqCst)
     }
 
-    /// All domains.
-    pub fn list(&self) -> Result<Vec<Domain>> {
-        match self.ask(Request::List)? {
-            Reply::Domains(domains) => Ok(domains),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    /// The domain with this name.
-    pub fn domain(&self, name: &str) -> Result<Domain> {
-        self.list()?
-            .into_iter()
-            .find(|domain| domain.name == name)
-            .ok_or_else(|| Error::new(format!("there is no domain `{name}`"), "`atoll list` names them all"))
-    }
-
-    /// The machine.
-    pub fn machine(&self) -> Result<Machine> {
-        match self.ask(Request::Info)? {
-            Reply::Machine(machine) => Ok(machine),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    /// Creates and starts a guest: its domain id, its cores, and the TSC ticks it took.
-    pub fn create(&self, guest: GuestConfig) -> Result<(u16, Vec<u32>, u64)> {
-        match self.ask(Request::Create(guest))? {
-            Reply::Created { domain, cores, ticks } => Ok((domain, cores, ticks)),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    /// Ends a guest and frees what it had.
-    pub fn destroy(&self, name: &str) -> Result<()> {
-        self.order(Request::Destroy(name.to_owned()))
-    }
-
-    /// Takes a guest off its core.
-    pub fn pause(&self, name: &str) -> Result<()> {
-        self.order(Request::Pause(name.to_owned()))
-    }
-
-    /// Lets a paused guest go on.
-    pub fn unpause(&self, name: &str) -> Result<()> {
-        self.order(Request::Unpause(name.to_owned()))
-    }
-
-    /// Types into a guest's console.
-    pub fn input(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        self.order(Request::Input { name: name.to_owned(), bytes: bytes.to_vec() })
-    }
-
-    /// A piece of what a guest printed.
-    pub fn console(&self, name: &str, from: u64, follow: bool) -> Result<Text> {
-        match self.ask(Request::Console { name: name.to_owned(), from, follow })? {
-            Reply::Console(text) => Ok(text),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    /// A piece of the hypervisor's log.
-    pub fn log(&self, from: u64) -> Result<Text> {
-        match self.ask(Request::Dmesg { from })? {
-            Reply::Log(text) => Ok(text),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    /// All of the hypervisor's log that is still kept.
-    pub fn whole_log(&self) -> Result<Vec<u8>> {
-        let (mut bytes, mut from) = (Vec::new(), 0);
-        loop {
-            let text = self.log(from)?;
-            if text.bytes.is_empty() {
-                return Ok(bytes);
-            }
-            bytes.extend_from_slice(&text.bytes);
-            from = text.next;
-        }
-    }
-
-    /// Walks every EPT.
-    pub fn audit(&self) -> Result<AuditReport> {
-        match self.ask(Request::Audit)? {
-            Reply::Audit([domains, mappings, shared, leaked, hypervisor, free, miscounted]) => {
-                Ok(AuditReport { domains, mappings, shared, leaked, hypervisor, free, miscounted })
-            }
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    /// Why a guest crashed: a sentence, and registers.
-    pub fn crash(&self, name: &str) -> Result<(String, Vec<(String, u64)>)> {
-        match self.ask(Request::Crash(name.to_owned()))? {
-            Reply::Crash { cause, registers } => Ok((cause, registers)),
-            other => Err(unexpected(&other)),
-        }
-    }
-
     /// Ends the run. The machine may stop before its answer has left it, so a line that breaks off is an answer too.
     pub fn stop(&self, code: u8) -> Result<()> {
         let breaks = self.shared.breaks.load(Ordering::SeqCst);
@@ -292,13 +194,6 @@ impl Client {
             Ok(answer) => answer.map(|_| ()).map_err(Error::from),
             Err(_) if self.shared.breaks.load(Ordering::SeqCst) != breaks => Ok(()),
             Err(error) => Err(error),
-        }
-    }
-
-    fn order(&self, request: Request) -> Result<()> {
-        match self.ask(request)? {
-            Reply::Done => Ok(()),
-            other => Err(unexpected(&other)),
         }
     }
 }
@@ -393,11 +288,4 @@ fn write(line: &mut Line, frame: &[u8]) {
 
 fn line_lost() -> Error {
     Error::new("the control line broke off", "see whether the machine still runs: `atoll info`")
-}
-
-fn unexpected(reply: &Reply) -> Error {
-    Error::new(
-        format!("the control domain gave an answer to another question: {reply:?}"),
-        "boot images that were built together with this command",
-    )
 }

@@ -6,6 +6,7 @@
 
 mod client;
 mod console;
+mod requests;
 
 pub use client::{Client, Greeting, Reconnect};
 pub use console::Console;

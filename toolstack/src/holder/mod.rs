@@ -10,6 +10,7 @@ mod launch;
 mod serve;
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -52,6 +53,9 @@ pub struct Order {
     pub command_line: String,
     /// The directory its images came from, where one was named.
     pub images: Option<PathBuf>,
+    /// Files that the boot archive has as images, each with its SHA-256 in hexadecimal.
+    #[serde(default)]
+    pub files: BTreeMap<String, String>,
 }
 
 #[derive(Serialize, Deserialize)]

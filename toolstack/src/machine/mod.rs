@@ -19,12 +19,12 @@ pub use serial_log::{Outcome, SerialLog, parse_exit_line};
 
 use crate::{
     archive,
+    config::Config,
     error::{At, Error, Result},
     images::Images,
     line::Line,
     places,
 };
-use abi::control::wire::MachineConfig;
 use emulator::Emulator;
 
 /// Which machine.
@@ -111,7 +111,7 @@ pub const COMMAND_LINE: &str = "exit=debug";
 
 impl Boot {
     /// These images with this configuration, on a machine that we start.
-    pub fn of(images: &Images, config: &MachineConfig) -> Result<Self> {
+    pub fn of(images: &Images, config: &Config) -> Result<Self> {
         Ok(Self::Parts {
             hypervisor: archive::read_image(&images.hypervisor)?,
             archive: archive::build(images, config)?,

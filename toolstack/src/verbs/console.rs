@@ -25,13 +25,19 @@ const DETACH: u8 = 0x1d;
 
 /// Attaches; with `dump` it prints what is there, and ends.
 pub fn run(name: &str, dump: bool) -> Result<()> {
-    let client = Arc::new(super::attached()?);
+    let client = super::attached()?;
     client.domain(name)?;
-    let mut console = Console::new(&client, name);
     if dump {
-        output::say_bytes(&console.read(false)?);
+        output::say_bytes(&Console::new(&client, name).read(false)?);
         return Ok(());
     }
+    attach(client, name)
+}
+
+/// Attaches until the detaching key, or until the guest has ended for good.
+pub fn attach(client: Client, name: &str) -> Result<()> {
+    let client = Arc::new(client);
+    let mut console = Console::new(&client, name);
     let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     if terminal {
         eprintln!("attached to {name}; Ctrl-] detaches");

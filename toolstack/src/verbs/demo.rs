@@ -55,7 +55,7 @@ fn demo(machine: &MachineArgs, yes: bool) -> Result<()> {
         kind,
         cores: config.cores,
         memory_mib: config.memory_mib,
-        boot: Boot::of(&images, &config.machine)?,
+        boot: Boot::of(&images, &config)?,
         processor: None,
         unattended: false,
         directory: places::run_directory("demo"),

@@ -10,7 +10,7 @@ pub fn run(file: Option<&Path>, to: &Path, images: Option<&Path>) -> Result<()> 
     let images = Images::find(images)?;
     let scratch = places::run_directory("image");
     places::make(&scratch)?;
-    let archive = archive::build(&images, &config.machine)?;
+    let archive = archive::build(&images, &config)?;
     iso::write(&archive::read_image(&images.hypervisor)?, &archive, "", &scratch, to)?;
     output::say(format!("wrote {}: {} guests", to.display(), config.machine.guests.len()));
     Ok(())

@@ -35,7 +35,7 @@ fn attached() -> Result<Client> {
 
 /// The description in a file, checked against the images that can be had.
 fn load(file: Option<&Path>, images: Option<&Path>) -> Result<Config> {
-    Config::load(file, &Surroundings { images: images::names(images)?, running: None })
+    Config::load(file, &Surroundings { images: images::names(images)?, ..Surroundings::default() })
 }
 
 /// What is needed to boot: a description that passed, images, and a machine this host can run.

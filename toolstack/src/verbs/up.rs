@@ -1,14 +1,18 @@
 //! `up`: boots a machine that stays when the command ends.
 
-use std::path::Path;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     archive,
     cli::MachineArgs,
+    config::Config,
     error::{Error, Result},
     holder::{self, Order},
     machine::COMMAND_LINE,
-    output,
+    output, upload,
 };
 
 /// Boots, waits for the control domain, and says how to go on.
@@ -24,9 +28,10 @@ pub fn run(file: Option<&Path>, machine: &MachineArgs) -> Result<()> {
         memory_mib: config.memory_mib,
         command_line: COMMAND_LINE.to_owned(),
         images: machine.images.clone(),
+        files: sums(&config)?,
     };
     let hypervisor = archive::read_image(&images.hypervisor)?;
-    let client = holder::launch(&directory, &order, &hypervisor, &archive::build(&images, &config.machine)?)?;
+    let client = holder::launch(&directory, &order, &hypervisor, &archive::build(&images, &config)?)?;
     for (name, refusal) in client.hello(kind.reply_patience())? {
         eprintln!("atoll: guest `{name}` did not start: {}", Error::from(refusal));
     }
@@ -38,4 +43,12 @@ pub fn run(file: Option<&Path>, machine: &MachineArgs) -> Result<()> {
         domains.len()
     ));
     Ok(())
+}
+
+/// The files that go into the boot archive, and their checksums, so that `create` need not upload them again.
+fn sums(config: &Config) -> Result<BTreeMap<String, String>> {
+    let sum = |(name, path): (&String, &PathBuf)| {
+        Ok((name.clone(), upload::hexadecimal(&upload::sha256(&archive::read_file(path)?))))
+    };
+    config.files.iter().map(sum).collect()
 }

@@ -68,7 +68,7 @@ pub fn measure_exits(kind: Kind, images: &Images, directory: PathBuf) -> Result<
         kind,
         cores: config.cores,
         memory_mib: config.memory_mib,
-        boot: Boot::of(images, &config.machine)?,
+        boot: Boot::of(images, &config)?,
         processor: None,
         unattended: false,
         directory,

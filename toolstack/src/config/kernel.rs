@@ -1,0 +1,67 @@
+//! Files that guests are started from: whether they are there, and look like what they should be.
+
+use std::{fs::File, io::Read, path::Path};
+
+/// Where a bzImage says that it is one.
+const BZIMAGE_MAGIC: (usize, &[u8]) = (0x202, b"HdrS");
+
+/// What is wrong with a kernel's file, and the remedy.
+pub(super) fn kernel_problem(path: &Path) -> Option<(String, &'static str)> {
+    let mut head = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(1024).read_to_end(&mut head));
+    let (at, magic) = BZIMAGE_MAGIC;
+    match read {
+        Err(_) => file_problem(path),
+        Ok(_) if head.starts_with(b"\x7fELF\x02") || head.get(at..at + magic.len()) == Some(magic) => None,
+        Ok(_) => Some((
+            format!("{} is neither an ELF64 file nor a bzImage", path.display()),
+            "name a kernel as distributions have it in /boot (vmlinuz-...), or an ELF file with a PVH note",
+        )),
+    }
+}
+
+/// What is wrong with any file.
+pub(super) fn file_problem(path: &Path) -> Option<(String, &'static str)> {
+    let remedy =
+        "in a file, paths are seen from that file's directory; on the command line, from the current one";
+    let told = path.display();
+    match File::open(path) {
+        Ok(_) if !path.is_file() => Some((format!("{told} is no file"), remedy)),
+        Ok(_) => None,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Some((format!("there is no file {told}"), remedy))
+        }
+        Err(error) => Some((format!("{told} cannot be read: {error}"), "check who may read it")),
+    }
+}
+
+/// The name that the machine knows a file by: its own, with nothing in it that a name may not have.
+pub(super) fn image_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    name.chars().map(|c| if allowed(c) { c } else { '_' }).take(64).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn kernels_are_told_from_other_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, content: &[u8]| {
+            let path = directory.path().join(name);
+            fs::write(&path, content).unwrap();
+            path
+        };
+        let mut bzimage = vec![0; 0x202];
+        bzimage.extend_from_slice(b"HdrS....");
+        assert_eq!(kernel_problem(&file("elf", b"\x7fELF\x02...")), None);
+        assert_eq!(kernel_problem(&file("bzimage", &bzimage)), None);
+        assert!(kernel_problem(&file("text", b"hello")).unwrap().0.contains("neither"));
+        assert!(kernel_problem(&directory.path().join("none")).unwrap().0.contains("there is no file"));
+        assert!(file_problem(directory.path()).unwrap().0.contains("is no file"));
+        assert_eq!(image_name(Path::new("/boot/vm linuz-6.1")), "vm_linuz-6.1");
+    }
+}

@@ -1,0 +1,194 @@
+//! What can be asked, each request a function with what it answers.
+
+use abi::control::{
+    hypercall::AuditReport,
+    wire::{Domain, GuestConfig, MAX_PIECE, Machine, Reply, Request, StoredImage, Text, XenstoreNode},
+};
+
+use super::Client;
+use crate::error::{Error, Result};
+
+impl Client {
+    /// All domains.
+    pub fn list(&self) -> Result<Vec<Domain>> {
+        match self.ask(Request::List)? {
+            Reply::Domains(domains) => Ok(domains),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The domain with this name.
+    pub fn domain(&self, name: &str) -> Result<Domain> {
+        self.list()?
+            .into_iter()
+            .find(|domain| domain.name == name)
+            .ok_or_else(|| Error::new(format!("there is no domain `{name}`"), "`atoll list` names them all"))
+    }
+
+    /// The machine.
+    pub fn machine(&self) -> Result<Machine> {
+        match self.ask(Request::Info)? {
+            Reply::Machine(machine) => Ok(machine),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Creates and starts a guest: its domain id, its cores, and the TSC ticks it took.
+    pub fn create(&self, guest: GuestConfig) -> Result<(u16, Vec<u32>, u64)> {
+        match self.ask(Request::Create(guest))? {
+            Reply::Created { domain, cores, ticks } => Ok((domain, cores, ticks)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Ends a guest and frees what it had.
+    pub fn destroy(&self, name: &str) -> Result<()> {
+        self.order(Request::Destroy(name.to_owned()))
+    }
+
+    /// Takes a guest off its core.
+    pub fn pause(&self, name: &str) -> Result<()> {
+        self.order(Request::Pause(name.to_owned()))
+    }
+
+    /// Lets a paused guest go on.
+    pub fn unpause(&self, name: &str) -> Result<()> {
+        self.order(Request::Unpause(name.to_owned()))
+    }
+
+    /// Types into a guest's console.
+    pub fn input(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.order(Request::Input { name: name.to_owned(), bytes: bytes.to_vec() })
+    }
+
+    /// A piece of what a guest printed.
+    pub fn console(&self, name: &str, from: u64, follow: bool) -> Result<Text> {
+        match self.ask(Request::Console { name: name.to_owned(), from, follow })? {
+            Reply::Console(text) => Ok(text),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// A piece of the hypervisor's log.
+    pub fn log(&self, from: u64) -> Result<Text> {
+        match self.ask(Request::Dmesg { from })? {
+            Reply::Log(text) => Ok(text),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// All of the hypervisor's log that is still kept.
+    pub fn whole_log(&self) -> Result<Vec<u8>> {
+        let (mut bytes, mut from) = (Vec::new(), 0);
+        loop {
+            let text = self.log(from)?;
+            if text.bytes.is_empty() {
+                return Ok(bytes);
+            }
+            bytes.extend_from_slice(&text.bytes);
+            from = text.next;
+        }
+    }
+
+    /// Walks every EPT.
+    pub fn audit(&self) -> Result<AuditReport> {
+        match self.ask(Request::Audit)? {
+            Reply::Audit([domains, mappings, shared, leaked, hypervisor, free, miscounted]) => {
+                Ok(AuditReport { domains, mappings, shared, leaked, hypervisor, free, miscounted })
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Why a guest crashed: a sentence, and registers.
+    pub fn crash(&self, name: &str) -> Result<(String, Vec<(String, u64)>)> {
+        match self.ask(Request::Crash(name.to_owned()))? {
+            Reply::Crash { cause, registers } => Ok((cause, registers)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Asks a guest to power off. What it does about it is seen in [`Client::list`], and told as an event.
+    pub fn shutdown(&self, name: &str) -> Result<()> {
+        self.order(Request::Shutdown(name.to_owned()))
+    }
+
+    /// Asks a guest to reboot.
+    pub fn reboot(&self, name: &str) -> Result<()> {
+        self.order(Request::Reboot(name.to_owned()))
+    }
+
+    /// The images that guests can be made of.
+    pub fn images(&self) -> Result<Vec<StoredImage>> {
+        match self.ask(Request::Images)? {
+            Reply::Images(images) => Ok(images),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Brings an image into the machine, which checks that it came whole. After each piece `done` is told how many
+    /// bytes are there.
+    pub fn upload(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        sha256: [u8; 32],
+        mut done: impl FnMut(u64),
+    ) -> Result<()> {
+        self.order(Request::Upload { name: name.to_owned(), bytes: bytes.len() as u64, sha256 })?;
+        let mut from = 0;
+        for piece in bytes.chunks(MAX_PIECE) {
+            self.order(Request::Piece { from, bytes: piece.to_vec() })?;
+            from += piece.len() as u64;
+            done(from);
+        }
+        Ok(())
+    }
+
+    /// Forgets an image that was uploaded.
+    pub fn remove_image(&self, name: &str) -> Result<()> {
+        self.order(Request::RemoveImage(name.to_owned()))
+    }
+
+    /// A node of xenstore and all below it, depth first.
+    pub fn xenstore_list(&self, path: &str) -> Result<Vec<XenstoreNode>> {
+        let (mut all, mut after) = (Vec::<XenstoreNode>::new(), None);
+        loop {
+            match self.ask(Request::XenstoreList { path: path.to_owned(), after: after.take() })? {
+                Reply::Xenstore { nodes, more } => {
+                    after = nodes.last().map(|node| node.path.clone());
+                    all.extend(nodes);
+                    // An answer that promises more and has nothing would be asked for for ever.
+                    if !more || after.is_none() {
+                        return Ok(all);
+                    }
+                }
+                other => return Err(unexpected(&other)),
+            }
+        }
+    }
+
+    /// Writes a node of xenstore, and makes those above it.
+    pub fn xenstore_write(&self, path: &str, value: &[u8]) -> Result<()> {
+        self.order(Request::XenstoreWrite { path: path.to_owned(), value: value.to_vec() })
+    }
+
+    /// Removes a node of xenstore and all below it.
+    pub fn xenstore_remove(&self, path: &str) -> Result<()> {
+        self.order(Request::XenstoreRemove(path.to_owned()))
+    }
+
+    fn order(&self, request: Request) -> Result<()> {
+        match self.ask(request)? {
+            Reply::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+pub(super) fn unexpected(reply: &Reply) -> Error {
+    Error::new(
+        format!("the control domain gave an answer to another question: {reply:?}"),
+        "boot images that were built together with this command",
+    )
+}
