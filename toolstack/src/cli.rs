@@ -9,7 +9,7 @@ use crate::{
     error::Result,
     holder, host, leftovers,
     machine::Kind,
-    verbs::{self, bench::Suite},
+    verbs::{self, bench::Suite, console::Script, stop::Wish, xenstore::Form},
 };
 
 /// Atoll: a multikernel as virtual machines, one guest kernel a core.
@@ -92,7 +92,10 @@ enum Verb {
         after_help = "Examples:\n  atoll up                         four cores, a mesh of three guests\n  \
         atoll up web.toml                a machine of your own\n  atoll up --machine bochs\n\n\
         A description:\n  [machine]\n  cores = 4\n  memory_mib = 1024\n\n  [[guest]]\n  name = \"web\"\n  \
-        image = \"hello\"\n  core = 1            # left out: the lowest idle one\n  memory_mib = 32\n  command_line = \"a=b\""
+        image = \"hello\"\n  core = 1            # left out: the lowest idle one\n  memory_mib = 32\n  command_line = \"a=b\"\n\n  \
+        [[guest]]\n  name = \"linux\"\n  kernel = \"vmlinuz\"  # bzImage or ELF with a PVH note, as seen from this file\n  \
+        ramdisk = \"initrd.gz\"\n  cores = [2, 3]     # or vcpus = 2: the lowest idle ones\n  memory_mib = 256\n  \
+        command_line = \"console=hvc0\"\n  on_poweroff = \"preserve\"   # or destroy, restart; also on_reboot, on_crash"
     )]
     Up {
         /// Machine and guests, in TOML
@@ -172,14 +175,81 @@ enum Verb {
     },
     /// Attach to a guest's console; Ctrl-] detaches
     #[command(
-        after_help = "Examples:\n  atoll console mesh1\n  atoll console mesh1 --dump       print what is there, and end"
+        after_help = "Examples:\n  atoll console mesh1\n  atoll console mesh1 --dump       print what is there, and end\n  \
+        atoll console linux --input 'nproc; echo ready' --until ready"
     )]
     Console {
         /// The guest; Domain-0 is the control domain
         name: String,
         /// Print what was printed so far, and end
-        #[arg(long)]
+        #[arg(long, conflicts_with_all = ["input", "until"])]
         dump: bool,
+        /// Type this and Enter, for scripts
+        #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+        input: Option<String>,
+        /// Print what the guest prints until this has come; without --input, what it ever printed counts
+        #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+        until: Option<String>,
+        /// Seconds to wait for it
+        #[arg(long, value_name = "SECONDS", default_value_t = 300, requires = "until")]
+        timeout: u64,
+    },
+    /// Ask a guest to power off; `destroy` does not ask
+    #[command(after_help = "Example:\n  atoll shutdown linux -w")]
+    Shutdown {
+        #[command(flatten)]
+        stop: StopArgs,
+    },
+    /// Ask a guest to reboot
+    #[command(after_help = "Example:\n  atoll reboot linux -w            returns when it is created again")]
+    Reboot {
+        #[command(flatten)]
+        stop: StopArgs,
+    },
+    /// Show xenstore, which domain 0 keeps for all guests
+    #[command(
+        name = "xenstore-ls",
+        after_help = "Examples:\n  atoll xenstore-ls                 all of it\n  \
+        atoll xenstore-ls -f -p /local/domain/1"
+    )]
+    XenstoreLs {
+        /// Whole paths
+        #[arg(short)]
+        full: bool,
+        /// Permissions: the owner first, then n(one), r(ead), w(rite) or b(oth), and a domain
+        #[arg(short)]
+        permissions: bool,
+        /// Where to begin
+        #[arg(default_value = "/")]
+        path: String,
+        #[command(flatten)]
+        json: JsonArgs,
+    },
+    /// Print values of xenstore
+    #[command(name = "xenstore-read", after_help = "Example:\n  atoll xenstore-read /local/domain/1/name")]
+    XenstoreRead {
+        /// Nodes; a path without a leading / is domain 0's
+        #[arg(required = true)]
+        path: Vec<String>,
+        #[command(flatten)]
+        json: JsonArgs,
+    },
+    /// Write values of xenstore
+    #[command(
+        name = "xenstore-write",
+        after_help = "Example:\n  atoll xenstore-write /local/domain/1/data/colour blue"
+    )]
+    XenstoreWrite {
+        /// Node and value, as often as you like
+        #[arg(required = true, num_args = 2.., value_names = ["PATH", "VALUE"], allow_hyphen_values = true)]
+        pairs: Vec<String>,
+    },
+    /// Remove nodes of xenstore and all below them
+    #[command(name = "xenstore-rm", after_help = "Example:\n  atoll xenstore-rm /local/domain/1/data/colour")]
+    XenstoreRm {
+        /// Nodes
+        #[arg(required = true)]
+        path: Vec<String>,
     },
     /// Show the machine: cores, memory, boot time, processor
     #[command(
@@ -228,20 +298,27 @@ enum Verb {
         #[command(flatten)]
         json: JsonArgs,
     },
-    /// Write a bootable CD image: machine and guests without a toolstack
+    /// Write a bootable CD image: machine and guests without a toolstack. Or `image list`, `image rm`: the images of
+    /// the running machine
     #[command(
+        args_conflicts_with_subcommands = true,
+        subcommand_negates_reqs = true,
         after_help = "Examples:\n  atoll image -o atoll.iso\n  atoll image web.toml -o web.iso   then, for a USB stick:\n  \
-        dd if=web.iso of=/dev/sdX bs=1M\n\nIt starts its guests by itself and logs to the first serial port."
+        dd if=web.iso of=/dev/sdX bs=1M\n  \
+        atoll image list                  what the running machine can make guests of\n  \
+        atoll image rm vmlinuz            forgets one that was uploaded\n\nA CD starts its guests by itself and logs to the first serial port."
     )]
     Image {
         /// Machine and guests, in TOML; see `atoll up --help`
         file: Option<PathBuf>,
         /// The file to write
-        #[arg(long, short, value_name = "FILE")]
-        output: PathBuf,
+        #[arg(long, short, value_name = "FILE", required = true)]
+        output: Option<PathBuf>,
         /// Put these images in instead of building the clone's
         #[arg(long, value_name = "DIR")]
         images: Option<PathBuf>,
+        #[command(subcommand)]
+        stored: Option<Stored>,
     },
     /// Hold a machine for `up`
     #[command(name = holder::VERB, hide = true)]
@@ -249,6 +326,42 @@ enum Verb {
         /// The run's directory
         directory: PathBuf,
     },
+}
+
+/// The running machine's images.
+#[derive(Debug, Subcommand)]
+enum Stored {
+    /// List the images that guests can be made of
+    List {
+        #[command(flatten)]
+        json: JsonArgs,
+    },
+    /// Forget an image that was uploaded
+    Rm {
+        /// Its name
+        name: String,
+    },
+}
+
+/// Whom to ask, and whether to wait.
+#[derive(Clone, Debug, Args)]
+struct StopArgs {
+    /// The guest
+    name: String,
+    /// Wait until it has done it
+    #[arg(long, short)]
+    wait: bool,
+    /// Seconds to wait at most
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, requires = "wait")]
+    timeout: u64,
+    #[command(flatten)]
+    json: JsonArgs,
+}
+
+impl StopArgs {
+    fn run(&self, wish: Wish) -> Result<()> {
+        verbs::stop::run(wish, &self.name, self.wait, self.timeout, self.json.json)
+    }
 }
 
 /// Runs the command; a failure is told on stderr and in the exit status.
@@ -276,7 +389,17 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Destroy { name } => verbs::orders::destroy(&name)?,
         Verb::Pause { name } => verbs::orders::pause(&name)?,
         Verb::Unpause { name } => verbs::orders::unpause(&name)?,
-        Verb::Console { name, dump } => verbs::console::run(&name, dump)?,
+        Verb::Console { name, dump, input, until, timeout } => {
+            verbs::console::run(&name, dump, &Script { input, until, timeout })?;
+        }
+        Verb::Shutdown { stop } => stop.run(Wish::Shutdown)?,
+        Verb::Reboot { stop } => stop.run(Wish::Reboot)?,
+        Verb::XenstoreLs { full, permissions, path, json } => {
+            verbs::xenstore::list(&path, Form { full, permissions, json: json.json })?;
+        }
+        Verb::XenstoreRead { path, json } => verbs::xenstore::read(&path, json.json)?,
+        Verb::XenstoreWrite { pairs } => verbs::xenstore::write(&pairs)?,
+        Verb::XenstoreRm { path } => verbs::xenstore::remove(&path)?,
         Verb::Info { audit, json } => verbs::info::run(audit, json.json)?,
         Verb::Dmesg { json } => verbs::dmesg::run(json.json)?,
         Verb::Top => verbs::top::run()?,
@@ -285,8 +408,10 @@ fn run(verb: Verb) -> Result<ExitCode> {
             verbs::bench::run(suite, &machine, setup.yes, json.json)?;
         }
         Verb::Doctor { json } => verbs::doctor::run(json.json),
-        Verb::Image { file, output, images } => {
-            verbs::image::run(file.as_deref(), &output, images.as_deref())?
+        Verb::Image { stored: Some(Stored::List { json }), .. } => verbs::image::list(json.json)?,
+        Verb::Image { stored: Some(Stored::Rm { name }), .. } => verbs::image::remove(&name)?,
+        Verb::Image { file, output, images, stored: None } => {
+            verbs::image::run(file.as_deref(), &output.unwrap_or_default(), images.as_deref())?
         }
         Verb::Serve { directory } => holder::serve(&directory)?,
     }

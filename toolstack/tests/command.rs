@@ -52,8 +52,29 @@ fn every_verb_has_help() {
     let state = tempfile::tempdir().unwrap();
     let help = printed(&atoll(state.path(), &["--help"]));
     let verbs = [
-        "up", "down", "demo", "test", "list", "create", "destroy", "pause", "unpause", "console", "info",
-        "dmesg", "top", "crash", "bench", "doctor", "image",
+        "up",
+        "down",
+        "demo",
+        "test",
+        "list",
+        "create",
+        "destroy",
+        "pause",
+        "unpause",
+        "console",
+        "shutdown",
+        "reboot",
+        "xenstore-ls",
+        "xenstore-read",
+        "xenstore-write",
+        "xenstore-rm",
+        "info",
+        "dmesg",
+        "top",
+        "crash",
+        "bench",
+        "doctor",
+        "image",
     ];
     for verb in verbs {
         assert!(help.contains(&format!("\n  {verb} ")), "{verb} is not in the help");
@@ -100,6 +121,7 @@ fn orders_and_questions() {
     let (fake, state) = machine();
     assert_eq!(printed(&atoll(state.path(), &["pause", "web"])), "paused web\n");
     assert!(printed(&atoll(state.path(), &["list"])).contains("paused"));
+    assert!(printed(&atoll(state.path(), &["info"])).contains("4: 0 Domain-0, 1 web, 2 idle, 3 idle"));
     assert_eq!(printed(&atoll(state.path(), &["dmesg"])), "atoll: a line\natoll: another\n");
     assert!(printed(&atoll(state.path(), &["info", "--audit"])).contains("0 leaked"));
     assert!(printed(&atoll(state.path(), &["crash", "web"])).contains("triple fault"));
@@ -121,6 +143,107 @@ fn creates_what_a_file_describes() {
     fs::write(&file, "[[guest]]\nname = \"more\"\nimage = \"hello\"\ncore = 9\n").unwrap();
     let output = atoll(state.path(), &["create", file.to_str().unwrap()]);
     assert!(complaint(&output).contains("more.toml:4: there is no core 9"), "{}", complaint(&output));
+}
+
+#[test]
+fn a_kernel_is_uploaded_once() {
+    let (fake, state) = machine();
+    let file = |name: &str, content: &[u8]| {
+        let path = state.path().join(name);
+        fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let kernel = file("vmlinuz-6", &[&[0; 0x202][..], b"HdrS", &[7; 20_000]].concat());
+    let ramdisk = file("initrd", b"a ramdisk");
+    let words = [
+        "create",
+        "--kernel",
+        &kernel,
+        "--ramdisk",
+        &ramdisk,
+        "--extra",
+        "console=hvc0 a=\"b\"",
+        "--vcpus",
+        "2",
+    ];
+    let said = printed(&atoll(state.path(), &words));
+    assert!(said.contains("uploaded initrd: 9 bytes in"), "{said}");
+    assert!(said.contains("uploaded vmlinuz-6: 20,518 bytes in"), "{said}");
+    assert!(said.contains("created vmlinuz: domain 2 on"), "{said}");
+    assert_eq!(fake.memory.lock().unwrap().pieces, 1 + 3);
+    let guest = fake.memory.lock().unwrap().created[0].clone();
+    assert_eq!((guest.image.as_str(), guest.ramdisk.as_deref()), ("vmlinuz-6", Some("initrd")));
+    assert_eq!((guest.vcpus, guest.mesh, guest.memory_mib), (2, false, 256));
+    assert_eq!(guest.command_line, "console=hvc0 a=\"b\"");
+
+    let again = printed(&atoll(state.path(), &[&words[..], &["--name", "two", "--json"]].concat()));
+    let again: serde_json::Value = serde_json::from_str(&again).unwrap();
+    assert_eq!((&again[0]["name"], &again[0]["images"][1]["milliseconds"]), (&"two".into(), &().into()));
+    assert_eq!(fake.memory.lock().unwrap().pieces, 4, "what is there is not sent again");
+
+    let list = printed(&atoll(state.path(), &["image", "list"]));
+    assert!(
+        list.lines().any(|line| line.starts_with("vmlinuz-6") && line.contains("20,518  upload")),
+        "{list}"
+    );
+    assert_eq!(printed(&atoll(state.path(), &["image", "rm", "initrd"])), "removed initrd\n");
+    assert!(
+        complaint(&atoll(state.path(), &["image", "rm", "initrd"])).contains("there is no image `initrd`")
+    );
+
+    fake.memory.lock().unwrap().damages_uploads = true;
+    let output = atoll(state.path(), &words);
+    assert!(complaint(&output).contains("initrd: image `initrd` came damaged"), "{}", complaint(&output));
+    let output = atoll(state.path(), &["create", "--kernel", &ramdisk]);
+    assert!(complaint(&output).contains("--kernel: "), "{}", complaint(&output));
+    assert!(complaint(&atoll(state.path(), &["create"])).contains("nothing says what to create"));
+}
+
+#[test]
+fn guests_are_asked_to_stop() {
+    let (_fake, state) = machine();
+    assert_eq!(printed(&atoll(state.path(), &["shutdown", "web"])), "asked web to shutdown\n");
+    let (_fake, state) = machine();
+    assert_eq!(printed(&atoll(state.path(), &["shutdown", "-w", "web"])), "web: shutdown (poweroff)\n");
+    let (fake, state) = machine();
+    assert_eq!(printed(&atoll(state.path(), &["reboot", "-w", "web"])), "web: restarted as domain 7\n");
+    fake.memory.lock().unwrap().deaf = true;
+    let output = atoll(state.path(), &["shutdown", "-w", "web", "--timeout", "1"]);
+    assert!(complaint(&output).contains("still runs after 1 s\n  remedy: see `atoll console web`"));
+    let json: serde_json::Value =
+        serde_json::from_str(&printed(&atoll(state.path(), &["shutdown", "web", "--json"]))).unwrap();
+    assert_eq!((&json["asked"], &json["became"]), (&"shutdown".into(), &().into()));
+}
+
+#[test]
+fn xenstore_is_read_and_written() {
+    let (_fake, state) = machine();
+    let words = ["xenstore-write", "/a/b", "one", "/a/c", "two", "/a/d", "-3"];
+    printed(&atoll(state.path(), &words));
+    assert_eq!(printed(&atoll(state.path(), &["xenstore-read", "/a/c", "/a/d"])), "two\n-3\n");
+    let list = printed(&atoll(state.path(), &["xenstore-ls", "-fp", "/"]));
+    assert_eq!(list, "/a/b = \"one\"   (n0)\n/a/c = \"two\"   (n0)\n/a/d = \"-3\"   (n0)\n");
+    printed(&atoll(state.path(), &["xenstore-rm", "/a/b"]));
+    let json: serde_json::Value =
+        serde_json::from_str(&printed(&atoll(state.path(), &["xenstore-ls", "--json"]))).unwrap();
+    assert_eq!((&json[0]["path"], &json[0]["value"]), (&"/".into(), &"".into()));
+    assert_eq!(json[1]["path"], "/a/c");
+    let output = atoll(state.path(), &["xenstore-read", "/a/b"]);
+    assert!(complaint(&output).contains("there is no node /a/b"), "{}", complaint(&output));
+    assert!(
+        complaint(&atoll(state.path(), &["xenstore-write", "/a", "1", "/b"])).contains("/b has no value")
+    );
+}
+
+#[test]
+fn a_console_can_be_scripted() {
+    let (fake, state) = machine();
+    fake.print(b"login: ready\n");
+    assert_eq!(printed(&atoll(state.path(), &["console", "web", "--until", "ready"])), "login: ready\n");
+    let output =
+        atoll(state.path(), &["console", "web", "--input", "nproc", "--until", "ready", "--timeout", "1"]);
+    assert!(complaint(&output).contains("web did not print `ready` within 1 s"), "{}", complaint(&output));
+    assert_eq!(fake.memory.lock().unwrap().typed, b"nproc\n");
 }
 
 #[test]

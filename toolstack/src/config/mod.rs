@@ -29,6 +29,8 @@ mod check;
 mod file;
 mod kernel;
 mod options;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeMap,

@@ -168,6 +168,18 @@ impl Client {
         }
     }
 
+    /// One node of xenstore.
+    pub fn xenstore_node(&self, path: &str) -> Result<XenstoreNode> {
+        match self.ask(Request::XenstoreList { path: path.to_owned(), after: None })? {
+            Reply::Xenstore { nodes, .. } => {
+                nodes.into_iter().find(|node| node.path == path).ok_or_else(|| {
+                    Error::new(format!("there is no node {path}"), "`atoll xenstore-ls` lists them")
+                })
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// Writes a node of xenstore, and makes those above it.
     pub fn xenstore_write(&self, path: &str, value: &[u8]) -> Result<()> {
         self.order(Request::XenstoreWrite { path: path.to_owned(), value: value.to_vec() })

@@ -1,4 +1,7 @@
 //! `console`: a guest's console on this terminal. Ctrl-] detaches, as with `xl console`.
+//!
+//! A guest that reboots comes back on the same console. For scripts there is [`Script`]: a line is typed, and what the
+//! guest prints is printed until it has said a word.
 
 use std::{
     io::{IsTerminal, Read},
@@ -7,7 +10,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use abi::control::wire::Event;
@@ -16,22 +19,70 @@ use crossterm::terminal;
 use super::list::state;
 use crate::{
     control::{Client, Console},
-    error::{At, Result},
+    error::{At, Error, Result},
     output,
 };
 
 /// Ctrl-].
 const DETACH: u8 = 0x1d;
+/// How soon a guest that is to come again is created after its end.
+const RETURN: Duration = Duration::from_secs(10);
+
+/// What is done without a person at the keys.
+#[derive(Clone, Debug, Default)]
+pub struct Script {
+    /// Typed, with Enter behind it.
+    pub input: Option<String>,
+    /// Awaited among what is printed from then on.
+    pub until: Option<String>,
+    /// Seconds that may take.
+    pub timeout: u64,
+}
 
 /// Attaches; with `dump` it prints what is there, and ends.
-pub fn run(name: &str, dump: bool) -> Result<()> {
+pub fn run(name: &str, dump: bool, script: &Script) -> Result<()> {
     let client = super::attached()?;
     client.domain(name)?;
     if dump {
         output::say_bytes(&Console::new(&client, name).read(false)?);
         return Ok(());
     }
+    if script.input.is_some() || script.until.is_some() {
+        return play(&client, name, script);
+    }
     attach(client, name)
+}
+
+/// Types, and prints until the awaited word has come. Without input all that the guest ever printed counts.
+fn play(client: &Client, name: &str, script: &Script) -> Result<()> {
+    let mut console = Console::new(client, name);
+    if let Some(input) = &script.input {
+        console.read(false)?;
+        client.input(name, format!("{input}\n").as_bytes())?;
+    }
+    let Some(until) = &script.until else { return Ok(()) };
+    let (start, mut seen) = (Instant::now(), Vec::new());
+    loop {
+        let new = console.read(false)?;
+        output::say_bytes(&new);
+        seen.extend(new);
+        if contains(&seen, until.as_bytes()) {
+            return Ok(());
+        }
+        let now = client.domain(name)?.state;
+        if now != abi::control::wire::State::Running {
+            return Err(Error::new(format!("{name} is {} and did not print `{until}`", state(now)), ""));
+        }
+        if start.elapsed() > Duration::from_secs(script.timeout) {
+            let what = format!("{name} did not print `{until}` within {} s", script.timeout);
+            return Err(Error::new(what, "--timeout SECONDS waits longer"));
+        }
+        client.next_event(Duration::from_millis(200));
+    }
+}
+
+fn contains(text: &[u8], word: &[u8]) -> bool {
+    word.is_empty() || text.windows(word.len()).any(|window| window == word)
 }
 
 /// Attaches until the detaching key, or until the guest has ended for good.
@@ -48,15 +99,29 @@ pub fn attach(client: Client, name: &str) -> Result<()> {
         (Arc::clone(&client), name.to_owned(), Arc::clone(&detached));
     thread::spawn(move || pass_keys(&keys_client, &keys_name, terminal, &keys_detached));
     print(&console.read(true)?, terminal);
+    let mut ended: Option<Instant> = None;
     while !detached.load(Ordering::SeqCst) && !client.is_closed() {
+        if ended.is_some_and(|ended| ended.elapsed() > RETURN) {
+            break;
+        }
         let Some(event) = console.wait(Duration::from_millis(100)) else { continue };
         print(&console.bytes_of(&event)?, terminal);
-        if let Event::Stopped { name: stopped, state: how } = event
-            && stopped == name
-        {
-            print(&console.read(false)?, terminal);
-            print(format!("\n{name}: {}\n", state(how)).as_bytes(), terminal);
-            break;
+        match event {
+            Event::Stopped { name: stopped, state: how } if stopped == name => {
+                // A guest that was destroyed at once has no console any more.
+                print(&console.read(false).unwrap_or_default(), terminal);
+                print(format!("\n{name}: {}\n", state(how)).as_bytes(), terminal);
+                ended = Some(Instant::now());
+            }
+            Event::Restarted { name: restarted, domain: Ok(_) } if restarted == name => {
+                ended = None;
+                console = Console::new(&client, name);
+                print(&console.read(true)?, terminal);
+            }
+            Event::Restarted { name: restarted, domain: Err(refusal) } if restarted == name => {
+                return Err(Error::from(refusal).during(format!("creating {name} again")));
+            }
+            _ => {}
         }
     }
     Ok(())
@@ -86,7 +151,7 @@ fn print(bytes: &[u8], raw: bool) {
     }
     let mut out = Vec::with_capacity(bytes.len() + 16);
     for &byte in bytes {
-        if byte == b'\n' {
+        if byte == b'\n' && out.last() != Some(&b'\r') {
             out.push(b'\r');
         }
         out.push(byte);

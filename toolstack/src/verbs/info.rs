@@ -1,6 +1,6 @@
 //! `info`: the machine.
 
-use abi::control::hypercall::AuditReport;
+use abi::control::{hypercall::AuditReport, wire::Domain};
 use serde_json::{Value, json};
 
 use crate::{
@@ -18,6 +18,7 @@ pub fn run(audit: bool, as_json: bool) -> Result<()> {
     let client = super::attached()?;
     let order = holder::order(&directory)?;
     let machine = client.machine()?;
+    let domains = client.list()?;
     let audit = if audit { Some(client.audit()?) } else { None };
     let boot_ticks = machine.guests_running_tsc.saturating_sub(machine.boot_tsc);
     let up_ticks = machine.tsc.saturating_sub(machine.boot_tsc);
@@ -26,6 +27,8 @@ pub fn run(audit: bool, as_json: bool) -> Result<()> {
             "machine": order.kind.name(),
             "label": order.kind.label(),
             "cores": machine.cores,
+            "domains_of_cores": (0..machine.cores).map(|core| on(core, &domains)).collect::<Vec<_>>(),
+            "vcpus": domains.iter().map(|domain| domain.cores.len()).sum::<usize>(),
             "memory_mib": order.memory_mib,
             "guest_memory_mib": machine.frames_total / FRAMES_PER_MIB,
             "guest_memory_free_mib": machine.frames_free / FRAMES_PER_MIB,
@@ -40,7 +43,7 @@ pub fn run(audit: bool, as_json: bool) -> Result<()> {
     }
     let mut rows = vec![
         ("machine", format!("{} ({} figures)", order.kind.name(), order.kind.label())),
-        ("cores", machine.cores.to_string()),
+        ("cores", format!("{}: {}", machine.cores, who_is_where(machine.cores, &domains))),
         (
             "guest memory",
             format!(
@@ -62,6 +65,18 @@ pub fn run(audit: bool, as_json: bool) -> Result<()> {
         output::say(format!("{name:<13} {value}"));
     }
     Ok(())
+}
+
+/// The domain that has a core.
+fn on(core: u32, domains: &[Domain]) -> Option<&str> {
+    domains.iter().find(|domain| domain.cores.contains(&core)).map(|domain| domain.name.as_str())
+}
+
+/// Each core and its domain.
+fn who_is_where(cores: u32, domains: &[Domain]) -> String {
+    let told: Vec<String> =
+        (0..cores).map(|core| format!("{core} {}", on(core, domains).unwrap_or("idle"))).collect();
+    told.join(", ")
 }
 
 /// The last four figures are nought on a sound machine.

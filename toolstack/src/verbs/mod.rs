@@ -12,9 +12,11 @@ pub mod image;
 pub mod info;
 pub mod list;
 pub mod orders;
+pub mod stop;
 pub mod test;
 pub mod top;
 pub mod up;
+pub mod xenstore;
 
 use std::path::Path;
 

@@ -47,6 +47,8 @@ pub struct Memory {
     pub pieces: u32,
     /// The last piece of an upload is answered as if the image were damaged.
     pub damages_uploads: bool,
+    /// Guests do not do what they are asked.
+    pub deaf: bool,
     upload: Option<Upload>,
     /// Nodes of xenstore.
     pub store: BTreeMap<String, Vec<u8>>,
@@ -77,7 +79,11 @@ impl FakeControl {
     /// The fake, and the toolstack's end of the line to it.
     pub fn start() -> (Self, Line) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let memory = Memory { domains: vec![domain(0, "Domain-0"), domain(1, "web")], ..Memory::default() };
+        let memory = Memory {
+            domains: vec![domain(0, "Domain-0"), domain(1, "web")],
+            store: BTreeMap::from([("/".to_owned(), Vec::new())]),
+            ..Memory::default()
+        };
         let fake = Self {
             memory: Arc::new(Mutex::new(memory)),
             line: Arc::new(Mutex::new(ours.try_clone().unwrap())),
@@ -164,7 +170,14 @@ impl Memory {
 
     /// The guest does as it is asked, a moment later.
     fn ask_to_stop(&mut self, name: &str, state: State) -> Result<(), Refusal> {
-        self.find(name)?.state = state;
+        if self.deaf {
+            return self.find(name).map(|_| ());
+        }
+        let guest = self.find(name)?;
+        guest.state = state;
+        if state == State::Shutdown(1) {
+            (guest.id, guest.state) = (7, State::Running);
+        }
         self.told.push(Event::Stopped { name: name.into(), state });
         if state == State::Shutdown(1) {
             self.told.push(Event::Restarted { name: name.into(), domain: Ok(7) });
@@ -304,8 +317,8 @@ fn machine() -> Machine {
         tsc_khz: 50_000,
         tsc: 2_000,
         boot_tsc: 1_000,
-        frames_total: 5_120,
-        frames_free: 2_560,
+        frames_total: 262_144,
+        frames_free: 131_072,
         ..Machine::default()
     }
 }
