@@ -1,31 +1,36 @@
-//! Delivering events: bits in the receiver's `shared_info`, and an interrupt at its core.
+//! Delivering events: bits in the receiver's `shared_info`, and an interrupt at the core of the virtual CPU that the port
+//! is bound to. The sender does all of it, by looking at the receiver's port; nobody is asked.
 //!
 //! The 2-level ABI (`event_channel.h`): the port's pending bit; unless it is masked, its word's bit in the vCPU's
 //! selector; unless that was set, the vCPU's upcall byte; unless that was set, the upcall vector as an IPI, which the
 //! receiver's core takes straight into the guest, without a VM exit.
 
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use abi::address::HostPhys;
-use abi::xen::shared_info::{EVTCHN_MASK, EVTCHN_PENDING, VCPU_INFO, vcpu_info};
+use abi::xen::errno::Errno;
+use abi::xen::event_channel::virq;
+use abi::xen::shared_info::{EVTCHN_MASK, EVTCHN_PENDING, vcpu_info};
 
 use crate::core::Core;
 use crate::core::face::FACES;
+use crate::domain::Domain;
 use crate::memory::physical::pointer;
+use crate::ports::{End, Port, Target};
 
-/// A word of a domain's `shared_info`.
-fn word<T>(page: u64, offset: usize) -> &'static T {
-    // SAFETY: `page` is a face's `shared_info`: a frame that stays the domain's until no core can send to it any more
-    // (see `Core::release`). `T` is an atomic, as the guest changes these words while we do, and offsets are those of
-    // `abi`, within the page and aligned.
-    unsafe { &*pointer::<u8>(HostPhys::new(page)).add(offset).cast::<T>() }
+/// A word of a domain's `shared_info`, or of a `vcpu_info`.
+fn word<T>(start: u64, offset: usize) -> &'static T {
+    // SAFETY: `start` is what a face says: memory of the domain's that stays so until no core can be about to send to it
+    // any more (see `Core::recall_domain`). `T` is an atomic, as the guest changes these words while we do, and offsets
+    // are those of `abi`, within what is there and aligned.
+    unsafe { &*pointer::<u8>(HostPhys::new(start)).add(offset).cast::<T>() }
 }
 
-/// Makes `port` of the domain on `core` pending.
+/// Makes `port` of the domain whose home is `home` pending. `target`: the virtual CPU it is bound to.
 #[inline]
-pub fn raise(from: &mut Core, core: usize, port: u32) {
-    let Some(face) = FACES.get(core) else { return };
-    from.face.count_sent(core);
+pub fn raise(from: &mut Core, home: usize, port: u32, target: Target) {
+    let Some(face) = FACES.get(home) else { return };
+    from.face.count_sent(target.core.into());
     let page = face.shared_info.load(Ordering::Relaxed);
     if page == 0 {
         return;
@@ -34,38 +39,107 @@ pub fn raise(from: &mut Core, core: usize, port: u32) {
     let pending: &AtomicU64 = word(page, EVTCHN_PENDING + index * 8);
     let mask: &AtomicU64 = word(page, EVTCHN_MASK + index * 8);
     if pending.fetch_or(bit, Ordering::AcqRel) & bit == 0 && mask.load(Ordering::Acquire) & bit == 0 {
-        select(from, core, page, index);
+        select(from, target.core.into(), index);
+    }
+}
+
+/// Sends an event through a port of the domain on this core. `EINVAL`: not a port that can.
+#[inline]
+pub fn send(core: &mut Core, number: u32) -> Result<(), Errno> {
+    let domain = core.domain()?;
+    let binding = domain.ports().get(number)?;
+    match binding.port {
+        Port::Interdomain(end) => {
+            let Some(place) = core.machine.places.get(usize::from(end.home)) else { return Ok(()) };
+            // Where the other end does not point back, it is being closed, or bound: nobody is there.
+            if let Ok(there) = place.ports.get(end.port.into())
+                && let Port::Interdomain(back) = there.port
+                && back.domain == domain.id
+                && u32::from(back.port) == number
+            {
+                raise(core, end.home.into(), end.port.into(), there.target);
+            }
+        }
+        Port::Ipi => raise(core, domain.home(), number, binding.target),
+        // As in Xen: nobody is there yet, and that is not the sender's fault.
+        Port::Unbound(_) => {}
+        Port::Closed | Port::Virq(_) => return Err(Errno::EINVAL),
+    }
+    Ok(())
+}
+
+/// Raises a virtual interrupt of the domain whose home is `home`: of this virtual CPU, or, where it is global, of virtual
+/// CPU 0. Nothing happens where it is not bound.
+pub fn raise_virq(from: &mut Core, home: usize, number: u32, vcpu: usize) {
+    let Some(place) = from.machine.places.get(home) else { return };
+    if let Some(port) = place.ports.virq(number, vcpu)
+        && let Ok(binding) = place.ports.get(port)
+    {
+        raise(from, home, port, binding.target);
     }
 }
 
 /// Takes the mask off `port` of the domain on this core, and delivers what waited behind it.
-pub fn unmask(core: &mut Core, port: u32) {
-    let own = core.index;
-    let page = FACES[own].shared_info.load(Ordering::Relaxed);
-    if page == 0 {
-        return;
-    }
+pub fn unmask(core: &mut Core, port: u32) -> Result<(), Errno> {
+    let domain = core.domain()?;
+    let binding = domain.ports().get(port)?;
+    let page = domain.shared_info.as_u64();
     let (index, bit) = (port as usize / 64, 1 << (port % 64));
     let pending: &AtomicU64 = word(page, EVTCHN_PENDING + index * 8);
     let mask: &AtomicU64 = word(page, EVTCHN_MASK + index * 8);
     if mask.fetch_and(!bit, Ordering::AcqRel) & bit != 0 && pending.load(Ordering::Acquire) & bit != 0 {
-        select(core, own, page, index);
+        select(core, binding.target.core.into(), index);
+    }
+    Ok(())
+}
+
+/// The port is not pending any more: it is closed, and may be bound to something else next.
+fn forget(domain: &Domain, port: u32) {
+    let pending: &AtomicU64 = word(domain.shared_info.as_u64(), EVTCHN_PENDING + port as usize / 64 * 8);
+    pending.fetch_and(!(1 << (port % 64)), Ordering::AcqRel);
+}
+
+/// Closes a port of `domain`, and parts from the peer. `EINVAL`: it was closed.
+pub fn close(core: &Core, domain: &Domain, port: u32) -> Result<(), Errno> {
+    let was = domain.ports().close(port)?;
+    if let Port::Interdomain(end) = was
+        && let Some(place) = core.machine.places.get(usize::from(end.home))
+    {
+        let own = End { domain: domain.id, home: domain.home() as u8, port: port as u16 };
+        place.ports.part(end.port.into(), own);
+    }
+    forget(domain, port);
+    Ok(())
+}
+
+/// Closes every port of `domain`.
+pub fn close_all(core: &Core, domain: &Domain) {
+    let mut from = 1;
+    while let Some(port) = domain.ports().next_open(from) {
+        // It was open just now; if it is not any more that is as well.
+        let _ = close(core, domain, port);
+        from = port + 1;
     }
 }
 
 #[inline]
-fn select(from: &mut Core, core: usize, page: u64, index: usize) {
-    let selector: &AtomicU64 = word(page, VCPU_INFO + vcpu_info::PENDING_SEL);
-    let upcall: &AtomicU8 = word(page, VCPU_INFO + vcpu_info::UPCALL_PENDING);
+fn select(from: &mut Core, core: usize, index: usize) {
+    let Some(face) = FACES.get(core) else { return };
+    let info = face.vcpu_info.load(Ordering::Relaxed);
+    if info == 0 {
+        return;
+    }
+    let selector: &AtomicU64 = word(info, vcpu_info::PENDING_SEL);
+    let upcall: &AtomicU8 = word(info, vcpu_info::UPCALL_PENDING);
     let bit = 1 << index;
     if selector.fetch_or(bit, Ordering::AcqRel) & bit == 0 && upcall.swap(1, Ordering::AcqRel) == 0 {
         interrupt(from, core);
     }
 }
 
-/// Sends the upcall vector to the domain on `core`.
+/// Sends the upcall vector to the virtual CPU on `core`.
 pub fn interrupt(from: &mut Core, core: usize) {
-    let face = &FACES[core];
+    let Some(face) = FACES.get(core) else { return };
     let vector = face.vector.load(Ordering::Relaxed) as u8;
     if vector != 0 {
         // SAFETY: a fixed interrupt with a vector of the guest's choice, above 15, to the core that the guest owns. If
@@ -74,30 +148,19 @@ pub fn interrupt(from: &mut Core, core: usize) {
     }
 }
 
-/// Delivers again what is pending: a guest that has just named its upcall vector must not miss earlier events.
-pub fn redeliver(core: &mut Core) {
-    let own = core.index;
-    let page = FACES[own].shared_info.load(Ordering::Relaxed);
-    if page != 0 {
-        let upcall: &AtomicU8 = word(page, VCPU_INFO + vcpu_info::UPCALL_PENDING);
+/// Delivers again what is pending at the virtual CPU on `core`: a guest that has just named its upcall vector must not
+/// miss earlier events.
+pub fn redeliver(from: &mut Core, core: usize) {
+    let info = FACES.get(core).map_or(0, |face| face.vcpu_info.load(Ordering::Relaxed));
+    if info != 0 {
+        let upcall: &AtomicU8 = word(info, vcpu_info::UPCALL_PENDING);
         if upcall.load(Ordering::Acquire) != 0 {
-            interrupt(core, own);
+            interrupt(from, core);
         }
     }
 }
 
-/// Domain 0's port for `VIRQ_DOM_EXC`; 0: none.
-static CONTROL_PORT: AtomicU32 = AtomicU32::new(0);
-
-/// Notes the port at which domain 0 hears of domains that stopped.
-pub fn set_control_port(port: u32) {
-    CONTROL_PORT.store(port, Ordering::Release);
-}
-
 /// Lets domain 0 know that a domain has stopped.
 pub fn tell_control(from: &mut Core) {
-    match CONTROL_PORT.load(Ordering::Acquire) {
-        0 => {}
-        port => raise(from, 0, port),
-    }
+    raise_virq(from, 0, virq::DOM_EXC, 0);
 }

@@ -6,7 +6,7 @@
 
 use abi::address::{GuestPhys, GuestVirt, HostPhys, PAGE_SIZE};
 use abi::xen::errno::Errno;
-use ept::{Access, Ept, Translation};
+use ept::{Access, Translation, View};
 use vmx::field;
 use vmx::vmcs::Current;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -23,8 +23,8 @@ const CS_LONG: u32 = 1 << 13;
 
 /// The memory of the guest whose VMCS is current.
 #[derive(Clone, Copy, Debug)]
-pub struct GuestMemory<'a> {
-    ept: &'a Ept,
+pub struct GuestMemory {
+    ept: View,
     paging: Paging,
 }
 
@@ -38,10 +38,10 @@ enum Paging {
     Other,
 }
 
-impl<'a> GuestMemory<'a> {
+impl GuestMemory {
     /// Looks at how the guest pages now.
     #[inline]
-    pub fn new(ept: &'a Ept, vmcs: &Current) -> Self {
+    pub fn new(ept: View, vmcs: &Current) -> Self {
         let paging = if vmcs.get(field::GUEST_CS_ACCESS_RIGHTS) & CS_LONG != 0 {
             Paging::FourLevel { root: vmcs.get(field::GUEST_CR3) & ADDRESS }
         } else if vmcs.get(field::GUEST_CR0) & CR0_PAGING == 0 {

@@ -8,6 +8,7 @@ use spin::Once;
 use vmx::capabilities::{Capabilities, ReadMsr, Unsupported};
 
 use crate::cpuid_policy::{AskCpuid, CpuidTable, Leaf};
+use crate::domain::Place;
 
 /// The machine.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub struct Machine {
     pub cpuid: CpuidTable,
     /// What EPT can do.
     pub ept: Settings,
+    /// By core: what is there for domains whose home it is.
+    pub places: ArrayVec<&'static Place, MAX_CORES>,
     /// MSR bitmap of all para guests.
     pub msr_bitmap: HostPhys,
     /// An I/O bitmap page in which every port exits.

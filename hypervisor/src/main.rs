@@ -14,10 +14,9 @@ use boot::handover::{Handover, Range};
 use boot::trampoline::{PageWords, WORDS_OFFSET};
 use hypervisor::core::Core;
 use hypervisor::core::face::FACES;
-use hypervisor::core::message::Request;
 use hypervisor::core::start::{self, Area, Order};
 use hypervisor::cpuid_policy::CpuidTable;
-use hypervisor::domain::{build, control};
+use hypervisor::domain::{Domain, Home, Place, build, control};
 use hypervisor::interrupts::{self, Registers};
 use hypervisor::machine::{self, Machine};
 use hypervisor::memory::early::Early;
@@ -206,6 +205,13 @@ fn describe(
         &[msr_policy::RULES]
     };
     const SECOND_SERIAL_PORT: usize = 0x2f8;
+    let places = topology.apic_ids.iter().map(|_| {
+        let pages = PageCount::covering(size_of::<Place>() as u64);
+        let place = early.take(pages, PAGE_SIZE).unwrap_or_else(|| no_room("event channels"));
+        // SAFETY: memory of our own for good, zeroed, which is a place that is not in use.
+        unsafe { &*pointer::<Place>(place) }
+    });
+    let places = places.collect();
     // SAFETY: three pages of our own.
     unsafe {
         msr_policy::fill(&mut *pointer::<msr_policy::Bitmap>(msr_bitmap), rules);
@@ -225,6 +231,7 @@ fn describe(
         host_cr3: tables.cr3(),
         cpuid: CpuidTable::new(&machine::Processor, tsc_khz, invpcid, rdtscp),
         ept: ept.settings(machine::physical_address_bits()),
+        places,
         msr_bitmap,
         io_none,
         io_control,
@@ -257,11 +264,9 @@ fn books(handover: &Handover, machine: &Machine, early: &mut Early, archive: &[u
         let pages = PageCount::covering(bytes as u64);
         early.take(pages, PAGE_SIZE).unwrap_or_else(|| no_room("the frame table"))
     };
-    let slot_bytes = size_of::<core::mem::MaybeUninit<hypervisor::domain::Domain>>();
-    let slots: ArrayVec<Slot, { boot::cores::MAX_CORES }> =
-        machine.apic_ids.iter().map(|_| pointer(take(slot_bytes))).collect();
-    let ports_bytes = size_of::<hypervisor::ports::Ports>();
-    let ports = machine.apic_ids.iter().map(|_| pointer(take(ports_bytes))).collect();
+    let mut slot =
+        || Slot { domain: pointer(take(size_of::<Domain>())), home: pointer(take(size_of::<Home>())) };
+    let slots: ArrayVec<Slot, { boot::cores::MAX_CORES }> = machine.apic_ids.iter().map(|_| slot()).collect();
     let top = handover.memory.iter().map(|range| range.end.as_u64()).max().unwrap_or(0);
     let frames = (top / PAGE_SIZE) as usize;
     let chunks = frames.div_ceil(CHUNK_FRAMES);
@@ -293,7 +298,7 @@ fn books(handover: &Handover, machine: &Machine, early: &mut Early, archive: &[u
     log::info!("{} MiB of memory for guests", table.free() / 256);
     // SAFETY: memory of our own, large enough and aligned.
     unsafe {
-        registry.write(Registry::new(table, slots, ports, machine.ept));
+        registry.write(Registry::new(table, slots, machine.ept));
         &mut *registry
     }
 }
@@ -302,22 +307,17 @@ fn books(handover: &Handover, machine: &Machine, early: &mut Early, archive: &[u
 fn start_control_domain(core: &mut Core, archive: &[u8], handover: &Handover) {
     let Some(registry) = core.registry.as_mut() else { return };
     let pages = control::memory(handover.option("dom0_mem"), archive.len() as u64);
-    let made = build::create(registry, 0, pages, true);
-    if let Err(error) = made {
+    if let Err(error) = build::create(registry, &core.machine.places, 1, pages, true) {
         fail(
             ExitCode::BadBoot,
             format_args!("no memory for domain 0 ({error:?}): it wants {} pages", pages.get()),
         );
     }
-    let Some(domain) = registry.building(0) else { return };
+    let Some(domain) = registry.domain(0) else { return };
     if let Err(bad) = control::load(domain, archive, handover.option("dom0").unwrap_or("")) {
         fail(ExitCode::BadBoot, format_args!("domain 0's image in the boot archive is of no use: {bad:?}"));
     }
-    let slot = registry.slots[0] as u64;
-    if let Some(record) = &mut registry.records[0] {
-        record.started = true;
-    }
-    if let Err(error) = core.carry_out(Request::Run(slot)) {
+    if let Err(error) = core.start_domain(0) {
         fail(ExitCode::Panic, format_args!("domain 0 does not start: {error:?}"));
     }
 }

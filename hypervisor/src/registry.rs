@@ -1,37 +1,37 @@
 //! Core 0's books: the machine's memory, and which domain is where. No other core ever comes here.
 
+use core::mem::MaybeUninit;
 use core::sync::atomic::Ordering::Relaxed;
 
-use abi::address::PageCount;
-use abi::control::hypercall::{CrashRecord, NO_DOMAIN};
+use abi::control::hypercall::NO_DOMAIN;
 use abi::xen::DomId;
 use arrayvec::ArrayVec;
 use boot::cores::MAX_CORES;
 
 use crate::core::face::FACES;
-use crate::domain::Domain;
+use crate::domain::{Domain, Home};
 use crate::memory::frame_table::FrameTable;
-use crate::ports::Ports;
 
 /// What core 0 knows of the domain on one core.
 #[derive(Clone, Copy, Debug)]
 pub struct Record {
     /// Its id.
     pub id: DomId,
-    /// Its memory.
-    pub pages: PageCount,
-    /// Whether it has been started: then it is its core's, not ours.
+    /// Whether it has been started: then what is its home's is not ours.
     pub started: bool,
-    /// Events that earlier domains on this core were sent.
+    /// Events that earlier domains on its cores were sent.
     pub events_in_before: u64,
 }
 
-/// A place for the domain of one core. Its address goes to that core when the domain starts, and is ours again when the
-/// core has released it.
-pub type Slot = *mut core::mem::MaybeUninit<Domain>;
-
-/// A place for that domain's ports.
-pub type PortsSlot = *mut core::mem::MaybeUninit<Ports>;
+/// Places for the domain whose home a core is. Their addresses go to its cores when it starts, and are ours again when
+/// they have released it.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot {
+    /// For what its cores share.
+    pub domain: *mut MaybeUninit<Domain>,
+    /// For what is its home's.
+    pub home: *mut MaybeUninit<Home>,
+}
 
 /// The books.
 #[derive(Debug)]
@@ -40,10 +40,8 @@ pub struct Registry {
     pub frames: FrameTable<'static>,
     /// By core: the domain there.
     pub records: ArrayVec<Option<Record>, MAX_CORES>,
-    /// By core: where its `Domain` lies, initialised where there is a record.
+    /// By core: where its domain lies, initialised where there is a record.
     pub slots: ArrayVec<Slot, MAX_CORES>,
-    /// By core: where the ports of that domain lie.
-    pub ports: ArrayVec<PortsSlot, MAX_CORES>,
     /// What EPT can do.
     pub ept: ept::Settings,
     next_id: DomId,
@@ -51,37 +49,32 @@ pub struct Registry {
 
 impl Registry {
     /// Books without domains.
-    pub fn new(
-        frames: FrameTable<'static>,
-        slots: ArrayVec<Slot, MAX_CORES>,
-        ports: ArrayVec<PortsSlot, MAX_CORES>,
-        ept: ept::Settings,
-    ) -> Self {
+    pub fn new(frames: FrameTable<'static>, slots: ArrayVec<Slot, MAX_CORES>, ept: ept::Settings) -> Self {
         let records = slots.iter().map(|_| None).collect();
-        Self { frames, records, slots, ports, ept, next_id: 0 }
+        Self { frames, records, slots, ept, next_id: 0 }
     }
 
-    /// The core of a domain.
+    /// The home core of a domain.
     pub fn core_of(&self, id: DomId) -> Option<usize> {
         self.records.iter().position(|record| record.is_some_and(|record| record.id == id))
     }
 
-    /// The domain itself, while it is ours: not started.
-    pub fn building(&mut self, core: usize) -> Option<&'static mut Domain> {
+    /// The domain whose home that core is.
+    pub fn domain(&self, core: usize) -> Option<&'static Domain> {
+        (*self.records.get(core)?)?;
+        // SAFETY: there is a record, so the slot is initialised. References to it are used no longer than the record is
+        // there: its own cores give theirs up when they release it, and core 0's end with the handler.
+        Some(unsafe { (*self.slots[core].domain).assume_init_ref() })
+    }
+
+    /// What is its home's, while it is ours: not started.
+    pub fn building(&mut self, core: usize) -> Option<&'static mut Home> {
         let record = (*self.records.get(core)?)?;
         if record.started {
             return None;
         }
-        // SAFETY: there is a record, so the slot is initialised, and the domain was not given to its core.
-        Some(unsafe { (*self.slots[core]).assume_init_mut() })
-    }
-
-    /// The crash record of the domain there. Its core has said that it crashed, and writes the record no more.
-    pub fn crash_record(&self, core: usize) -> Option<CrashRecord> {
-        (*self.records.get(core)?)?;
-        let domain = self.slots[core].cast::<Domain>();
-        // SAFETY: there is a record, so the slot is initialised. A copy of this one field; the core may have the rest.
-        unsafe { (&raw const (*domain).crash).read() }
+        // SAFETY: there is a record, so the slot is initialised, and it was not given to its core.
+        Some(unsafe { (*self.slots[core].home).assume_init_mut() })
     }
 
     /// An id that no domain has, and none had for as long as there are ids.
@@ -96,7 +89,7 @@ impl Registry {
     }
 }
 
-/// The core that a domain is on, by the cores' faces: for any core to ask.
+/// The home core of a domain, by the cores' faces: for any core to ask.
 pub fn core_of(id: DomId) -> Option<usize> {
     FACES.iter().position(|face| {
         let domain = face.domain.load(Relaxed);

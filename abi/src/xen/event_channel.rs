@@ -34,6 +34,10 @@ pub const RESET: u64 = 10;
 pub mod virq {
     /// Timer, one a vCPU.
     pub const TIMER: u32 = 0;
+    /// Request for debug information, one a vCPU.
+    pub const DEBUG: u32 = 1;
+    /// The profiler's, one a vCPU.
+    pub const XENOPROF: u32 = 7;
     /// A domain died or stopped (`VIRQ_DOM_EXC`), to domain 0.
     pub const DOM_EXC: u32 = 3;
     /// Numbers up to here exist.
@@ -94,6 +98,24 @@ pub struct BindIpi {
 pub struct OnePort {
     /// In.
     pub port: Port,
+}
+
+/// `evtchn_bind_vcpu`: the vCPU that a port's events go to.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct BindVcpu {
+    /// In.
+    pub port: Port,
+    /// In.
+    pub vcpu: u32,
+}
+
+/// `evtchn_reset`: closes every port of a domain.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct Reset {
+    /// In: `DOMID_SELF`, or another for the privileged.
+    pub dom: DomId,
 }
 
 /// `evtchn_status`.

@@ -82,6 +82,12 @@ pub mod console_io {
 
 /// Sub-operations of [`VCPU_OP`] (`vcpu.h`): RDI = operation, RSI = vCPU, RDX = argument's address.
 pub mod vcpu {
+    /// `VCPUOP_initialise`, argument [`crate::xen::vcpu::HvmContext`].
+    pub const INITIALISE: u64 = 0;
+    /// `VCPUOP_up`
+    pub const UP: u64 = 1;
+    /// `VCPUOP_down`
+    pub const DOWN: u64 = 2;
     /// `VCPUOP_is_up`: 1, 0, or an error.
     pub const IS_UP: u64 = 3;
 }

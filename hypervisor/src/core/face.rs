@@ -1,16 +1,22 @@
-//! What a core lets the others see, on lines of its own. The core alone writes it while it has a domain; core 0 does while
-//! it builds one there.
+//! What a core lets the others see, on lines of its own. The cores of its domain write it while it has one; core 0 does
+//! while it builds one there.
 //!
 //! A sender of events reads them, and so does core 0 when domain 0 asks how things are. Nothing here is written on an
-//! exit path but this core's own counters, by plain loads and stores.
+//! exit path but this core's own counters, by plain loads and stores. What is about a domain as a whole (its state, who
+//! knows it) is in the face of its home core.
 
 use core::sync::atomic::{
     AtomicU32, AtomicU64,
-    Ordering::{Relaxed, Release},
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
 use abi::control::hypercall::{DomainState, ExitKind, NO_DOMAIN};
 use boot::cores::MAX_CORES;
+
+/// Where the state's word has the reason.
+const REASON_SHIFT: u32 = 8;
+/// Its bits with the state itself.
+const STATE: u32 = (1 << REASON_SHIFT) - 1;
 
 /// One core's face.
 #[derive(Debug)]
@@ -20,16 +26,20 @@ pub struct Face {
     pub apic_id: AtomicU32,
     /// The domain on this core, or `NO_DOMAIN`.
     pub domain: AtomicU32,
-    /// Its `DomainState`.
-    pub state: AtomicU32,
-    /// Its `SHUTDOWN_*` reason.
-    pub reason: AtomicU32,
-    /// Its upcall vector; 0: none.
+    /// The virtual CPU's upcall vector; 0: none.
     pub vector: AtomicU32,
-    /// Its `shared_info` page, host-physical; 0: none.
+    /// The `shared_info` page of the domain, host-physical; 0: none.
     pub shared_info: AtomicU64,
-    /// The cores, a bit each, whose domains it has invited to bind to a port. Others need not ask.
-    pub invited: AtomicU64,
+    /// The `vcpu_info` of the virtual CPU, host-physical; 0: none.
+    pub vcpu_info: AtomicU64,
+    /// Whether the virtual CPU is up, as `VCPUOP_is_up` tells: 1 or 0.
+    pub up: AtomicU32,
+    /// Home: the domain's `DomainState`, and above [`REASON_SHIFT`] its `SHUTDOWN_*` reason.
+    state: AtomicU32,
+    /// Home: its cores, a bit each.
+    pub cores: AtomicU64,
+    /// Home: the cores, a bit each, that may have had a channel with it, and so may be about to send to it.
+    pub acquainted: AtomicU64,
     /// Its VM exits.
     pub exits: [AtomicU64; ExitKind::COUNT],
     /// Events it sent, by the core they went to.
@@ -41,11 +51,13 @@ impl Face {
         Self {
             apic_id: AtomicU32::new(0),
             domain: AtomicU32::new(NO_DOMAIN),
+            up: AtomicU32::new(0),
             state: AtomicU32::new(DomainState::Building as u32),
-            reason: AtomicU32::new(0),
             vector: AtomicU32::new(0),
             shared_info: AtomicU64::new(0),
-            invited: AtomicU64::new(0),
+            vcpu_info: AtomicU64::new(0),
+            cores: AtomicU64::new(0),
+            acquainted: AtomicU64::new(0),
             exits: [const { AtomicU64::new(0) }; ExitKind::COUNT],
             sent: [const { AtomicU64::new(0) }; MAX_CORES],
         }
@@ -65,9 +77,27 @@ impl Face {
         }
     }
 
-    /// Sets the domain's state. Who sees it sees what was written before: the crash record.
+    /// Sets the domain's state.
     pub fn set_state(&self, state: DomainState) {
         self.state.store(state as u32, Release);
+    }
+
+    /// The state of the domain.
+    #[inline]
+    pub fn state(&self) -> DomainState {
+        DomainState::from_u32(self.state.load(Acquire) & STATE).unwrap_or(DomainState::Crashed)
+    }
+
+    /// Why it is shut down.
+    pub fn reason(&self) -> u32 {
+        self.state.load(Acquire) >> REASON_SHIFT
+    }
+
+    /// Takes the domain from one of these states to another. `false`: it was in none of them. Who sees the new state
+    /// sees what was written before: the crash record.
+    pub fn change_state(&self, from: &[DomainState], to: DomainState, reason: u32) -> bool {
+        let to = to as u32 | reason << REASON_SHIFT;
+        from.iter().any(|&from| self.state.compare_exchange(from as u32, to, AcqRel, Relaxed).is_ok())
     }
 
     /// Forgets the last domain's counts.

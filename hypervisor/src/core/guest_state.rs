@@ -1,5 +1,4 @@
-//! Filling a core's VMCS for a domain that starts, by the PVH protocol (`docs/misc/pvh` of Xen): 32-bit protected mode,
-//! flat segments, paging off, EBX at the start info.
+//! Filling a core's VMCS for a virtual CPU that starts.
 
 use core::arch::asm;
 
@@ -10,6 +9,7 @@ use vmx::vmcs::{Current, Failed};
 use x86::msr;
 
 use super::Core;
+use super::context::{Context, UNUSABLE};
 use crate::bits;
 use crate::domain::Domain;
 use crate::msr_policy::RULES;
@@ -29,25 +29,24 @@ pub const CR0_OWNED: u64 = 1 << 5 | 1 << 29 | 1 << 30;
 /// SMAP.
 pub const CR4_ALLOWED: u64 = bits([0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 16, 17, 20, 21]);
 
+/// CR0's CD and NW: a guest may think that it sets these.
+const CR0_CACHE: u64 = 1 << 29 | 1 << 30;
+const EFER_LMA: u64 = 1 << 10;
+
 /// CR4.MCE: a guest may think that it sets this; machine checks are the hypervisor's, and always on.
 pub const CR4_MCE: u64 = 1 << 6;
 
-const UNUSABLE: u32 = 1 << 16;
-const FLAT_CODE_32: u32 = 0xc09b;
-const FLAT_DATA: u32 = 0xc093;
-const BUSY_TSS: u32 = 0x8b;
-
 /// Fills every field that a VM entry looks at.
-pub fn fill(core: &mut Core, domain: &Domain) -> Result<(), Failed> {
+pub fn fill(core: &mut Core, domain: &Domain, context: &Context) -> Result<(), Failed> {
     let host = core.host;
     let frame_rsp = core.frame.host_rsp();
     let frame_address = &raw const core.frame as u64;
-    controls(core, domain)?;
+    controls(core, domain, context)?;
     host_state(&mut core.vmcs, host, frame_rsp, frame_address)?;
-    guest_state(core, domain)
+    guest_state(core, context)
 }
 
-fn controls(core: &mut Core, domain: &Domain) -> Result<(), Failed> {
+fn controls(core: &mut Core, domain: &Domain, context: &Context) -> Result<(), Failed> {
     let capabilities = core.capabilities;
     let (machine, vmcs) = (core.machine, &mut core.vmcs);
     let legal = |chosen: Result<u32, _>| {
@@ -63,11 +62,12 @@ fn controls(core: &mut Core, domain: &Domain) -> Result<(), Failed> {
     let secondary = legal(capabilities.secondary())?;
     vmcs.set(field::SECONDARY_CONTROLS, secondary)?;
     vmcs.set(field::EXIT_CONTROLS, legal(capabilities.exit())?)?;
-    vmcs.set(field::ENTRY_CONTROLS, legal(capabilities.entry())? & !Entry::IA32E_MODE_GUEST.bits())?;
+    let long = if context.efer & EFER_LMA != 0 { Entry::IA32E_MODE_GUEST.bits() } else { 0 };
+    vmcs.set(field::ENTRY_CONTROLS, legal(capabilities.entry())? & !Entry::IA32E_MODE_GUEST.bits() | long)?;
     if vmx::controls::Secondary::from_bits_retain(secondary).contains(vmx::controls::Secondary::ENABLE_VPID) {
         vmcs.set(field::VPID, ept::Vpid::for_domain(domain.id).map_or(u16::MAX, ept::Vpid::get))?;
     }
-    vmcs.set(field::EPT_POINTER, domain.ept.eptp())?;
+    vmcs.set(field::EPT_POINTER, domain.eptp)?;
     vmcs.set(field::MSR_BITMAPS, machine.msr_bitmap.as_u64())?;
     let io = if domain.is_privileged { machine.io_control } else { machine.io_none };
     vmcs.set(field::IO_BITMAP_A, io.as_u64())?;
@@ -119,61 +119,71 @@ fn host_state(vmcs: &mut Current, host: Host, rsp: u64, frame: u64) -> Result<()
     vmcs.set(field::HOST_RIP, crossing::exit_address())
 }
 
-fn guest_state(core: &mut Core, domain: &Domain) -> Result<(), Failed> {
-    const CR0_PE_ET: u64 = 1 | 1 << 4;
-    let cr0 = core.capabilities.cr0(CR0_PE_ET, true);
-    let cr4 = core.capabilities.cr4(CR4_MCE);
+fn guest_state(core: &mut Core, context: &Context) -> Result<(), Failed> {
+    let cr0 = core.capabilities.cr0(context.cr0 & !CR0_CACHE, true);
+    let cr4 = core.capabilities.cr4(context.cr4 & CR4_ALLOWED | CR4_MCE);
     let vmcs = &mut core.vmcs;
 
-    vmcs.set(field::GUEST_CS_SELECTOR, 0x8)?;
-    vmcs.set(field::GUEST_CS_BASE, 0)?;
-    vmcs.set(field::GUEST_CS_LIMIT, u32::MAX)?;
-    vmcs.set(field::GUEST_CS_ACCESS_RIGHTS, FLAT_CODE_32)?;
-    for (selector, base, limit, rights) in [
+    for (segment, selector, base, limit, rights) in [
         (
+            context.cs,
+            field::GUEST_CS_SELECTOR,
+            field::GUEST_CS_BASE,
+            field::GUEST_CS_LIMIT,
+            field::GUEST_CS_ACCESS_RIGHTS,
+        ),
+        (
+            context.ss,
             field::GUEST_SS_SELECTOR,
             field::GUEST_SS_BASE,
             field::GUEST_SS_LIMIT,
             field::GUEST_SS_ACCESS_RIGHTS,
         ),
         (
+            context.ds,
             field::GUEST_DS_SELECTOR,
             field::GUEST_DS_BASE,
             field::GUEST_DS_LIMIT,
             field::GUEST_DS_ACCESS_RIGHTS,
         ),
         (
+            context.es,
             field::GUEST_ES_SELECTOR,
             field::GUEST_ES_BASE,
             field::GUEST_ES_LIMIT,
             field::GUEST_ES_ACCESS_RIGHTS,
         ),
         (
+            context.fs_gs,
             field::GUEST_FS_SELECTOR,
             field::GUEST_FS_BASE,
             field::GUEST_FS_LIMIT,
             field::GUEST_FS_ACCESS_RIGHTS,
         ),
         (
+            context.fs_gs,
             field::GUEST_GS_SELECTOR,
             field::GUEST_GS_BASE,
             field::GUEST_GS_LIMIT,
             field::GUEST_GS_ACCESS_RIGHTS,
         ),
+        (
+            context.tr,
+            field::GUEST_TR_SELECTOR,
+            field::GUEST_TR_BASE,
+            field::GUEST_TR_LIMIT,
+            field::GUEST_TR_ACCESS_RIGHTS,
+        ),
     ] {
-        vmcs.set(selector, 0x10)?;
-        vmcs.set(base, 0)?;
-        vmcs.set(limit, u32::MAX)?;
-        vmcs.set(rights, FLAT_DATA)?;
+        vmcs.set(selector, segment.selector)?;
+        vmcs.set(base, segment.base)?;
+        vmcs.set(limit, segment.limit)?;
+        vmcs.set(rights, segment.rights)?;
     }
     vmcs.set(field::GUEST_LDTR_SELECTOR, 0)?;
     vmcs.set(field::GUEST_LDTR_BASE, 0)?;
     vmcs.set(field::GUEST_LDTR_LIMIT, 0)?;
     vmcs.set(field::GUEST_LDTR_ACCESS_RIGHTS, UNUSABLE)?;
-    vmcs.set(field::GUEST_TR_SELECTOR, 0x18)?;
-    vmcs.set(field::GUEST_TR_BASE, 0)?;
-    vmcs.set(field::GUEST_TR_LIMIT, 0x67)?;
-    vmcs.set(field::GUEST_TR_ACCESS_RIGHTS, BUSY_TSS)?;
     vmcs.set(field::GUEST_GDTR_BASE, 0)?;
     vmcs.set(field::GUEST_GDTR_LIMIT, 0)?;
     vmcs.set(field::GUEST_IDTR_BASE, 0)?;
@@ -181,21 +191,21 @@ fn guest_state(core: &mut Core, domain: &Domain) -> Result<(), Failed> {
 
     vmcs.set(field::GUEST_CR0, cr0)?;
     vmcs.set(field::CR0_GUEST_HOST_MASK, CR0_OWNED)?;
-    vmcs.set(field::CR0_READ_SHADOW, cr0)?;
-    vmcs.set(field::GUEST_CR3, 0)?;
+    vmcs.set(field::CR0_READ_SHADOW, context.cr0)?;
+    vmcs.set(field::GUEST_CR3, context.cr3)?;
     vmcs.set(field::GUEST_CR4, cr4)?;
     vmcs.set(field::CR4_GUEST_HOST_MASK, !CR4_ALLOWED)?;
-    vmcs.set(field::CR4_READ_SHADOW, 0)?;
+    vmcs.set(field::CR4_READ_SHADOW, context.cr4)?;
     vmcs.set(field::GUEST_DR7, 0x400)?;
-    vmcs.set(field::GUEST_RSP, 0)?;
-    vmcs.set(field::GUEST_RIP, domain.entry.as_u64())?;
-    vmcs.set(field::GUEST_RFLAGS, 2)?;
+    vmcs.set(field::GUEST_RSP, context.rsp)?;
+    vmcs.set(field::GUEST_RIP, context.rip)?;
+    vmcs.set(field::GUEST_RFLAGS, context.rflags)?;
     vmcs.set(field::GUEST_INTERRUPTIBILITY, 0)?;
     vmcs.set(field::GUEST_ACTIVITY, 0)?;
     vmcs.set(field::GUEST_PENDING_DEBUG, 0)?;
     vmcs.set(field::GUEST_VMCS_LINK, u64::MAX)?;
     vmcs.set(field::GUEST_DEBUGCTL, 0)?;
-    vmcs.set(field::GUEST_EFER, 0)?;
+    vmcs.set(field::GUEST_EFER, context.efer)?;
     vmcs.set(field::GUEST_SYSENTER_CS, 0)?;
     vmcs.set(field::GUEST_SYSENTER_ESP, 0)?;
     vmcs.set(field::GUEST_SYSENTER_EIP, 0)

@@ -1,54 +1,73 @@
 //! What cores say to each other: requests over a URPC channel per pair and direction, each with one reply.
 //!
 //! A request is announced by an NMI, so that its target need not poll. Two kinds differ in when they are served.
-//! *Leaf* requests change one port and are answered at once, even by a core that itself waits for an answer; hence no
-//! two cores ever wait for each other. The others, which take the domain off its core or put it there, wait until the
-//! target is back in its loop. A core has at most one request under way.
+//! *Leaf* requests are answered at once, even by a core that itself waits for an answer, and ask nobody; hence no two
+//! cores ever wait for each other. Since a core answers only where it holds no pointer into a guest's memory and is in
+//! the middle of no change, a leaf's answer also says that what it was doing before is done ([`Request::Fence`]). The
+//! others, which take a domain off its core or put it there, wait until the target is back in its loop. A core has at
+//! most one request under way.
 
-use abi::xen::DomId;
 use abi::xen::errno::{Errno, HypercallResult};
 use io_rings::urpc::Message;
 
 /// A request to another core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// Take this domain (its address) and let it run.
-    Run(u64),
-    /// Take the domain off the core until `Unpause`.
-    Pause,
-    /// Let it go on.
-    Unpause,
-    /// Close its channels, leave nothing of it on the core, and give it back.
+    /// Take this domain as its virtual CPU `vcpu`.
+    Run {
+        /// Address of its `Domain`.
+        domain: u64,
+        /// Address of its `Home`, for the home core; else 0.
+        home: u64,
+        /// Which virtual CPU.
+        vcpu: u64,
+    },
+    /// The domain's state has changed: run or halt by it. When the answer is there no handler is under way.
+    Follow,
+    /// Leave nothing of the domain on the core, and give it back.
     Release,
-    /// Leaf: join your domain's port `port`, which waits for `domain`, to that domain's `remote_port`.
-    Join {
-        /// Port of the domain asked.
-        port: u32,
-        /// The domain that binds.
-        domain: DomId,
-        /// The domain that is asked, lest it be another by now.
-        of: DomId,
-        /// The binder's port.
-        remote_port: u32,
+    /// Leaf: the domain's state says that it does not run any more.
+    Stop,
+    /// Leaf: nothing. The answer comes when what was under way is done.
+    Fence,
+    /// Leaf: drop what the TLB holds of the domain's memory.
+    Forget,
+    /// Leaf, to home: let the `shared_info` page appear at this frame. 1: translations are to be forgotten.
+    PlaceSharedInfo {
+        /// Guest frame number.
+        gfn: u64,
     },
-    /// Leaf: the other end of your port `port`, `remote_port` of `domain`, was closed.
-    Part {
-        /// Port of the domain told.
-        port: u32,
-        /// The domain that closed.
-        domain: DomId,
-        /// The port it closed.
-        remote_port: u32,
+    /// Leaf: INIT, from a sibling's ICR.
+    Init,
+    /// Leaf: a start-up IPI, from a sibling's ICR.
+    StartUp {
+        /// The page it starts at.
+        page: u8,
     },
+    /// Leaf: `VCPUOP_initialise`, with the address of the `Context` to start from, in the hypervisor's own memory.
+    Initialise {
+        /// That address; good until the answer.
+        context: u64,
+    },
+    /// Leaf: `VCPUOP_up`.
+    Up,
+    /// Leaf: `VCPUOP_down`.
+    Down,
 }
 
 const RUN: u64 = 1;
-const PAUSE: u64 = 2;
-const UNPAUSE: u64 = 3;
-const RELEASE: u64 = 4;
-const JOIN: u64 = 5;
-const PART: u64 = 6;
-const REPLY: u64 = 7;
+const FOLLOW: u64 = 2;
+const RELEASE: u64 = 3;
+const STOP: u64 = 4;
+const FENCE: u64 = 5;
+const FORGET: u64 = 6;
+const PLACE_SHARED_INFO: u64 = 7;
+const INIT: u64 = 8;
+const START_UP: u64 = 9;
+const INITIALISE: u64 = 10;
+const UP: u64 = 11;
+const DOWN: u64 = 12;
+const REPLY: u64 = 255;
 
 /// What arrives on a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,23 +81,26 @@ pub enum Incoming {
 impl Request {
     /// Whether it is answered at once.
     pub const fn is_leaf(self) -> bool {
-        matches!(self, Self::Join { .. } | Self::Part { .. })
+        !matches!(self, Self::Run { .. } | Self::Follow | Self::Release)
     }
 
     /// As a message.
     pub const fn encode(self) -> Message {
-        match self {
-            Self::Run(domain) => [RUN, domain, 0, 0, 0, 0, 0],
-            Self::Pause => [PAUSE, 0, 0, 0, 0, 0, 0],
-            Self::Unpause => [UNPAUSE, 0, 0, 0, 0, 0, 0],
-            Self::Release => [RELEASE, 0, 0, 0, 0, 0, 0],
-            Self::Join { port, domain, of, remote_port } => {
-                [JOIN, port as u64, domain as u64, of as u64, remote_port as u64, 0, 0]
-            }
-            Self::Part { port, domain, remote_port } => {
-                [PART, port as u64, domain as u64, remote_port as u64, 0, 0, 0]
-            }
-        }
+        let (kind, a, b, c) = match self {
+            Self::Run { domain, home, vcpu } => (RUN, domain, home, vcpu),
+            Self::Follow => (FOLLOW, 0, 0, 0),
+            Self::Release => (RELEASE, 0, 0, 0),
+            Self::Stop => (STOP, 0, 0, 0),
+            Self::Fence => (FENCE, 0, 0, 0),
+            Self::Forget => (FORGET, 0, 0, 0),
+            Self::PlaceSharedInfo { gfn } => (PLACE_SHARED_INFO, gfn, 0, 0),
+            Self::Init => (INIT, 0, 0, 0),
+            Self::StartUp { page } => (START_UP, page as u64, 0, 0),
+            Self::Initialise { context } => (INITIALISE, context, 0, 0),
+            Self::Up => (UP, 0, 0, 0),
+            Self::Down => (DOWN, 0, 0, 0),
+        };
+        [kind, a, b, c, 0, 0, 0]
     }
 }
 
@@ -93,14 +115,20 @@ pub const fn reply(result: HypercallResult) -> Message {
 
 /// A message as what it says. Only hypervisors write these channels, so an unknown kind is a bug: `None`.
 pub fn decode(message: Message) -> Option<Incoming> {
-    let [kind, a, b, c, d, ..] = message;
+    let [kind, a, b, c, ..] = message;
     Some(Incoming::Request(match kind {
-        RUN => Request::Run(a),
-        PAUSE => Request::Pause,
-        UNPAUSE => Request::Unpause,
+        RUN => Request::Run { domain: a, home: b, vcpu: c },
+        FOLLOW => Request::Follow,
         RELEASE => Request::Release,
-        JOIN => Request::Join { port: a as u32, domain: b as DomId, of: c as DomId, remote_port: d as u32 },
-        PART => Request::Part { port: a as u32, domain: b as DomId, remote_port: c as u32 },
+        STOP => Request::Stop,
+        FENCE => Request::Fence,
+        FORGET => Request::Forget,
+        PLACE_SHARED_INFO => Request::PlaceSharedInfo { gfn: a },
+        INIT => Request::Init,
+        START_UP => Request::StartUp { page: a as u8 },
+        INITIALISE => Request::Initialise { context: a },
+        UP => Request::Up,
+        DOWN => Request::Down,
         REPLY => return Some(Incoming::Reply(Errno::from_rax(a).map_or(Ok(a), Err))),
         _ => return None,
     }))

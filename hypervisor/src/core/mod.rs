@@ -10,15 +10,17 @@
 //!
 //! A [`Core`] is reached by its own core alone; what others may see is its [`face::Face`].
 
+pub mod context;
 pub mod face;
 pub mod guest_state;
+pub mod life;
 pub mod message;
 pub mod serve;
 pub mod start;
 
 use abi::address::HostPhys;
 use abi::control::hypercall::{CrashRecord, DomainState};
-use abi::xen::errno::HypercallResult;
+use abi::xen::errno::{Errno, HypercallResult};
 use arrayvec::ArrayVec;
 use boot::cores::MAX_CORES;
 use io_rings::urpc::{Receiver, Sender};
@@ -27,7 +29,7 @@ use vmx::exit::{Exit, ReadExit, Reason, instruction_error};
 use vmx::field;
 use vmx::vmcs::Current;
 
-use crate::domain::Domain;
+use crate::domain::{Domain, Home, Vcpu};
 use crate::exits;
 use crate::interrupts::{Registers, Sender as InterruptSender};
 use crate::machine::{Machine, Patience};
@@ -68,8 +70,10 @@ pub struct Core {
     pub apic: InterruptSender,
     /// The local APIC, for what stays here.
     pub registers: Registers,
-    /// The domain on this core.
-    pub domain: Option<&'static mut Domain>,
+    /// The virtual CPU on this core.
+    pub vcpu: Option<Vcpu>,
+    /// Where this is its domain's home: what only home changes.
+    pub home: Option<&'static mut Home>,
     /// Whether to enter the guest.
     pub running: bool,
     /// The other cores, by number; `None` for this one.
@@ -79,6 +83,12 @@ pub struct Core {
 }
 
 impl Core {
+    /// The domain on this core.
+    #[inline(always)]
+    pub fn domain(&self) -> Result<&'static Domain, Errno> {
+        self.vcpu.as_ref().map(|vcpu| vcpu.domain).ok_or(Errno::ESRCH)
+    }
+
     /// The core's life.
     pub fn run(&mut self) -> ! {
         loop {
@@ -151,6 +161,7 @@ impl Core {
                 self.send(index, message::reply(result));
             }
         }
+        self.follow();
     }
 
     fn receive(&mut self, index: usize) -> Option<Incoming> {
@@ -172,22 +183,6 @@ impl Core {
         }
         // SAFETY: an NMI to a core of ours; whatever it does, it takes note and looks at its channels.
         unsafe { self.apic.nmi(FACES[index].apic_id.load(core::sync::atomic::Ordering::Relaxed)) };
-    }
-
-    /// Stops this core's domain, and lets domain 0 know.
-    #[cold]
-    #[inline(never)]
-    pub fn stop_domain(&mut self, state: DomainState, reason: u32) {
-        self.running = false;
-        self.face.reason.store(reason, core::sync::atomic::Ordering::Relaxed);
-        self.face.set_state(state);
-        if self.index == 0 {
-            crate::stop::fail(
-                abi::exit_code::ExitCode::ControlDomainLost,
-                format_args!("domain 0 is gone: {state:?}, reason {reason}"),
-            );
-        }
-        crate::events::tell_control(self);
     }
 
     /// Stops this core's domain for what it did, and keeps the record.
@@ -223,9 +218,9 @@ impl Core {
             cr4: vmcs.get(field::GUEST_CR4),
             registers: core::array::from_fn(|number| registers.by_number(number as u8).unwrap_or(0)),
         };
-        if let Some(domain) = self.domain.as_mut() {
-            log::warn!("domain {} crashed at {:#x}", domain.id, record.rip);
-            domain.crash = Some(record);
+        if let Some(vcpu) = &self.vcpu {
+            log::warn!("domain {} crashed at {:#x}, virtual CPU {}", vcpu.domain.id, record.rip, vcpu.id);
+            vcpu.domain.crash.lock().get_or_insert(record);
         }
         self.stop_domain(DomainState::Crashed, 0);
     }

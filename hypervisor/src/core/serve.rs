@@ -2,110 +2,216 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use abi::control::hypercall::{DomainState, NO_DOMAIN};
+use abi::control::hypercall::DomainState;
 use abi::xen::errno::{Errno, HypercallResult};
+use arrayvec::ArrayVec;
 
+use super::context::Context;
+use super::face::FACES;
 use super::message::Request;
 use super::{Core, guest_state};
-use crate::domain::Domain;
-use crate::interrupts;
-use crate::ports::Port;
+use crate::domain::{Domain, Home, Life, Vcpu};
+use crate::{interrupts, stop};
 
 impl Core {
     /// Carries out a request of another core's, or of this core's own.
     pub fn carry_out(&mut self, request: Request) -> HypercallResult {
         match request {
-            Request::Run(domain) => {
-                // SAFETY: core 0 gave the domain away with this message, and the address is that of the one slot it has
-                // for this core's domain.
-                let domain = unsafe { &mut *(domain as *mut Domain) };
-                self.take(domain)
+            Request::Run { domain, home, vcpu } => {
+                // SAFETY: core 0 gave the domain away with this message, to its cores and, the home part, to this one
+                // alone; the addresses are those of the slots it has for it, and they stay until `Release`.
+                let (domain, home) = unsafe { (&*(domain as *const Domain), (home as *mut Home).as_mut()) };
+                self.take(domain, home, vcpu as usize)
             }
-            Request::Pause => {
-                self.running = false;
-                if self.state() == DomainState::Running {
-                    self.face.set_state(DomainState::Paused);
-                }
-                Ok(0)
-            }
-            Request::Unpause => {
-                if self.state() == DomainState::Paused {
-                    self.face.set_state(DomainState::Running);
-                    self.running = true;
-                }
+            Request::Follow => {
+                self.follow();
                 Ok(0)
             }
             Request::Release => self.release(),
-            Request::Join { port, domain, of, remote_port } => {
-                let remote_core = crate::registry::core_of(domain).ok_or(Errno::EINVAL)?;
-                let own = self.domain.as_mut().filter(|own| own.id == of).ok_or(Errno::EINVAL)?;
-                own.ports.join(port, domain, remote_core as u8, remote_port)?;
+            Request::Stop => {
+                self.running = false;
                 Ok(0)
             }
-            Request::Part { port, domain, remote_port } => {
-                if let Some(own) = self.domain.as_mut() {
-                    own.ports.part(port, domain, remote_port);
+            Request::Fence => Ok(0),
+            Request::Forget => {
+                if self.vcpu.is_some() {
+                    guest_state::forget_translations(self);
                 }
                 Ok(0)
             }
+            Request::PlaceSharedInfo { gfn } => {
+                let (Some(vcpu), Some(home)) = (&self.vcpu, self.home.as_deref_mut()) else {
+                    return Err(Errno::ESRCH);
+                };
+                home.place_shared_info(vcpu.domain, gfn).map(u64::from)
+            }
+            Request::Init => self.init(),
+            Request::StartUp { page } => self.start_up(page),
+            Request::Initialise { context } => {
+                // SAFETY: the asking core's own, which waits for the answer.
+                let context = unsafe { *(context as *const Context) };
+                self.initialise(context)
+            }
+            Request::Up => self.up(),
+            Request::Down => self.down(),
         }
     }
 
-    /// The state of the domain on this core.
-    pub fn state(&self) -> DomainState {
-        DomainState::from_u32(self.face.state.load(Relaxed)).unwrap_or(DomainState::Crashed)
-    }
-
-    /// Takes a domain that has never run, fills the VMCS for it and lets it run.
-    fn take(&mut self, domain: &'static mut Domain) -> HypercallResult {
-        self.frame.reset();
-        // SAFETY: the region is this core's own, made at start.
-        self.vmcs = unsafe { vmx::vmcs::make_current(self.vmcs_region) }.map_err(broken)?;
-        guest_state::fill(self, domain).map_err(broken)?;
-        guest_state::zero_registers();
+    /// Takes a domain that has never run, as its virtual CPU `id`.
+    fn take(
+        &mut self,
+        domain: &'static Domain,
+        home: Option<&'static mut Home>,
+        id: usize,
+    ) -> HypercallResult {
+        let mut vcpu = Vcpu::new(id, domain);
+        if id == 0 {
+            vcpu.life = Life::Up;
+            vcpu.start = Some(Context::pvh(domain.entry(), domain.start_info()));
+        }
+        self.vcpu = Some(vcpu);
+        self.home = home;
         interrupts::quiesce(self.registers);
-        self.frame.registers.rbx = domain.start_info.as_u64();
-        self.domain = Some(domain);
-        self.face.set_state(DomainState::Running);
-        self.running = true;
+        self.show_life();
+        self.follow();
         Ok(0)
     }
 
-    /// Closes the domain's channels, leaves nothing of it on this core, and forgets it.
+    /// Lets the guest run, or not, by what its domain's state and its virtual CPU's life say. Called from the loop, where
+    /// no handler is under way.
+    pub(super) fn follow(&mut self) {
+        let Some(vcpu) = self.vcpu.as_mut() else {
+            self.running = false;
+            return;
+        };
+        let wanted = vcpu.life == Life::Up && vcpu.domain.state() == DomainState::Running;
+        if wanted
+            && let Some(context) = vcpu.start.take()
+            && let Err(failed) = self.begin(&context)
+        {
+            // A VMX instruction failed on this core: a bug of ours, said aloud, and the domain ends.
+            log::error!("core {}: {failed}", self.index);
+            self.stop_domain(DomainState::Crashed, 0);
+            return;
+        }
+        self.running = wanted;
+    }
+
+    /// Fills the VMCS for a virtual CPU that starts anew.
+    fn begin(&mut self, context: &Context) -> Result<(), vmx::vmcs::Failed> {
+        let Some(domain) = self.vcpu.as_ref().map(|vcpu| vcpu.domain) else { return Ok(()) };
+        self.frame.reset();
+        // SAFETY: the region is this core's own, made at start.
+        self.vmcs = unsafe { vmx::vmcs::make_current(self.vmcs_region) }?;
+        guest_state::fill(self, domain, context)?;
+        self.frame.registers = context.registers;
+        guest_state::zero_registers();
+        guest_state::forget_translations(self);
+        Ok(())
+    }
+
+    /// Leaves nothing of the domain on this core, and forgets it.
     fn release(&mut self) -> HypercallResult {
         self.running = false;
-        while let Some(port) = self.domain.as_ref().and_then(|domain| domain.ports.first_open()) {
-            // The port is open, so closing it can not fail.
-            let _ = self.close_port(port);
-        }
-        if self.domain.take().is_some() {
+        if self.vcpu.take().is_some() {
             guest_state::forget_translations(self);
             guest_state::zero_registers();
             interrupts::quiesce(self.registers);
         }
+        self.home = None;
         let face = self.face;
-        face.shared_info.store(0, Relaxed);
+        face.up.store(0, Relaxed);
         face.vector.store(0, Relaxed);
-        face.domain.store(NO_DOMAIN, Relaxed);
         Ok(0)
     }
 
-    /// Closes a port of this core's domain, and parts from the peer.
-    pub fn close_port(&mut self, port: u32) -> HypercallResult {
-        let domain = self.domain.as_mut().ok_or(Errno::ESRCH)?;
-        let id = domain.id;
-        if let Port::Interdomain { core, port: remote, .. } = domain.ports.close(port)? {
-            self.ask(
-                usize::from(core),
-                Request::Part { port: remote.into(), domain: id, remote_port: port },
-            )?;
+    /// The other cores of this core's domain.
+    pub fn siblings(&self) -> ArrayVec<u8, { abi::control::hypercall::MAX_VCPUS }> {
+        let cores = self.vcpu.as_ref().map(|vcpu| &vcpu.domain.cores);
+        cores.into_iter().flatten().copied().filter(|&core| usize::from(core) != self.index).collect()
+    }
+
+    /// Asks the same of each sibling. Their answers, all `Ok` for the requests this is for, are not looked at.
+    pub fn ask_siblings(&mut self, request: Request) {
+        for core in self.siblings() {
+            let _ = self.ask(core.into(), request);
+        }
+    }
+
+    /// Lets every core of the domain drop what its TLB holds of the domain's memory.
+    pub fn forget_everywhere(&mut self) {
+        guest_state::forget_translations(self);
+        self.ask_siblings(Request::Forget);
+    }
+
+    /// Waits until each of these cores, a bit each, is done with what it is doing now.
+    pub fn fence(&mut self, cores: u64) {
+        for core in (0..self.peers.len()).filter(|&core| cores & 1 << core != 0) {
+            let _ = self.ask(core, Request::Fence);
+        }
+    }
+
+    /// Stops this core's domain, all of it, and lets domain 0 know.
+    #[cold]
+    #[inline(never)]
+    pub fn stop_domain(&mut self, state: DomainState, reason: u32) {
+        self.running = false;
+        let Some(domain) = self.vcpu.as_ref().map(|vcpu| vcpu.domain) else { return };
+        let stoppable = [DomainState::Running, DomainState::Paused];
+        if !domain.face().change_state(&stoppable, state, reason) {
+            return;
+        }
+        if domain.is_privileged {
+            stop::fail(
+                abi::exit_code::ExitCode::ControlDomainLost,
+                format_args!("domain 0 is gone: {state:?}, reason {reason}"),
+            );
+        }
+        self.ask_siblings(Request::Stop);
+        crate::events::tell_control(self);
+    }
+
+    /// Starts a domain that is built: gives it to its cores, home last. Core 0 alone does, with its books.
+    pub fn start_domain(&mut self, home: usize) -> HypercallResult {
+        let registry = self.registry.as_deref_mut().ok_or(Errno::EPERM)?;
+        let domain = registry.domain(home).ok_or(Errno::ESRCH)?;
+        let slot = registry.slots[home];
+        if let Some(record) = &mut registry.records[home] {
+            record.started = true;
+        }
+        domain.face().set_state(DomainState::Running);
+        for (vcpu, &core) in domain.cores.iter().enumerate().rev() {
+            let home = if vcpu == 0 { slot.home as u64 } else { 0 };
+            let request = Request::Run { domain: slot.domain as u64, home, vcpu: vcpu as u64 };
+            self.ask(core.into(), request)?;
         }
         Ok(0)
     }
-}
 
-/// A VMX instruction failed on this core: a bug of ours, said aloud, and the domain does not start.
-fn broken(failed: vmx::vmcs::Failed) -> Errno {
-    log::error!("{failed}");
-    Errno::EIO
+    /// Takes a domain from its cores, and closes its channels: then nobody else can reach its memory. Core 0 alone does.
+    pub fn recall_domain(&mut self, domain: &'static Domain) -> Result<(), Errno> {
+        let face = domain.face();
+        if face.change_state(&[DomainState::Running], DomainState::Paused, 0) {
+            self.let_follow(domain)?;
+        }
+        for &core in &domain.cores {
+            self.ask(core.into(), Request::Release)?;
+        }
+        crate::events::close_all(self, domain);
+        for &core in &domain.cores {
+            let face = &FACES[usize::from(core)];
+            face.shared_info.store(0, Relaxed);
+            face.vcpu_info.store(0, Relaxed);
+        }
+        self.fence(face.acquainted.load(Relaxed));
+        Ok(())
+    }
+
+    /// Lets all cores of a domain see that its state has changed.
+    pub fn let_follow(&mut self, domain: &'static Domain) -> Result<(), Errno> {
+        for &core in &domain.cores {
+            self.ask(core.into(), Request::Follow)?;
+        }
+        Ok(())
+    }
 }

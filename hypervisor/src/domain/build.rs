@@ -1,18 +1,19 @@
 //! Making a domain's memory and taking it apart: core 0's work, with its [`Registry`].
 
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use abi::address::{GuestPhys, HostPhys, PAGE_SIZE, PageCount};
-use abi::control::hypercall::DomainState;
+use abi::control::hypercall::{DomainState, MAX_VCPUS, NO_DOMAIN};
 use abi::xen::DomId;
 use abi::xen::errno::Errno;
+use abi::xen::shared_info::{VCPU_INFO, VCPU_INFO_SIZE};
+use arrayvec::ArrayVec;
 use ept::{Ept, Frames, MapError, MemoryType, Permissions, Tables};
 
-use super::Domain;
+use super::{Domain, Home, Place};
 use crate::core::face::FACES;
 use crate::memory::frame_table::{CHUNK_FRAMES, FrameTable, Owner};
 use crate::memory::physical::{Identity, Pool, scrub};
-use crate::ports::Ports;
 use crate::registry::{Record, Registry};
 
 /// Frames for page tables that a running domain may use without asking.
@@ -55,20 +56,19 @@ fn errno(error: MapError) -> Errno {
     }
 }
 
-/// Makes a domain for `core` with `pages` of zeroed memory from guest-physical 0 on. All or nothing.
+/// Makes a domain for these cores, a bit each, with `pages` of zeroed memory from guest-physical 0 on. All or nothing.
 pub fn create(
     registry: &mut Registry,
-    core: usize,
+    places: &[&'static Place],
+    cores: u64,
     pages: PageCount,
     privileged: bool,
 ) -> Result<DomId, Errno> {
-    if pages.get() == 0 {
+    let cores = pick(registry, cores)?;
+    let home = *cores.first().ok_or(Errno::EINVAL)?;
+    let place = *places.get(usize::from(home)).ok_or(Errno::ENODEV)?;
+    if pages == PageCount::new(0) {
         return Err(Errno::EINVAL);
-    }
-    match registry.records.get(core) {
-        None => return Err(Errno::ENODEV),
-        Some(Some(_)) => return Err(Errno::EBUSY),
-        Some(None) => {}
     }
     if pages.get() > registry.frames.free() {
         return Err(Errno::ENOMEM);
@@ -86,46 +86,69 @@ pub fn create(
         // SAFETY: the frame was free and is this domain's now, which does not run yet.
         unsafe { scrub(shared_info, PAGE_SIZE) };
     }
-    // SAFETY: the place for the ports of this core's domain, which there is none of.
-    let ports = unsafe { (*registry.ports[core]).write(Ports::new()) };
     let domain = Domain {
         id,
         is_privileged: privileged,
-        ept,
-        pool: Pool::new(),
-        pages,
+        cores,
+        view: ept.view(),
+        eptp: ept.eptp(),
+        pages: AtomicU64::new(pages.get()),
+        max_pages: AtomicU64::new(pages.get()),
         shared_info,
-        shared_info_at: None,
-        ports,
-        params: [0; abi::xen::hvm::param::COUNT as usize],
-        entry: GuestPhys::new(0),
-        start_info: GuestPhys::new(0),
-        crash: None,
-        apic_base: super::APIC_BASE_RESET,
-        pat: super::PAT_RESET,
+        place,
+        params: [const { AtomicU64::new(0) }; abi::xen::hvm::param::COUNT as usize],
+        entry: AtomicU64::new(0),
+        start_info: AtomicU64::new(0),
+        crash: spin::Mutex::new(None),
     };
-    // SAFETY: the slot is core 0's, as there is no record of a domain there.
-    let domain = unsafe { (*registry.slots[core]).write(domain) };
-    if let Err(error) = populate(&mut registry.frames, domain) {
-        take_apart(&mut registry.frames, domain);
+    let home_part = Home { ept, pool: Pool::new(), shared_info_at: None };
+    let slot = registry.slots[usize::from(home)];
+    // SAFETY: the slots are core 0's, as there is no record of a domain there.
+    let (domain, home_part): (&Domain, _) =
+        unsafe { ((*slot.domain).write(domain), (*slot.home).write(home_part)) };
+    if let Err(error) = populate(&mut registry.frames, domain, home_part) {
+        take_apart(&mut registry.frames, domain, home_part);
         return Err(error);
     }
-    let face = &FACES[core];
-    face.reset_counts();
-    face.invited.store(0, Relaxed);
-    face.set_state(DomainState::Building);
-    face.shared_info.store(shared_info.as_u64(), Relaxed);
-    face.domain.store(id.into(), Relaxed);
-    let events_in_before = crate::registry::events_to(core);
-    registry.records[core] = Some(Record { id, pages, started: false, events_in_before });
+    let mask = domain.cores.iter().fold(0, |mask, &core| mask | 1 << core);
+    for (vcpu, &core) in domain.cores.iter().enumerate() {
+        let face = &FACES[usize::from(core)];
+        face.reset_counts();
+        face.shared_info.store(shared_info.as_u64(), Relaxed);
+        face.vcpu_info.store(shared_info.as_u64() + (VCPU_INFO + vcpu * VCPU_INFO_SIZE) as u64, Relaxed);
+        face.cores.store(mask, Relaxed);
+        face.acquainted.store(0, Relaxed);
+        face.set_state(DomainState::Building);
+        face.domain.store(id.into(), Relaxed);
+    }
+    let events_in_before = domain.cores.iter().map(|&core| crate::registry::events_to(core.into())).sum();
+    registry.records[usize::from(home)] = Some(Record { id, started: false, events_in_before });
     Ok(id)
 }
 
+/// The cores of a mask, lowest first, where all of them are there and idle.
+fn pick(registry: &Registry, mut mask: u64) -> Result<ArrayVec<u8, MAX_VCPUS>, Errno> {
+    let mut cores = ArrayVec::new();
+    while mask != 0 {
+        let core = mask.trailing_zeros() as usize;
+        mask &= mask - 1;
+        if core >= registry.records.len() {
+            return Err(Errno::ENODEV);
+        }
+        if FACES[core].domain.load(Relaxed) != NO_DOMAIN {
+            return Err(Errno::EBUSY);
+        }
+        cores.try_push(core as u8).map_err(|_| Errno::EINVAL)?;
+    }
+    Ok(cores)
+}
+
 /// Gives the domain its memory, in chunks of 2 MiB as long as there are whole ones.
-fn populate(frames: &mut FrameTable, domain: &mut Domain) -> Result<(), Errno> {
+fn populate(frames: &mut FrameTable, domain: &Domain, home: &mut Home) -> Result<(), Errno> {
     let mut done = 0;
-    while done < domain.pages.get() {
-        let left = domain.pages.get() - done;
+    let all_pages = domain.pages.load(Relaxed);
+    while done < all_pages {
+        let left = all_pages - done;
         let owner = Owner::Domain(domain.id);
         let chunk = if left >= CHUNK_FRAMES as u64 { frames.take_chunk(owner) } else { None };
         let (start, clean, pages) = match chunk {
@@ -140,7 +163,7 @@ fn populate(frames: &mut FrameTable, domain: &mut Domain) -> Result<(), Errno> {
             unsafe { scrub(start, pages * PAGE_SIZE) };
         }
         let (gpa, all) = (GuestPhys::new(done * PAGE_SIZE), Permissions::all());
-        let mapped = domain.ept.map(
+        let mapped = home.ept.map(
             &mut FromTable(frames),
             gpa,
             start,
@@ -156,9 +179,9 @@ fn populate(frames: &mut FrameTable, domain: &mut Domain) -> Result<(), Errno> {
         }
         done += pages;
     }
-    while domain.pool.count() < POOL_FRAMES {
+    while home.pool.count() < POOL_FRAMES {
         let (frame, _) = frames.take_frame(Owner::Tables).ok_or(Errno::ENOMEM)?;
-        if let Err(frame) = domain.pool.add(frame) {
+        if let Err(frame) = home.pool.add(frame) {
             frames.give_back(frame, false);
             break;
         }
@@ -171,15 +194,22 @@ pub fn destroy(registry: &mut Registry, core: usize) {
     if registry.records.get_mut(core).and_then(Option::take).is_none() {
         return;
     }
-    // SAFETY: there was a record, so the slot is initialised, and by the caller its core has let go of it.
-    let domain = unsafe { (*registry.slots[core]).assume_init_mut() };
-    take_apart(&mut registry.frames, domain);
+    let slot = registry.slots[core];
+    // SAFETY: there was a record, so the slots are initialised, and by the caller its cores have let go of them.
+    let (domain, home) = unsafe { ((*slot.domain).assume_init_ref(), (*slot.home).assume_init_mut()) };
+    let cores = domain.cores.clone();
+    take_apart(&mut registry.frames, domain, home);
+    for core in cores {
+        let face = &FACES[usize::from(core)];
+        face.cores.store(0, Relaxed);
+        face.domain.store(NO_DOMAIN, Relaxed);
+    }
 }
 
-fn take_apart(frames: &mut FrameTable, domain: &mut Domain) {
+fn take_apart(frames: &mut FrameTable, domain: &Domain, home: &mut Home) {
     let id = domain.id;
     let shared_info = domain.shared_info;
-    domain.ept.for_each_mapping(&Identity, |mapping| {
+    home.ept.for_each_mapping(&Identity, |mapping| {
         for offset in (0..mapping.size.bytes()).step_by(PAGE_SIZE as usize) {
             let frame = HostPhys::new(mapping.hpa.as_u64() + offset);
             if frames.owner(frame) != Owner::Domain(id) {
@@ -190,12 +220,12 @@ fn take_apart(frames: &mut FrameTable, domain: &mut Domain) {
         }
     });
     give_back_scrubbed(frames, shared_info);
-    while let Some(frame) = domain.pool.remove() {
+    while let Some(frame) = home.pool.remove() {
         frames.give_back(frame, false);
     }
     // SAFETY: the domain is at its end, and nobody looks at its tables after this.
-    let ept = unsafe { core::ptr::read(&raw const domain.ept) };
-    // The core that ran it has dropped its translations when it let go.
+    let ept = unsafe { core::ptr::read(&raw const home.ept) };
+    // The cores that ran it have dropped its translations when they let go.
     let _ = ept.destroy(&mut FromTable(frames));
 }
 
@@ -209,7 +239,7 @@ fn give_back_scrubbed(frames: &mut FrameTable, frame: HostPhys) {
 /// Copies bytes into a domain that is being built. `EFAULT` where it has no memory.
 pub fn write(domain: &Domain, mut to: GuestPhys, mut bytes: &[u8]) -> Result<(), Errno> {
     while !bytes.is_empty() {
-        let found = domain.ept.translate(&Identity, to, ept::Access::Write).ok_or(Errno::EFAULT)?;
+        let found = domain.view.translate(&Identity, to, ept::Access::Write).ok_or(Errno::EFAULT)?;
         let count = bytes.len().min(found.bytes_left as usize);
         let (now, later) = bytes.split_at(count);
         // SAFETY: by its EPT the domain's memory, and it does not run.
@@ -227,7 +257,7 @@ pub fn share(
     frames: &mut FrameTable,
     owner: &Domain,
     from: GuestPhys,
-    domain: &mut Domain,
+    home: &mut Home,
     to: GuestPhys,
     pages: PageCount,
 ) -> Result<(), Errno> {
@@ -237,10 +267,10 @@ pub fn share(
         return Err(Errno::EINVAL);
     }
     for page in 0..pages.get() {
-        let shared = share_page(frames, owner, step(from, page)?, domain, step(to, page)?);
+        let shared = share_page(frames, owner, step(from, page)?, home, step(to, page)?);
         if let Err(error) = shared {
             for undo in 0..page {
-                unshare_page(frames, domain, step(to, undo)?);
+                unshare_page(frames, home, step(to, undo)?);
             }
             return Err(error);
         }
@@ -252,30 +282,27 @@ fn share_page(
     frames: &mut FrameTable,
     owner: &Domain,
     from: GuestPhys,
-    domain: &mut Domain,
+    home: &mut Home,
     to: GuestPhys,
 ) -> Result<(), Errno> {
-    let found = owner.ept.translate(&Identity, from, ept::Access::Write).ok_or(Errno::EFAULT)?;
+    let found = owner.view.translate(&Identity, from, ept::Access::Write).ok_or(Errno::EFAULT)?;
     if frames.owner(found.hpa) != Owner::Domain(owner.id) || found.hpa == owner.shared_info {
         return Err(Errno::EFAULT);
     }
     let (one, rights) = (PageCount::new(1), Permissions::READ | Permissions::WRITE);
-    domain
-        .ept
-        .map(&mut FromTable(frames), to, found.hpa, one, rights, MemoryType::WriteBack)
-        .map_err(errno)?;
+    home.ept.map(&mut FromTable(frames), to, found.hpa, one, rights, MemoryType::WriteBack).map_err(errno)?;
     if !frames.share(found.hpa) {
         // Never translated yet, since the domain has not run.
-        let _ = domain.ept.unmap(&mut FromTable(frames), to, one);
+        let _ = home.ept.unmap(&mut FromTable(frames), to, one);
         return Err(Errno::ENOSPC);
     }
     Ok(())
 }
 
-fn unshare_page(frames: &mut FrameTable, domain: &mut Domain, at: GuestPhys) {
-    if let Some(found) = domain.ept.lookup(&Identity, at) {
+fn unshare_page(frames: &mut FrameTable, home: &mut Home, at: GuestPhys) {
+    if let Some(found) = home.ept.lookup(&Identity, at) {
         // Never translated yet, since the domain has not run.
-        let _ = domain.ept.unmap(&mut FromTable(frames), at, PageCount::new(1));
+        let _ = home.ept.unmap(&mut FromTable(frames), at, PageCount::new(1));
         frames.unshare(found.hpa);
     }
 }

@@ -3,6 +3,8 @@
 //! It gets memory from guest-physical 0 on, its image where that wants to be, the start info in a page below 1 MiB, and
 //! the boot archive as module at the end of its memory.
 
+use core::sync::atomic::Ordering::Relaxed;
+
 use abi::address::{GuestPhys, PAGE_SIZE, PageCount};
 use abi::xen::errno::Errno;
 use elf::ElfBytes;
@@ -29,7 +31,7 @@ pub enum BadImage {
 }
 
 /// Fills domain 0's memory.
-pub fn load(domain: &mut Domain, archive: &[u8], command_line: &str) -> Result<(), BadImage> {
+pub fn load(domain: &Domain, archive: &[u8], command_line: &str) -> Result<(), BadImage> {
     let image = boot::archive::control_image(archive).ok_or(BadImage::NotElf)?;
     let elf = ElfBytes::<LittleEndian>::minimal_parse(image).map_err(|_| BadImage::NotElf)?;
     let segments = elf.segments().ok_or(BadImage::NotElf)?;
@@ -40,14 +42,14 @@ pub fn load(domain: &mut Domain, archive: &[u8], command_line: &str) -> Result<(
         build::write(domain, GuestPhys::new(segment.p_paddr), bytes).map_err(outside)?;
         image_end = image_end.max(segment.p_paddr.saturating_add(segment.p_memsz));
     }
-    let memory = domain.pages.checked_bytes().ok_or(BadImage::NoRoom)?;
+    let memory = PageCount::new(domain.pages.load(Relaxed)).checked_bytes().ok_or(BadImage::NoRoom)?;
     let module = (memory.checked_sub(archive.len() as u64).ok_or(BadImage::NoRoom)?) & !(PAGE_SIZE - 1);
     if image_end > module {
         return Err(BadImage::NoRoom);
     }
     build::write(domain, GuestPhys::new(module), archive).map_err(outside)?;
-    domain.entry = pvh_entry(&elf).ok_or(BadImage::NoEntry)?;
-    domain.start_info = GuestPhys::new(START_INFO);
+    domain.entry.store(pvh_entry(&elf).ok_or(BadImage::NoEntry)?.as_u64(), Relaxed);
+    domain.start_info.store(START_INFO, Relaxed);
     write_start_info(domain, module, archive.len() as u64, command_line).map_err(outside)
 }
 
@@ -60,7 +62,7 @@ fn write_start_info(
     let modules = START_INFO + 0x100;
     let memory_map = START_INFO + 0x200;
     let text = START_INFO + 0x400;
-    let memory = domain.pages.checked_bytes().ok_or(Errno::EINVAL)?;
+    let memory = PageCount::new(domain.pages.load(Relaxed)).checked_bytes().ok_or(Errno::EINVAL)?;
     let info = StartInfo {
         magic: START_MAGIC_VALUE,
         version: 1,

@@ -1,52 +1,182 @@
-//! A domain: an id, memory, ports, parameters. While it is built it is core 0's; once it runs it is its core's.
+//! A domain: an id, memory, ports, parameters, and virtual CPUs, each pinned to a core of its own.
+//!
+//! Three values, by who may touch them:
+//!
+//! - [`Domain`], shared by its cores and by core 0: facts, and words that change by one atomic store.
+//! - [`Home`], the home core's alone (that of virtual CPU 0): what takes more than one store to change. A sibling that
+//!   wants a change asks home, by a leaf request. While the domain is built, core 0 has it.
+//! - [`Vcpu`], each core's own.
+//!
+//! Cores outside of the domain use none of them, only its [`Place`] and its faces: memory of the hypervisor's own that
+//! is never given up, so that who comes late finds an old word or a new one, but always a word.
 
 pub mod build;
 pub mod control;
+pub mod physmap;
 
-use abi::address::{GuestPhys, HostPhys, PageCount};
-use abi::control::hypercall::CrashRecord;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use abi::address::{GuestPhys, HostPhys};
+use abi::control::hypercall::{CrashRecord, DomainState, MAX_VCPUS};
 use abi::xen::DomId;
 use abi::xen::hvm::param;
-use ept::Ept;
+use arrayvec::ArrayVec;
+use ept::{Ept, View};
 
+use crate::core::context::Context;
+use crate::core::face::{FACES, Face};
 use crate::memory::physical::Pool;
 use crate::ports::Ports;
 
-/// One domain.
+/// What is there for a core whether it has a domain or not; for a domain, its home core's. All zeroes: unused.
+#[derive(Debug)]
+#[repr(C, align(4096))]
+pub struct Place {
+    /// Event-channel ports of the domain whose home this is.
+    pub ports: Ports,
+}
+
+/// One domain, for all its cores to read.
 #[derive(Debug)]
 pub struct Domain {
     /// Its number.
     pub id: DomId,
     /// Domain 0: may make control hypercalls, and has the second serial port.
     pub is_privileged: bool,
+    /// Its cores, by virtual CPU. The first is its home.
+    pub cores: ArrayVec<u8, MAX_VCPUS>,
     /// Its memory as it sees it.
-    pub ept: Ept,
-    /// Frames for changes of that while it runs.
-    pub pool: Pool,
-    /// How much memory it has.
-    pub pages: PageCount,
+    pub view: View,
+    /// The value for the VMCS's EPT pointer.
+    pub eptp: u64,
+    /// How many 4 KiB pages of memory it has now.
+    pub pages: AtomicU64,
+    /// How many it may have.
+    pub max_pages: AtomicU64,
     /// Its `shared_info` page.
     pub shared_info: HostPhys,
-    /// Where the guest has put that page.
-    pub shared_info_at: Option<GuestPhys>,
-    /// Its event-channel ports; too large to be moved about.
-    pub ports: &'static mut Ports,
+    /// Its ports and what else outlives it.
+    pub place: &'static Place,
     /// `HVM_PARAM_*`.
-    pub params: [u64; param::COUNT as usize],
-    /// Where it starts.
-    pub entry: GuestPhys,
-    /// Its PVH start info.
-    pub start_info: GuestPhys,
-    /// Why the hypervisor stopped it.
-    pub crash: Option<CrashRecord>,
+    pub params: [AtomicU64; param::COUNT as usize],
+    /// Where it starts, guest-physical.
+    pub entry: AtomicU64,
+    /// Its PVH start info, guest-physical.
+    pub start_info: AtomicU64,
+    /// Why the hypervisor stopped it: the record of the virtual CPU that was first. Locked by who crashes, and by who
+    /// asks about it.
+    pub crash: spin::Mutex<Option<CrashRecord>>,
+}
+
+/// What of a domain only its home core changes.
+#[derive(Debug)]
+pub struct Home {
+    /// Its page tables.
+    pub ept: Ept,
+    /// Frames for changes of those while it runs.
+    pub pool: Pool,
+    /// Where the guest has put its `shared_info` page.
+    pub shared_info_at: Option<GuestPhys>,
+}
+
+/// What a virtual CPU does when its domain runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// Nothing, until it is told where to start: by a start-up IPI, or by `VCPUOP_initialise`.
+    Waiting,
+    /// Nothing, until `VCPUOP_up`: it has a state to start from.
+    Down,
+    /// It runs.
+    Up,
+}
+
+/// One virtual CPU, on its core.
+#[derive(Debug)]
+pub struct Vcpu {
+    /// Its number.
+    pub id: usize,
+    /// Its domain.
+    pub domain: &'static Domain,
+    /// What it does.
+    pub life: Life,
+    /// What it starts with when it is up next; `None`: it goes on where it was.
+    pub start: Option<Context>,
     /// IA32_APIC_BASE as the guest sees it.
     pub apic_base: u64,
     /// IA32_PAT as the guest sees it: EPT decides how its memory is cached, so the register has no effect.
     pub pat: u64,
 }
 
+impl Domain {
+    /// Its home core.
+    pub fn home(&self) -> usize {
+        self.cores.first().map_or(0, |&core| core.into())
+    }
+
+    /// The face of that.
+    pub fn face(&self) -> &'static Face {
+        &FACES[self.home()]
+    }
+
+    /// Its ports.
+    #[inline(always)]
+    pub fn ports(&self) -> &'static Ports {
+        &self.place.ports
+    }
+
+    /// The core of a virtual CPU. `None`: it has no such one.
+    #[inline]
+    pub fn core_of(&self, vcpu: usize) -> Option<usize> {
+        self.cores.get(vcpu).map(|&core| core.into())
+    }
+
+    /// What it is up to.
+    pub fn state(&self) -> DomainState {
+        self.face().state()
+    }
+
+    /// Its entry point.
+    pub fn entry(&self) -> GuestPhys {
+        GuestPhys::new(self.entry.load(Relaxed))
+    }
+
+    /// Its PVH start info.
+    pub fn start_info(&self) -> GuestPhys {
+        GuestPhys::new(self.start_info.load(Relaxed))
+    }
+}
+
+impl Vcpu {
+    /// A virtual CPU that was never started.
+    pub const fn new(id: usize, domain: &'static Domain) -> Self {
+        let boot_processor = if id == 0 { APIC_BASE_BOOT_PROCESSOR } else { 0 };
+        Self {
+            id,
+            domain,
+            life: Life::Waiting,
+            start: None,
+            apic_base: APIC_BASE | boot_processor,
+            pat: PAT_RESET,
+        }
+    }
+
+    /// Its APIC id, which is two times its number, as on Xen.
+    #[inline]
+    pub const fn apic_id(&self) -> u32 {
+        apic_id(self.id)
+    }
+}
+
+/// The APIC id of a virtual CPU.
+#[inline]
+pub const fn apic_id(vcpu: usize) -> u32 {
+    vcpu as u32 * 2
+}
+
 /// Reset value of IA32_PAT: WB, WT, UC-, UC, twice (SDM 3A, "Programming the PAT").
 pub const PAT_RESET: u64 = 0x0007_0406_0007_0406;
 
-/// IA32_APIC_BASE at a domain's start: at its usual place, enabled, in x2APIC mode, the boot processor's.
-pub const APIC_BASE_RESET: u64 = 0xfee0_0000 | 1 << 11 | 1 << 10 | 1 << 8;
+/// IA32_APIC_BASE at a virtual CPU's start: at its usual place, enabled, in x2APIC mode.
+const APIC_BASE: u64 = 0xfee0_0000 | 1 << 11 | 1 << 10;
+/// Its bit that tells the boot processor.
+const APIC_BASE_BOOT_PROCESSOR: u64 = 1 << 8;

@@ -3,10 +3,10 @@
 use crate::core::Core;
 
 pub(super) fn handle(core: &mut Core) {
-    let Some(domain) = core.domain.as_ref() else { return };
+    let Some(vcpu) = core.vcpu.as_ref() else { return };
     let registers = &mut core.frame.registers;
     let [eax, ebx, ecx, edx] =
-        core.machine.cpuid.answer(registers.rax as u32, registers.rcx as u32, domain.id);
+        core.machine.cpuid.answer(registers.rax as u32, registers.rcx as u32, vcpu.domain.id);
     registers.rax = eax.into();
     registers.rbx = ebx.into();
     registers.rcx = ecx.into();

@@ -47,8 +47,8 @@ pub(super) fn write(core: &mut Core) {
 #[inline]
 fn read_value(core: &Core, number: u32) -> Option<u64> {
     match number {
-        IA32_APIC_BASE => core.domain.as_ref().map(|domain| domain.apic_base),
-        IA32_PAT => core.domain.as_ref().map(|domain| domain.pat),
+        IA32_APIC_BASE => core.vcpu.as_ref().map(|vcpu| vcpu.apic_base),
+        IA32_PAT => core.vcpu.as_ref().map(|vcpu| vcpu.pat),
         // Locked, VMX off.
         IA32_FEATURE_CONTROL => Some(1),
         // Without x2APIC in the processor its registers come here.
@@ -65,12 +65,11 @@ fn read_value(core: &Core, number: u32) -> Option<u64> {
 fn write_value(core: &mut Core, number: u32, value: u64) -> Option<()> {
     match number {
         // A guest keeps its local APIC, in x2APIC mode: writing what is there already is fine.
-        IA32_APIC_BASE => core.domain.as_ref().filter(|domain| domain.apic_base == value).map(|_| ()),
+        IA32_APIC_BASE => core.vcpu.as_ref().filter(|vcpu| vcpu.apic_base == value).map(|_| ()),
         IA32_PAT => {
             // Each byte names a memory type that there is: UC, WC, WT, WP, WB, UC-.
             let valid = value.to_le_bytes().iter().all(|kind| matches!(kind, 0 | 1 | 4..=7));
-            let domain = core.domain.as_mut().filter(|_| valid)?;
-            domain.pat = value;
+            core.vcpu.as_mut().filter(|_| valid)?.pat = value;
             Some(())
         }
         IA32_EFER => efer(core, value),

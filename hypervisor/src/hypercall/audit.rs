@@ -1,33 +1,35 @@
 //! The isolation audit: walks every EPT and holds it against the frame table.
 
-use core::sync::atomic::Ordering::Relaxed;
-
 use abi::address::{GuestVirt, HostPhys, PAGE_SIZE};
 use abi::control::hypercall::{AuditReport, DomainState};
 use abi::xen::errno::{Errno, HypercallResult};
 
+use arrayvec::ArrayVec;
+
 use crate::core::Core;
-use crate::core::face::FACES;
-use crate::core::message::Request;
+use crate::domain::Domain;
 use crate::memory::frame_table::Owner;
 use crate::memory::physical::Identity;
 
 /// Every running domain is paused for it, since a domain's own core may change its tables.
 pub(super) fn handle(core: &mut Core, at: GuestVirt) -> HypercallResult {
     let books = core.registry.as_ref().ok_or(Errno::EPERM)?;
-    let mut held = arrayvec::ArrayVec::<usize, { boot::cores::MAX_CORES }>::new();
-    for (on, (record, face)) in books.records.iter().zip(&FACES).enumerate() {
-        let runs = face.state.load(Relaxed) == DomainState::Running as u32;
-        if on != 0 && runs && record.is_some_and(|record| record.started) {
-            held.push(on);
+    let mut held = ArrayVec::<&'static Domain, { boot::cores::MAX_CORES }>::new();
+    for on in 1..books.records.len() {
+        if let Some(domain) = books.domain(on)
+            && domain.face().change_state(&[DomainState::Running], DomainState::Paused, 0)
+        {
+            held.push(domain);
         }
     }
-    for &on in &held {
-        core.ask(on, Request::Pause)?;
+    for domain in &held {
+        core.let_follow(domain)?;
     }
     let report = walk(core);
-    for on in held {
-        core.ask(on, Request::Unpause)?;
+    for domain in held {
+        if domain.face().change_state(&[DomainState::Paused], DomainState::Running, 0) {
+            core.let_follow(domain)?;
+        }
     }
     core.guest_memory()?.write(at, &report?)?;
     Ok(0)
@@ -41,7 +43,7 @@ fn walk(core: &mut Core) -> Result<AuditReport, Errno> {
         report.domains += 1;
         // SAFETY: there is a record, so the slot is initialised; the domain is paused, ours, or, on core 0, in the
         // hypercall that is under way here, which does not change its tables. Only the tables are looked at.
-        let ept = unsafe { &(*(*registry.slots[on]).as_ptr()).ept };
+        let ept = unsafe { &(*(*registry.slots[on].home).as_ptr()).ept };
         let frames = &mut registry.frames;
         ept.for_each_mapping(&Identity, |mapping| {
             for offset in (0..mapping.size.bytes()).step_by(PAGE_SIZE as usize) {

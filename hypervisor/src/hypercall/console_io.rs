@@ -13,7 +13,7 @@ use crate::core::Core;
 #[inline(never)]
 pub(super) fn handle(core: &mut Core) -> HypercallResult {
     let [operation, count, at, ..] = arguments(core);
-    let domain = core.domain.as_ref().ok_or(Errno::ESRCH)?;
+    let domain = core.domain()?;
     if !domain.is_privileged {
         return Err(Errno::EPERM);
     }

@@ -3,9 +3,7 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use abi::address::{GuestPhys, GuestVirt, PageCount};
-use abi::control::hypercall::{
-    self as op, CoreInfo, CrashRecord, DomainInfo, DomainState, ExitKind, MachineInfo,
-};
+use abi::control::hypercall::{self as op, CoreInfo, DomainInfo, DomainState, ExitKind, MachineInfo};
 use abi::exit_code::ExitCode;
 use abi::xen::DomId;
 use abi::xen::errno::{Errno, HypercallResult};
@@ -13,37 +11,38 @@ use abi::xen::errno::{Errno, HypercallResult};
 use super::{arguments, audit};
 use crate::core::Core;
 use crate::core::face::FACES;
-use crate::core::message::Request;
-use crate::domain::{Domain, build};
-use crate::registry::{Record, Registry, events_to};
+use crate::domain::{Domain, Home, build};
+use crate::registry::{Registry, events_to};
 use crate::{console, interrupts, stop};
 
 #[inline(never)]
 pub(super) fn handle(core: &mut Core) -> HypercallResult {
     let [operation, a, b, c, d] = arguments(core);
-    if !core.domain.as_ref().is_some_and(|domain| domain.is_privileged) {
+    if !core.domain()?.is_privileged {
         return Err(Errno::EPERM);
     }
     match operation {
         op::MACHINE_INFO => machine_info(core, GuestVirt::new(a)),
         op::CORE_INFO => core_info(core, a, GuestVirt::new(b)),
         op::DOMAIN_CREATE => {
-            let on = usize::try_from(a).map_err(|_| Errno::ENODEV)?;
-            build::create(registry(core)?, on, PageCount::new(b), false).map(u64::from)
+            let places = &core.machine.places;
+            build::create(registry(core)?, places, a, PageCount::new(b), false).map(u64::from)
         }
         op::DOMAIN_WRITE => domain_write(core, id(a)?, GuestPhys::new(b), GuestVirt::new(c), d),
         op::DOMAIN_SHARE => {
             domain_share(core, id(a)?, GuestPhys::new(b), GuestPhys::new(c), PageCount::new(d))
         }
         op::DOMAIN_ENTRY => {
-            let domain = building(core, id(a)?)?;
-            (domain.entry, domain.start_info) = (GuestPhys::new(b), GuestPhys::new(c));
+            let (domain, _) = building(core, id(a)?)?;
+            domain.entry.store(b, Relaxed);
+            domain.start_info.store(c, Relaxed);
             Ok(0)
         }
         op::DOMAIN_UNPAUSE => unpause(core, id(a)?),
         op::DOMAIN_PAUSE => {
-            let (on, _) = find(core, id(a)?)?;
-            core.ask(on, Request::Pause)
+            let domain = find(core, id(a)?)?;
+            domain.face().change_state(&[DomainState::Running], DomainState::Paused, 0);
+            core.let_follow(domain).map(|()| 0)
         }
         op::DOMAIN_DESTROY => destroy(core, id(a)?),
         op::DOMAIN_INFO => domain_info(core, a, GuestVirt::new(b)),
@@ -76,17 +75,18 @@ fn registry(core: &mut Core) -> Result<&mut Registry, Errno> {
     core.registry.as_deref_mut().ok_or(Errno::EPERM)
 }
 
-/// A domain's core and record; domain 0 itself is not to be had.
-fn find(core: &mut Core, id: DomId) -> Result<(usize, Record), Errno> {
+/// A domain; domain 0 itself is not to be had.
+fn find(core: &mut Core, id: DomId) -> Result<&'static Domain, Errno> {
     let registry = registry(core)?;
-    let on = registry.core_of(id).ok_or(Errno::ESRCH)?;
-    let record = registry.records[on].ok_or(Errno::ESRCH)?;
-    if on == 0 { Err(Errno::EINVAL) } else { Ok((on, record)) }
+    let domain = registry.core_of(id).and_then(|on| registry.domain(on)).ok_or(Errno::ESRCH)?;
+    if domain.is_privileged { Err(Errno::EINVAL) } else { Ok(domain) }
 }
 
-fn building(core: &mut Core, id: DomId) -> Result<&'static mut Domain, Errno> {
-    let (on, _) = find(core, id)?;
-    registry(core)?.building(on).ok_or(Errno::EBUSY)
+/// A domain that is being built, with what is its home's later. `EBUSY`: it was started.
+fn building(core: &mut Core, id: DomId) -> Result<(&'static Domain, &'static mut Home), Errno> {
+    let domain = find(core, id)?;
+    let home = registry(core)?.building(domain.home()).ok_or(Errno::EBUSY)?;
+    Ok((domain, home))
 }
 
 fn machine_info(core: &mut Core, at: GuestVirt) -> HypercallResult {
@@ -116,7 +116,7 @@ fn core_info(core: &mut Core, index: u64, at: GuestVirt) -> HypercallResult {
 }
 
 fn domain_write(core: &mut Core, id: DomId, to: GuestPhys, from: GuestVirt, bytes: u64) -> HypercallResult {
-    let domain = building(core, id)?;
+    let (domain, _) = building(core, id)?;
     let memory = core.guest_memory()?;
     let mut chunk = [0; 1024];
     let mut done = 0;
@@ -136,62 +136,26 @@ fn domain_share(
     from: GuestPhys,
     pages: PageCount,
 ) -> HypercallResult {
-    let domain = building(core, id)?;
-    let (Some(own), Some(registry)) = (core.domain.as_deref(), core.registry.as_deref_mut()) else {
-        return Err(Errno::EPERM);
-    };
-    build::share(&mut registry.frames, own, from, domain, to, pages)?;
+    let (_, home) = building(core, id)?;
+    let own = core.domain()?;
+    build::share(&mut registry(core)?.frames, own, from, home, to, pages)?;
     Ok(0)
 }
 
 fn unpause(core: &mut Core, id: DomId) -> HypercallResult {
-    let (on, record) = find(core, id)?;
-    if record.started {
-        return core.ask(on, Request::Unpause);
+    let domain = find(core, id)?;
+    if domain.state() == DomainState::Building {
+        return core.start_domain(domain.home());
     }
-    let registry = registry(core)?;
-    let slot = registry.slots[on] as u64;
-    set_started(registry, on, true);
-    let running = core.ask(on, Request::Run(slot));
-    if running.is_err() {
-        // The core did not take it: it is ours again.
-        set_started(self::registry(core)?, on, false);
-    }
-    running
-}
-
-fn set_started(registry: &mut Registry, on: usize, started: bool) {
-    if let Some(record) = &mut registry.records[on] {
-        record.started = started;
-    }
+    domain.face().change_state(&[DomainState::Paused], DomainState::Running, 0);
+    core.let_follow(domain).map(|()| 0)
 }
 
 fn destroy(core: &mut Core, id: DomId) -> HypercallResult {
-    let (on, record) = find(core, id)?;
-    if record.started {
-        core.ask(on, Request::Release)?;
-    } else {
-        close_ports_of_unstarted(core, on)?;
-    }
-    build::destroy(registry(core)?, on);
+    let domain = find(core, id)?;
+    core.recall_domain(domain)?;
+    build::destroy(registry(core)?, domain.home());
     Ok(0)
-}
-
-/// A domain that was never started has no core to close its ports; peers may have bound to them already.
-fn close_ports_of_unstarted(core: &mut Core, on: usize) -> Result<(), Errno> {
-    while let Some(domain) = registry(core)?.building(on) {
-        let Some(port) = domain.ports.first_open() else { break };
-        let own = domain.id;
-        if let crate::ports::Port::Interdomain { core: remote_core, port: remote, .. } =
-            domain.ports.close(port)?
-        {
-            let part = Request::Part { port: remote.into(), domain: own, remote_port: port };
-            core.ask(remote_core.into(), part)?;
-        }
-    }
-    FACES[on].shared_info.store(0, Relaxed);
-    FACES[on].domain.store(op::NO_DOMAIN, Relaxed);
-    Ok(())
 }
 
 fn domain_info(core: &mut Core, from: u64, at: GuestVirt) -> HypercallResult {
@@ -200,28 +164,31 @@ fn domain_info(core: &mut Core, from: u64, at: GuestVirt) -> HypercallResult {
         registry.records.iter().enumerate().filter_map(|(on, record)| record.map(|record| (on, record)));
     let next = found.filter(|(_, record)| u64::from(record.id) >= from).min_by_key(|(_, record)| record.id);
     let (on, record) = next.ok_or(Errno::ESRCH)?;
-    let face = &FACES[on];
+    let domain = registry.domain(on).ok_or(Errno::ESRCH)?;
+    let faces = || domain.cores.iter().map(|&core| &FACES[usize::from(core)]);
+    let exits = |kind: usize| faces().map(|face| face.exits[kind].load(Relaxed)).sum();
+    let events_in: u64 = domain.cores.iter().map(|&core| events_to(core.into())).sum();
     let info = DomainInfo {
         domain: record.id.into(),
         core: on as u32,
-        state: face.state.load(Relaxed),
-        reason: face.reason.load(Relaxed),
-        pages: record.pages.get(),
-        exits: core::array::from_fn::<_, { ExitKind::COUNT }, _>(|kind| face.exits[kind].load(Relaxed)),
-        events_in: events_to(on).wrapping_sub(record.events_in_before),
-        events_out: face.sent.iter().map(|counter| counter.load(Relaxed)).sum(),
+        cores: domain.face().cores.load(Relaxed),
+        state: domain.state() as u32,
+        reason: domain.face().reason(),
+        pages: domain.pages.load(Relaxed),
+        exits: core::array::from_fn::<_, { ExitKind::COUNT }, _>(exits),
+        events_in: events_in.wrapping_sub(record.events_in_before),
+        events_out: faces().flat_map(|face| &face.sent).map(|counter| counter.load(Relaxed)).sum(),
     };
     core.guest_memory()?.write(at, &info)?;
     Ok(0)
 }
 
 fn crash_record(core: &mut Core, id: DomId, at: GuestVirt) -> HypercallResult {
-    let (on, _) = find(core, id)?;
-    // A core that says Crashed has written the record before, and does not touch it again.
-    if FACES[on].state.load(core::sync::atomic::Ordering::Acquire) != DomainState::Crashed as u32 {
+    let domain = find(core, id)?;
+    if domain.state() != DomainState::Crashed {
         return Err(Errno::ENOENT);
     }
-    let record: CrashRecord = registry(core)?.crash_record(on).ok_or(Errno::ENOENT)?;
+    let record = (*domain.crash.lock()).ok_or(Errno::ENOENT)?;
     core.guest_memory()?.write(at, &record)?;
     Ok(0)
 }

@@ -3,11 +3,13 @@
 use core::sync::atomic::Ordering::Relaxed;
 
 use abi::address::GuestVirt;
+use abi::control::hypercall::DomainState;
 use abi::xen::errno::{Errno, HypercallResult};
 use abi::xen::{DOMID_SELF, hvm};
 
 use super::arguments;
 use crate::core::Core;
+use crate::core::face::FACES;
 use crate::events;
 
 #[inline]
@@ -24,12 +26,12 @@ pub(super) fn handle(core: &mut Core) -> HypercallResult {
 
 #[inline]
 fn get_param(core: &Core, at: GuestVirt) -> HypercallResult {
-    let domain = core.domain.as_ref().ok_or(Errno::ESRCH)?;
+    let domain = core.domain()?;
     core.guest_memory()?.update(at, |param: &mut hvm::Param| {
         if param.domid != DOMID_SELF && param.domid != domain.id {
             return Err(if domain.is_privileged { Errno::ESRCH } else { Errno::EPERM });
         }
-        param.value = *domain.params.get(param.index as usize).ok_or(Errno::EINVAL)?;
+        param.value = domain.params.get(param.index as usize).ok_or(Errno::EINVAL)?.load(Relaxed);
         Ok(())
     })?;
     Ok(0)
@@ -39,21 +41,21 @@ fn get_param(core: &Core, at: GuestVirt) -> HypercallResult {
 fn set_param(core: &mut Core, at: GuestVirt) -> HypercallResult {
     let param: hvm::Param = core.guest_memory()?.read(at)?;
     let registry = core.registry.as_mut().ok_or(Errno::EPERM)?;
-    let on = registry.core_of(param.domid).ok_or(Errno::ESRCH)?;
-    let domain = registry.building(on).ok_or(Errno::EBUSY)?;
-    *domain.params.get_mut(param.index as usize).ok_or(Errno::EINVAL)? = param.value;
+    let domain = registry.core_of(param.domid).and_then(|on| registry.domain(on)).ok_or(Errno::ESRCH)?;
+    if domain.state() != DomainState::Building {
+        return Err(Errno::EBUSY);
+    }
+    domain.params.get(param.index as usize).ok_or(Errno::EINVAL)?.store(param.value, Relaxed);
     Ok(0)
 }
 
 fn set_upcall_vector(core: &mut Core, at: GuestVirt) -> HypercallResult {
     let upcall: hvm::UpcallVector = core.guest_memory()?.read(at)?;
-    if upcall.vcpu != 0 {
-        return Err(Errno::ENOENT);
-    }
+    let on = core.domain()?.core_of(upcall.vcpu as usize).ok_or(Errno::ENOENT)?;
     if upcall.vector < 16 {
         return Err(Errno::EINVAL);
     }
-    core.face.vector.store(upcall.vector.into(), Relaxed);
-    events::redeliver(core);
+    FACES[on].vector.store(upcall.vector.into(), Relaxed);
+    events::redeliver(core, on);
     Ok(0)
 }

@@ -9,6 +9,7 @@ mod event_channel;
 mod hvm;
 mod memory;
 mod sched;
+mod vcpu;
 
 use abi::address::{GuestVirt, PAGE_SIZE};
 use abi::xen::errno::{Errno, HypercallResult};
@@ -49,7 +50,7 @@ fn call(core: &mut Core) -> HypercallResult {
         number::HVM_OP => hvm::handle(core),
         number::SCHED_OP => sched::handle(core),
         number::MEMORY_OP => memory::handle(core),
-        number::VCPU_OP => vcpu(core),
+        number::VCPU_OP => vcpu::handle(core),
         number::CONSOLE_IO => console_io::handle(core),
         number::ATOLL_CONTROL => control::handle(core),
         _ => Err(Errno::ENOSYS),
@@ -59,9 +60,8 @@ fn call(core: &mut Core) -> HypercallResult {
 impl Core {
     /// The memory of the domain on this core.
     #[inline]
-    pub fn guest_memory(&self) -> Result<GuestMemory<'_>, Errno> {
-        let domain = self.domain.as_ref().ok_or(Errno::ESRCH)?;
-        Ok(GuestMemory::new(&domain.ept, &self.vmcs))
+    pub fn guest_memory(&self) -> Result<GuestMemory, Errno> {
+        Ok(GuestMemory::new(self.domain()?.view, &self.vmcs))
     }
 }
 
@@ -92,20 +92,11 @@ fn version(core: &Core) -> HypercallResult {
     }
 }
 
-fn vcpu(core: &Core) -> HypercallResult {
-    let [operation, vcpu, ..] = arguments(core);
-    match (operation, vcpu) {
-        (number::vcpu::IS_UP, 0) => Ok(1),
-        (number::vcpu::IS_UP, _) => Err(Errno::ENOENT),
-        _ => Err(Errno::ENOSYS),
-    }
-}
-
 /// The hypercall page (`arch-x86/cpuid.h`, leaf 2): writes the stubs into the guest's page at the address in `value`.
 /// `None`: there is no memory.
 pub fn page(core: &Core, value: u64) -> Option<()> {
     const STUB: usize = 32;
-    let domain = core.domain.as_ref()?;
+    let domain = core.domain().ok()?;
     let mut page = [0xcc; PAGE_SIZE as usize];
     for (number, stub) in page.chunks_exact_mut(STUB).enumerate() {
         // mov eax, number; vmcall; ret

@@ -1,0 +1,78 @@
+//! How a virtual CPU starts, stops and starts again: INIT and start-up IPIs, and `VCPUOP_initialise`, `up` and `down`.
+//!
+//! All of it happens on the virtual CPU's own core, at a sibling's leaf request. Such a request may be served while a
+//! handler of this very core waits for an answer; so nothing here touches the VMCS. What is to be started is noted, and
+//! begins when the core is back in its loop.
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use abi::xen::errno::{Errno, HypercallResult};
+
+use super::Core;
+use super::context::Context;
+use crate::domain::{Life, Vcpu};
+use crate::interrupts;
+
+impl Core {
+    fn own_vcpu(&mut self) -> Result<&mut Vcpu, Errno> {
+        self.vcpu.as_mut().ok_or(Errno::ESRCH)
+    }
+
+    /// Lets the others see whether the virtual CPU is up.
+    pub(super) fn show_life(&self) {
+        let up = self.vcpu.as_ref().is_some_and(|vcpu| vcpu.life == Life::Up);
+        self.face.up.store(up.into(), Relaxed);
+    }
+
+    /// INIT: the virtual CPU stops and waits for a start-up IPI; its local APIC is as after reset.
+    pub fn init(&mut self) -> HypercallResult {
+        let vcpu = self.own_vcpu()?;
+        (vcpu.life, vcpu.start) = (Life::Waiting, None);
+        self.running = false;
+        interrupts::quiesce(self.registers);
+        self.show_life();
+        Ok(0)
+    }
+
+    /// A start-up IPI: real mode, at the page it names. Goes nowhere unless the virtual CPU waits for one.
+    pub fn start_up(&mut self, page: u8) -> HypercallResult {
+        let vcpu = self.own_vcpu()?;
+        if vcpu.life == Life::Waiting {
+            (vcpu.life, vcpu.start) = (Life::Up, Some(Context::real_mode(page)));
+        }
+        self.show_life();
+        Ok(0)
+    }
+
+    /// `VCPUOP_initialise`: a state to start from. `EEXIST`: it has one.
+    pub fn initialise(&mut self, context: Context) -> HypercallResult {
+        let vcpu = self.own_vcpu()?;
+        if vcpu.life != Life::Waiting {
+            return Err(Errno::EEXIST);
+        }
+        (vcpu.life, vcpu.start) = (Life::Down, Some(context));
+        Ok(0)
+    }
+
+    /// `VCPUOP_up`: starts, or goes on where it was. `EINVAL`: it has no state yet.
+    pub fn up(&mut self) -> HypercallResult {
+        let vcpu = self.own_vcpu()?;
+        if vcpu.life == Life::Waiting {
+            return Err(Errno::EINVAL);
+        }
+        vcpu.life = Life::Up;
+        self.show_life();
+        Ok(0)
+    }
+
+    /// `VCPUOP_down`: stops where it is.
+    pub fn down(&mut self) -> HypercallResult {
+        let vcpu = self.own_vcpu()?;
+        if vcpu.life == Life::Up {
+            vcpu.life = Life::Down;
+        }
+        self.running = false;
+        self.show_life();
+        Ok(0)
+    }
+}
