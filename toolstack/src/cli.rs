@@ -276,6 +276,18 @@ enum Verb {
         #[command(flatten)]
         json: JsonArgs,
     },
+    /// Fetch Debian's kernel and make a small file system for it: a guest to try
+    #[command(
+        after_help = "Example:\n  atoll linux                      writes linux/vmlinuz, linux/initrd.gz, linux/linux.toml\n  \
+        atoll up linux/linux.toml\n  atoll console linux"
+    )]
+    Linux {
+        /// The directory to write to
+        #[arg(default_value = "linux")]
+        directory: PathBuf,
+        #[command(flatten)]
+        setup: SetupArgs,
+    },
     /// Measure
     #[command(
         after_help = "Examples:\n  atoll bench exits                     what each kind of exit costs\n  \
@@ -407,6 +419,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Bench { suite, machine, setup, json } => {
             verbs::bench::run(suite, &machine, setup.yes, json.json)?;
         }
+        Verb::Linux { directory, setup } => verbs::linux::run(&directory, setup.yes)?,
         Verb::Doctor { json } => verbs::doctor::run(json.json),
         Verb::Image { stored: Some(Stored::List { json }), .. } => verbs::image::list(json.json)?,
         Verb::Image { stored: Some(Stored::Rm { name }), .. } => verbs::image::remove(&name)?,

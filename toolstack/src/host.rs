@@ -39,7 +39,7 @@ enum Place {
 const BOCHS: &[&str] = &["bochs", "nested"];
 const QEMU: &[&str] = &["kvm", "tcg", "nested"];
 const ISO: &[&str] = &["bochs", "nested", "image"];
-const NESTED: &[&str] = &["nested"];
+const LINUX: &[&str] = &["nested", "linux"];
 
 const THINGS: &[Thing] = &[
     Thing { name: "Bochs", place: Place::Program("bochs-bin"), package: "bochs", needed_by: BOCHS },
@@ -81,7 +81,7 @@ const THINGS: &[Thing] = &[
     },
     Thing { name: "xorriso", place: Place::Program("xorriso"), package: "xorriso", needed_by: ISO },
     Thing { name: "mtools", place: Place::Program("mformat"), package: "mtools", needed_by: ISO },
-    Thing { name: "busybox", place: Place::Program("busybox"), package: "busybox-static", needed_by: NESTED },
+    Thing { name: "busybox", place: Place::Program("busybox"), package: "busybox-static", needed_by: LINUX },
 ];
 
 /// Everything that was looked for, found or not.

@@ -19,6 +19,7 @@ pub mod images;
 pub mod iso;
 pub mod leftovers;
 pub mod line;
+pub mod linux;
 pub mod machine;
 pub mod output;
 pub mod places;

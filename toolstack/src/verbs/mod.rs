@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod down;
 pub mod image;
 pub mod info;
+pub mod linux;
 pub mod list;
 pub mod orders;
 pub mod stop;

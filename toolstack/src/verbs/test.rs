@@ -7,8 +7,8 @@ use crate::{
     output, places, setup,
 };
 
-/// The machines that the emulator tests run on.
-const MACHINES: &[&str] = &["bochs", "tcg", "nested"];
+/// The machines that the emulator tests run on, and what they run.
+const MACHINES: &[&str] = &["bochs", "tcg", "nested", "linux"];
 
 /// Sets up, then runs every stage; the first that fails ends it. `arguments` are the emulator tests' own.
 pub fn run(yes: bool, arguments: &[String]) -> Result<()> {

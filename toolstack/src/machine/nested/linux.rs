@@ -3,19 +3,18 @@
 use std::{
     collections::BTreeSet,
     fs,
-    io::Write,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use crate::{
     cpio::{Entry, newc},
-    error::{At, Error, Result},
-    leftovers, places, progress, setup,
+    error::{At, Result},
+    leftovers,
+    linux::package::{compress, find, installed, kernel_of, missing, output, raw_output, unpacked},
+    places, progress,
 };
 
-/// Debian's package that depends on the newest kernel built for virtual machines.
-const KERNEL: &str = "linux-image-cloud-amd64";
 /// KVM for Intel processors, in the order of loading.
 const MODULES: &[&str] = &["irqbypass", "kvm", "kvm-intel"];
 /// Busybox under the names that process 1 calls it by.
@@ -37,37 +36,13 @@ pub(super) fn prepare(cache: &Path) -> Result<Linux> {
     }
     let work = progress::spinner("preparing Linux, KVM and QEMU for the nested machine");
     places::make(cache)?;
-    let unpacked = unpack_kernel(cache)?;
-    let archive = pack(&unpacked)?;
-    compress(&archive, &linux.initrd)?;
+    let unpacked = unpacked()?;
+    compress(&pack(&unpacked)?, "-1", &linux.initrd)?;
     // The kernel last: with it the cache is complete.
-    let image = find(&unpacked, |name| name.starts_with("vmlinuz")).ok_or_else(|| missing("a kernel"))?;
+    let image = kernel_of(&unpacked)?;
     fs::copy(&image, &linux.kernel).at("copying", &image)?;
     work.finish_and_clear();
     Ok(linux)
-}
-
-/// Downloads the kernel's package and unpacks it.
-fn unpack_kernel(cache: &Path) -> Result<PathBuf> {
-    setup::fill_lists()?;
-    let depends = output(Command::new("apt-cache").args(["depends", KERNEL]))?;
-    let package = depends
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("Depends: "))
-        .map(str::to_owned)
-        .ok_or_else(|| {
-        Error::new(
-            format!("apt knows no package {KERNEL}"),
-            "run `apt-get update`; the nested machine needs Debian",
-        )
-    })?;
-    let unpacked = cache.join("kernel");
-    if find(cache, |name| name.ends_with(".deb")).is_none() {
-        output(Command::new("apt-get").arg("download").arg(&package).current_dir(cache))?;
-    }
-    let file = find(cache, |name| name.ends_with(".deb")).ok_or_else(|| missing(&package))?;
-    output(Command::new("dpkg").arg("-x").arg(file).arg(&unpacked))?;
-    Ok(unpacked)
 }
 
 fn pack(kernel: &Path) -> Result<Vec<u8>> {
@@ -140,53 +115,4 @@ fn libraries(program: &Path) -> Result<BTreeSet<PathBuf>> {
         .lines()
         .filter_map(|line| line.split_once("=> ")?.1.split(' ').next().map(PathBuf::from))
         .collect())
-}
-
-fn compress(archive: &[u8], to: &Path) -> Result<()> {
-    let file = fs::File::create(to).at("writing", to)?;
-    let mut gzip =
-        Command::new("gzip").arg("-1").stdin(Stdio::piped()).stdout(file).spawn().at("running", "gzip")?;
-    if let Some(mut input) = gzip.stdin.take() {
-        input.write_all(archive).at("writing", to)?;
-    }
-    let status = gzip.wait().at("running", "gzip")?;
-    if status.success() { Ok(()) } else { Err(Error::new("gzip failed", "check that the disk is not full")) }
-}
-
-fn installed(name: &str) -> Result<PathBuf> {
-    places::program(name).ok_or_else(|| missing(name))
-}
-
-fn missing(what: &str) -> Error {
-    Error::new(format!("the nested machine needs {what}"), "see `atoll doctor`, then try again")
-}
-
-fn output(command: &mut Command) -> Result<String> {
-    raw_output(command).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-}
-
-fn raw_output(command: &mut Command) -> Result<Vec<u8>> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let result = command.stdin(Stdio::null()).output().at("running", &name)?;
-    if result.status.success() {
-        return Ok(result.stdout);
-    }
-    let said = String::from_utf8_lossy(&result.stderr).trim().to_owned();
-    Err(Error::new(
-        format!("{name} failed: {said}"),
-        "see `atoll doctor`; apt needs its lists: `apt-get update`",
-    ))
-}
-
-/// The first file below `directory` whose name passes.
-fn find(directory: &Path, passes: impl Fn(&str) -> bool + Copy) -> Option<PathBuf> {
-    let mut entries: Vec<PathBuf> =
-        fs::read_dir(directory).ok()?.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    entries.sort();
-    entries.into_iter().find_map(|path| {
-        if path.is_dir() && !path.is_symlink() {
-            return find(&path, passes);
-        }
-        passes(path.file_name()?.to_str()?).then_some(path)
-    })
 }
