@@ -59,7 +59,7 @@ impl Hypervisor for Atoll {
     }
 
     fn domain_create(&mut self, core: u32, pages: u64) -> Result<DomId, Errno> {
-        let id = control(operation::DOMAIN_CREATE, [core.into(), pages, 0])?;
+        let id = control(operation::DOMAIN_CREATE, [1 << core, pages, 0])?;
         DomId::try_from(id).map_err(|_| Errno::ERANGE)
     }
 

@@ -218,6 +218,7 @@ impl Hypervisor for Fake {
         Ok(DomainInfo {
             domain: (*id).into(),
             core: domain.core,
+            cores: 1 << domain.core,
             state: domain.state as u32,
             reason: domain.reason,
             pages: domain.memory.len() as u64 / PAGE_SIZE,

@@ -2,7 +2,7 @@
 
 use alloc::format;
 use alloc::string::String;
-use alloc::vec::Vec;
+use alloc::{vec, vec::Vec};
 
 use abi::control::wire::{Event, GuestConfig, Refusal, Reply, State};
 use abi::xen::DomId;
@@ -27,7 +27,7 @@ impl<H: Hypervisor> Control<H> {
         self.check_name(&config.name)?;
         let image = self.archive.image(&config.image).ok_or_else(|| self.no_such_image(&config.image))?;
         self.check_memory(config.memory_mib)?;
-        let core = self.choose_core(config.core)?;
+        let core = self.choose_core(config.cores.first().copied())?;
         let slot = core as Slot;
         let own = self.pages.guest(slot).ok_or_else(|| no_such_core(core))?;
         let window = self.pages.pair(0, slot).ok_or_else(|| no_such_core(core))?;
@@ -77,7 +77,7 @@ impl<H: Hypervisor> Control<H> {
         }
         // Should it have stopped already, the event that told so may have come before it was in the table.
         self.domains_changed = true;
-        Ok(Reply::Created { domain: built.domain, core, ticks })
+        Ok(Reply::Created { domain: built.domain, cores: vec![core], ticks })
     }
 
     /// Ends a guest for good; its slot is free when this returns.

@@ -41,6 +41,15 @@ impl<H: Hypervisor> Control<H> {
             Request::Dmesg { from } => self.dmesg(from),
             Request::Audit => self.audit(),
             Request::Crash(name) => self.crash(&name),
+            Request::Shutdown(_)
+            | Request::Reboot(_)
+            | Request::Images
+            | Request::Upload { .. }
+            | Request::Piece { .. }
+            | Request::RemoveImage(_)
+            | Request::XenstoreList { .. }
+            | Request::XenstoreWrite { .. }
+            | Request::XenstoreRemove(_) => Err(refuse("domain 0 cannot do this yet", "see `atoll --help`")),
             Request::Stop(code) => self.stop(code, arrived),
         }
     }
@@ -75,7 +84,7 @@ impl<H: Hypervisor> Control<H> {
             id,
             name,
             image,
-            core: info.core,
+            cores: (0..u64::BITS).filter(|core| info.cores & 1 << core != 0).collect(),
             memory_mib: (info.pages / PAGES_PER_MIB) as u32,
             state: guest::state(info),
             exits: info.exits,

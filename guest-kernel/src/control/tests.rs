@@ -46,7 +46,15 @@ struct Inside {
 }
 
 fn guest(name: &str, core: Option<u32>) -> GuestConfig {
-    GuestConfig { name: name.into(), image: "hello".into(), core, memory_mib: 2, command_line: String::new() }
+    GuestConfig {
+        name: name.into(),
+        image: "hello".into(),
+        cores: core.into_iter().collect(),
+        vcpus: 1,
+        memory_mib: 2,
+        mesh: true,
+        ..GuestConfig::default()
+    }
 }
 
 fn archive(guests: Vec<GuestConfig>, stop_when_done: bool) -> &'static [u8] {

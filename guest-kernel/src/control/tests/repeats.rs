@@ -62,7 +62,7 @@ impl Machine {
 /// The same, whenever it was.
 fn timeless(result: Result<Reply, Refusal>) -> Result<Reply, Refusal> {
     match result {
-        Ok(Reply::Created { domain, core, .. }) => Ok(Reply::Created { domain, core, ticks: 0 }),
+        Ok(Reply::Created { domain, cores, .. }) => Ok(Reply::Created { domain, cores, ticks: 0 }),
         other => other,
     }
 }

@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn a_guest_lives_by_the_wire() {
     let mut machine = Machine::with(&[]);
-    let Ok(Reply::Created { core: 1, ticks, .. }) = machine.ask(Request::Create(guest("web", None))) else {
+    let Ok(Reply::Created { cores, ticks, .. }) = machine.ask(Request::Create(guest("web", None))) else {
         panic!("created")
     };
     assert!(ticks > 0);
@@ -44,9 +44,9 @@ fn what_cannot_be_created_is_told_why() {
         machine.refused(with(&|config| config.name = name.into()), "is no name");
     }
     machine.refused(with(&|config| config.image = "missing".into()), "no image");
-    machine.refused(with(&|config| config.core = Some(0)), "core 0 belongs to Domain-0");
-    machine.refused(with(&|config| config.core = Some(1)), "core 1 belongs to web");
-    machine.refused(with(&|config| config.core = Some(77)), "no core 77");
+    machine.refused(with(&|config| config.cores = vec![0]), "core 0 belongs to Domain-0");
+    machine.refused(with(&|config| config.cores = vec![1]), "core 1 belongs to web");
+    machine.refused(with(&|config| config.cores = vec![77]), "no core 77");
     machine.refused(with(&|config| config.memory_mib = 0), "0 MiB");
     machine.refused(with(&|config| config.memory_mib = u32::MAX), "MiB of memory");
     machine.refused(with(&|config| config.memory_mib = 1000), "are free");

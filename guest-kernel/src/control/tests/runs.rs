@@ -13,8 +13,8 @@ fn the_boot_configuration_runs_and_says_so_once() {
         panic!("a Hello")
     };
     assert_eq!(failed[0].0, "ghost");
-    let listed: Vec<_> = machine.list().into_iter().map(|domain| (domain.name, domain.core)).collect();
-    assert_eq!(listed, [(OWN_NAME.into(), 0), ("web".into(), 2), ("db".into(), 1)]);
+    let listed: Vec<_> = machine.list().into_iter().map(|domain| (domain.name, domain.cores)).collect();
+    assert_eq!(listed, [(OWN_NAME.into(), vec![0]), ("web".into(), vec![2]), ("db".into(), vec![1])]);
 }
 
 #[test]
