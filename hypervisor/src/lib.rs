@@ -15,32 +15,20 @@
 extern crate std;
 
 pub mod checks;
+pub mod console;
+pub mod core;
 pub mod cpuid_policy;
+pub mod domain;
+pub mod events;
+pub mod exits;
+pub mod guest_memory;
+pub mod hypercall;
+pub mod interrupts;
+pub mod machine;
 pub mod memory;
 pub mod msr_policy;
 pub mod ports;
-
-#[cfg(feature = "bare")]
-pub mod console;
-#[cfg(feature = "bare")]
-pub mod core;
-#[cfg(feature = "bare")]
-pub mod domain;
-#[cfg(feature = "bare")]
-pub mod events;
-#[cfg(feature = "bare")]
-pub mod exits;
-#[cfg(feature = "bare")]
-pub mod guest_memory;
-#[cfg(feature = "bare")]
-pub mod hypercall;
-#[cfg(feature = "bare")]
-pub mod interrupts;
-#[cfg(feature = "bare")]
-pub mod machine;
-#[cfg(feature = "bare")]
 pub mod registry;
-#[cfg(feature = "bare")]
 pub mod stop;
 
 /// The word with these bits set.

@@ -130,6 +130,12 @@ impl Frame {
         &raw const self.host_stack as u64
     }
 
+    /// Whether this core was kicked since the last note of it: who is long about something may want to stop.
+    pub fn is_kicked(&self) -> bool {
+        // SAFETY: a field of our own, which only this core's NMI handler changes behind the compiler's back.
+        unsafe { (&raw const self.kicked).read_volatile() != 0 }
+    }
+
     /// Takes note of the kick, before looking for what it was about.
     pub fn clear_kick(&mut self) {
         // SAFETY: a field of our own, which only this core's NMI handler changes behind the compiler's back.
@@ -301,22 +307,28 @@ pub unsafe extern "sysv64" fn wait_for_kick() {
 pub unsafe extern "sysv64" fn nmi_handler() {
     naked_asm!(
         "push rax",
+        "push rdx",
         "mov dword ptr gs:[{kicked}], 1",
-        "mov rax, [rsp + 8]",
-        "cmp rax, offset vmx_entry_window",
+        "mov rax, [rsp + 16]",
+        "lea rdx, [rip + vmx_entry_window]",
+        "cmp rax, rdx",
         "jb 2f",
-        "cmp rax, offset vmx_entry_window_end",
+        "lea rdx, [rip + vmx_entry_window_end]",
+        "cmp rax, rdx",
         "jae 2f",
-        "mov rax, offset vmx_entry_cancelled",
-        "mov [rsp + 8], rax",
+        "lea rdx, [rip + vmx_entry_cancelled]",
+        "mov [rsp + 16], rdx",
         "2:",
-        "cmp rax, offset vmx_wait_window",
+        "lea rdx, [rip + vmx_wait_window]",
+        "cmp rax, rdx",
         "jb 3f",
-        "cmp rax, offset vmx_wait_window_end",
+        "lea rdx, [rip + vmx_wait_window_end]",
+        "cmp rax, rdx",
         "jae 3f",
-        "mov rax, offset vmx_wait_window",
-        "mov [rsp + 8], rax",
+        "lea rdx, [rip + vmx_wait_window]",
+        "mov [rsp + 16], rdx",
         "3:",
+        "pop rdx",
         "pop rax",
         "iretq",
         kicked = const offset_of!(Frame, kicked),

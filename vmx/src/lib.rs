@@ -15,10 +15,8 @@ extern crate std;
 
 pub mod capabilities;
 pub mod controls;
-#[cfg(feature = "bare")]
 pub mod crossing;
 pub mod exit;
 pub mod field;
 pub mod injection;
-#[cfg(feature = "bare")]
 pub mod vmcs;

@@ -21,7 +21,7 @@ use super::{Core, Peer};
 use crate::interrupts::{self, Registers};
 use crate::machine::{self, Machine, Patience};
 use crate::memory::early::Early;
-use crate::memory::paging::{Access, HostTables};
+use crate::memory::paging::HostTables;
 use crate::memory::physical::pointer;
 use crate::stop;
 
@@ -283,7 +283,10 @@ extern "sysv64" fn woken(order: &Order) -> ! {
 }
 
 /// Lets nothing be both writable and executable, from here on: maps all RAM as data, the image by its parts.
+#[cfg(feature = "bare")]
 pub fn map_host(early: &mut Early, ram: &[boot::handover::Range], devices: &[u64]) -> Option<HostTables> {
+    use crate::memory::paging::Access;
+
     let mut tables = HostTables::new(early)?;
     for region in ram {
         tables.map(early, region.start.as_u64(), region.end.as_u64(), Access::Data)?;
