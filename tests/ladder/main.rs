@@ -14,6 +14,9 @@ mod r11_image;
 mod r12_demo;
 mod r13_nested;
 mod r14_kvm;
+mod r15_linux;
+mod r16_linux_two;
+mod r17_linux_nested;
 
 use std::process::ExitCode;
 
@@ -33,6 +36,8 @@ fn scenes() -> Vec<Scene> {
     on_the_mesh.extend(r06_isolation::checks());
     on_the_mesh.extend(r08_pause::checks());
     on_the_mesh.extend(r09_churn::checks());
+    let mut on_linux = r15_linux::checks();
+    on_linux.extend(r16_linux_two::checks());
     vec![
         Scene::new("no-vmx", r01_no_vmx::checks()),
         Scene::new("processors", r02_processors::checks()),
@@ -45,5 +50,7 @@ fn scenes() -> Vec<Scene> {
         Scene::new("demo", r12_demo::checks()),
         Scene { long: true, ..Scene::new("nested", r13_nested::checks()) },
         Scene::new("kvm", r14_kvm::checks()),
+        Scene { long: true, ..Scene::on("linux", r15_linux::machine(), on_linux) },
+        Scene { long: true, ..Scene::new("linux-nested", r17_linux_nested::checks()) },
     ]
 }

@@ -1,7 +1,8 @@
 //! The ladder: tests that boot Atoll in emulators and look at it from outside, as a person with the toolstack would.
 //!
 //! Each rung stands on the one below: a sentence where there is no VMX, boot, figures, messages, isolation, hostile
-//! guests, life and death of guests, the control line, a CD that boots by itself, the demo, and all of it nested. The
+//! guests, life and death of guests, the control line, a CD that boots by itself, the demo, all of it nested, and
+//! unmodified Linux. The
 //! rungs themselves are in `ladder/`, a file each; here is what they stand on: how checks are run ([`runner`]), the
 //! machine they share ([`stage`]), and how to look at a mesh ([`mesh`]).
 //!
@@ -14,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod command;
+pub mod linux;
 pub mod mesh;
 pub mod runner;
 pub mod skips;

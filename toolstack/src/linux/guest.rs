@@ -21,6 +21,7 @@ pub const READY: &str = "guest: ready";
 /// Busybox under the names that are used by the scripts, and of use to whoever looks around.
 const APPLETS: &[&str] = &[
     "cat",
+    "cut",
     "date",
     "dd",
     "df",

@@ -39,7 +39,7 @@ pub enum Became {
 pub fn run(wish: Wish, name: &str, wait: bool, timeout: u64, as_json: bool) -> Result<()> {
     let client = super::attached()?;
     let became = if wait {
-        Some(ask_and_wait(&client, wish, name, timeout)?)
+        Some(ask_and_wait(&client, wish, name, Duration::from_secs(timeout))?)
     } else {
         ask(&client, wish, name).map(|()| None)?
     };
@@ -80,11 +80,12 @@ fn ask(client: &Client, wish: Wish, name: &str) -> Result<()> {
     }
 }
 
-fn ask_and_wait(client: &Client, wish: Wish, name: &str, timeout: u64) -> Result<Became> {
+/// Asks and waits until the guest has done it: stopped, or come again.
+pub fn ask_and_wait(client: &Client, wish: Wish, name: &str, patience: Duration) -> Result<Became> {
     let before = client.domain(name)?;
     ask(client, wish, name)?;
     let work = progress::spinner(format!("{} of {name}", asked(wish)));
-    let became = wait(client, wish, &before, Duration::from_secs(timeout));
+    let became = wait(client, wish, &before, patience);
     work.finish_and_clear();
     became
 }
