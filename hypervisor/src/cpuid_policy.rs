@@ -1,6 +1,6 @@
 //! What CPUID tells a para guest: one table, filled once from the processor's answers, masked by name.
 //!
-//! A guest sees a processor with one core, without what Atoll does not virtualize (VMX, XSAVE and the vector extensions
+//! A guest sees a processor with a core for each of its virtual CPUs, without what Atoll does not virtualize (VMX, XSAVE and the vector extensions
 //! behind it, performance counters, thermal and power management, protection keys, SGX), and with Xen's leaves. The
 //! table is computed at boot, since CPUID itself exits where the hypervisor is a guest.
 
@@ -15,6 +15,35 @@ pub type Leaf = [u32; 4];
 pub trait AskCpuid {
     /// The processor's answer.
     fn ask(&self, leaf: u32, subleaf: u32) -> Leaf;
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker {
+    /// The domain.
+    pub domain: DomId,
+    /// The virtual CPU.
+    pub vcpu: u32,
+    /// How many virtual CPUs the domain has.
+    pub vcpus: u32,
+}
+
+impl Asker {
+    /// The virtual CPU's APIC id.
+    const fn apic_id(self) -> u32 {
+        apic_id(self.vcpu)
+    }
+
+    /// APIC ids set aside for the processor, a power of two: two for each virtual CPU, unless there is but one.
+    const fn apic_ids(self) -> u32 {
+        if self.vcpus <= 1 { 1 } else { (self.vcpus * 2).next_power_of_two() }
+    }
+}
+
+/// The APIC id of a virtual CPU: two times its number, as on Xen.
+#[inline]
+pub const fn apic_id(vcpu: u32) -> u32 {
+    vcpu * 2
 }
 
 /// Basic leaves that a guest may see.
@@ -63,23 +92,33 @@ impl CpuidTable {
         Self { basic, extended, tsc_khz }
     }
 
-    /// The answer to one CPUID instruction of `domain`.
+    /// The answer to one CPUID instruction.
     #[inline]
-    pub fn answer(&self, leaf: u32, subleaf: u32, domain: DomId) -> Leaf {
+    pub fn answer(&self, leaf: u32, subleaf: u32, asker: Asker) -> Leaf {
         match leaf {
+            1 => {
+                let [eax, ebx, ecx, edx] = self.basic[1];
+                let threads = if asker.vcpus > 1 { 1 << 28 } else { 0 };
+                [eax, ebx | asker.apic_id() << 24 | asker.apic_ids() << 16, ecx, edx | threads]
+            }
+            4 if subleaf == 0 => {
+                let [eax, ebx, ecx, edx] = self.basic[4];
+                [eax | (asker.apic_ids() - 1) << 26, ebx, ecx, edx]
+            }
+            0xb if self.basic[0][0] >= 0xb => topology(subleaf, asker),
             0..0x4000_0000 => match self.basic.get(leaf as usize) {
                 // Leaves with sub-leaves: only the first one is kept.
-                Some(_) if subleaf != 0 && matches!(leaf, 4 | 7 | 0xb) => [0; 4],
+                Some(_) if subleaf != 0 && matches!(leaf, 4 | 7) => [0; 4],
                 Some(answer) => *answer,
                 None => [0; 4],
             },
-            0x4000_0000..=0x4000_00ff => self.xen_leaf(leaf, subleaf, domain),
+            0x4000_0000..=0x4000_00ff => self.xen_leaf(leaf, subleaf, asker),
             0x8000_0000.. => self.extended.get((leaf - 0x8000_0000) as usize).copied().unwrap_or([0; 4]),
             _ => [0; 4],
         }
     }
 
-    fn xen_leaf(&self, leaf: u32, subleaf: u32, domain: DomId) -> Leaf {
+    fn xen_leaf(&self, leaf: u32, subleaf: u32, asker: Asker) -> Leaf {
         let [ebx, ecx, edx] = cpuid::SIGNATURE;
         match leaf {
             cpuid::BASE => [cpuid::MAX, ebx, ecx, edx],
@@ -90,19 +129,30 @@ impl CpuidTable {
                 let flags = cpuid::features::VCPU_ID_PRESENT
                     | cpuid::features::DOMID_PRESENT
                     | cpuid::features::UPCALL_VECTOR;
-                [flags, 0, u32::from(domain), 0]
+                [flags, asker.vcpu, u32::from(asker.domain), 0]
             }
             _ => [0; 4],
         }
     }
 }
 
+/// Leaf 0xb: one thread a core, which has two APIC ids; the cores of one package.
+fn topology(subleaf: u32, asker: Asker) -> Leaf {
+    const THREADS: u32 = 1 << 8;
+    const CORES: u32 = 2 << 8;
+    let id = asker.apic_id();
+    match subleaf {
+        0 => [1, 1, THREADS, id],
+        1 => [asker.apic_ids().max(2).ilog2(), asker.vcpus, 1 | CORES, id],
+        other => [0, 0, other & 0xff, id],
+    }
+}
+
 fn basic_leaf(leaf: u32, [eax, ebx, ecx, edx]: Leaf, invpcid: bool) -> Leaf {
     match leaf {
-        // Initial APIC id 0, one logical processor.
-        1 => [eax, ebx & 0x0000_ffff | 1 << 16, ecx & !ONE_ECX_HIDDEN | ONE_ECX_GIVEN, edx & !ONE_EDX_HIDDEN],
+        1 => [eax, ebx & 0x0000_ffff, ecx & !ONE_ECX_HIDDEN | ONE_ECX_GIVEN, edx & !ONE_EDX_HIDDEN],
         0 | 2 => [eax, ebx, ecx, edx],
-        // One cache level, shared with nobody.
+        // One cache level, shared with nobody; the answer adds how many cores there are.
         4 => [eax & 0x0000_3fff, ebx, ecx, edx],
         7 => {
             let kept = if invpcid { SEVEN_EBX_KEPT } else { SEVEN_EBX_KEPT & !(1 << 10) };
@@ -146,28 +196,43 @@ mod tests {
         }
     }
 
+    const ONE: Asker = Asker { domain: 0, vcpu: 0, vcpus: 1 };
+    const SEVENTH: Asker = Asker { domain: 7, vcpu: 1, vcpus: 2 };
+
     #[test]
     fn what_is_not_virtualized_is_hidden() {
         let table = CpuidTable::new(&Everything, 50_000, false, true);
-        let [_, ebx, ecx, edx] = table.answer(1, 0, 0);
+        let [_, ebx, ecx, edx] = table.answer(1, 0, ONE);
         for hidden in [3, 5, 26, 27, 28] {
             assert_eq!(ecx & 1 << hidden, 0, "CPUID.1:ECX bit {hidden}");
         }
         assert_ne!(ecx & 1 << 31, 0);
         assert_eq!((ebx >> 24, ebx >> 16 & 0xff, edx & 1 << 28), (0, 1, 0));
-        assert_eq!(table.answer(7, 0, 0)[1] & 1 << 10, 0, "INVPCID");
-        assert_eq!(table.answer(7, 1, 0), [0; 4]);
-        assert_eq!(table.answer(0xd, 0, 0), [0; 4]);
-        assert_ne!(table.answer(0x8000_0001, 0, 0)[3] & 1 << 27, 0, "RDTSCP");
-        assert_eq!(table.answer(0x8000_0000, 0, 0)[0], 0x8000_0008);
+        assert_eq!(table.answer(7, 0, ONE)[1] & 1 << 10, 0, "INVPCID");
+        assert_eq!(table.answer(7, 1, ONE), [0; 4]);
+        assert_eq!(table.answer(0xd, 0, ONE), [0; 4]);
+        assert_ne!(table.answer(0x8000_0001, 0, ONE)[3] & 1 << 27, 0, "RDTSCP");
+        assert_eq!(table.answer(0x8000_0000, 0, ONE)[0], 0x8000_0008);
     }
 
     #[test]
     fn xen_is_found() {
         let table = CpuidTable::new(&Everything, 50_000, true, true);
-        assert_eq!(table.answer(cpuid::BASE, 0, 7)[0], cpuid::MAX);
-        assert_eq!(table.answer(cpuid::TIME, 0, 7)[2], 50_000);
-        assert_eq!(table.answer(cpuid::HVM, 0, 7)[2], 7);
-        assert_eq!(table.answer(0x4000_0100, 0, 7), [0; 4]);
+        assert_eq!(table.answer(cpuid::BASE, 0, SEVENTH)[0], cpuid::MAX);
+        assert_eq!(table.answer(cpuid::TIME, 0, SEVENTH)[2], 50_000);
+        assert_eq!(table.answer(cpuid::HVM, 0, SEVENTH), [0x58, 1, 7, 0]);
+        assert_eq!(table.answer(0x4000_0100, 0, SEVENTH), [0; 4]);
+    }
+
+    #[test]
+    fn each_virtual_cpu_finds_itself() {
+        let table = CpuidTable::new(&Everything, 50_000, true, true);
+        let [_, ebx, _, edx] = table.answer(1, 0, SEVENTH);
+        assert_eq!((ebx >> 24, ebx >> 16 & 0xff, edx >> 28 & 1), (2, 4, 1));
+        assert_eq!(table.answer(4, 0, SEVENTH)[0] >> 26, 3);
+        assert_eq!(table.answer(0xb, 0, SEVENTH), [1, 1, 0x100, 2]);
+        assert_eq!(table.answer(0xb, 1, SEVENTH), [2, 2, 0x201, 2]);
+        assert_eq!(table.answer(0xb, 2, SEVENTH), [0, 0, 2, 2]);
+        assert_eq!(table.answer(0xb, 1, ONE), [1, 1, 0x201, 0]);
     }
 }

@@ -68,8 +68,10 @@ pub const RULES: &[Rule] = &[
 /// The rules for the local APIC where the processor has x2APIC. What could reach another core, the interrupt command
 /// register, and what selects how a pin interrupts, exits instead and is judged (see `exits::msr`).
 pub const X2APIC_RULES: &[Rule] = &[
-    // All but the interrupt command register, which would tell of the hypervisor's own.
-    rule(X2APIC_FIRST + 2, 0x82f, Direct::READ),
+    // All but the id and what follows from it, which are the virtual CPU's own, and the interrupt command register, which
+    // would tell of the hypervisor's.
+    rule(X2APIC_FIRST + 3, 0x80c, Direct::READ),
+    rule(0x80e, 0x82f, Direct::READ),
     rule(0x831, X2APIC_LAST - 1, Direct::READ),
     rule(0x808, 0x808, Direct::WRITE), // TPR
     rule(0x80b, 0x80b, Direct::WRITE), // EOI
@@ -131,6 +133,8 @@ mod tests {
             (0x830, true, true),
             (0x83f, true, false),
             (0x80b, false, false),
+            (0x802, true, true),
+            (0x80d, true, true),
             (TSC_DEADLINE, false, false),
             (0x3a, true, true),
             (0xc000_0015, true, true),

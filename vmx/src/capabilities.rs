@@ -200,6 +200,15 @@ impl Capabilities {
         self.entry.choose(Entry::LOAD_EFER.bits(), 0)
     }
 
+    /// Primary controls with an exit as soon as the guest can take an NMI, or without. `None`: the processor can not tell.
+    pub const fn with_nmi_window(&self, primary: u32, open: bool) -> Option<u32> {
+        let window = Primary::NMI_WINDOW_EXITING.bits();
+        if !self.primary.may(window) || !self.pin_based.may(PinBased::VIRTUAL_NMIS.bits()) {
+            return None;
+        }
+        Some(if open { primary | window } else { primary & !window })
+    }
+
     /// What exit and entry controls become when the guest's EFER is to be switched on every crossing, or is not: where it
     /// is the hypervisor's own but for LMA, which follows the mode by itself, there is nothing to switch. An outer
     /// hypervisor checks what is loaded each time, at a price (docs/decisions: few VMCS fields).

@@ -34,6 +34,8 @@ bitflags! {
         const CR3_LOAD_EXITING = 1 << 15;
         /// Reads of CR3 exit.
         const CR3_STORE_EXITING = 1 << 16;
+        /// An exit as soon as the guest can take an NMI.
+        const NMI_WINDOW_EXITING = 1 << 22;
         /// Accesses to debug registers exit.
         const MOV_DR_EXITING = 1 << 23;
         /// Every access to an I/O port exits.

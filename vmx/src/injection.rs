@@ -2,7 +2,7 @@
 
 use crate::exit::Interruption;
 
-/// An exception to inject.
+/// An exception, or an NMI, to inject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Injection {
     /// VM-entry interruption-information field.
@@ -14,6 +14,7 @@ pub struct Injection {
 const VALID: u32 = 1 << 31;
 const DELIVER_ERROR_CODE: u32 = 1 << 11;
 const HARDWARE_EXCEPTION: u32 = 3 << 8;
+const NON_MASKABLE: u32 = 2 << 8;
 
 impl Injection {
     /// #GP with error code 0: what an access to a forbidden MSR or control bit raises.
@@ -22,6 +23,9 @@ impl Injection {
 
     /// #UD: what an instruction that is not there raises.
     pub const INVALID_OPCODE: Self = Self { info: VALID | HARDWARE_EXCEPTION | 6, error_code: 0 };
+
+    /// An NMI of the guest's own.
+    pub const NMI: Self = Self { info: VALID | NON_MASKABLE | 2, error_code: 0 };
 
     /// An exception that exited, as it was.
     pub const fn again(exception: Interruption, error_code: u32) -> Self {
@@ -43,6 +47,7 @@ mod tests {
     fn encodings() {
         assert_eq!(Injection::GENERAL_PROTECTION.info, 0x8000_0b0d);
         assert_eq!(Injection::INVALID_OPCODE.info, 0x8000_0306);
+        assert_eq!(Injection::NMI.info, 0x8000_0202);
         assert_eq!(Injection::again(Interruption(0x8000_1b11), 0).info, 0x8000_0b11);
         assert_eq!(Injection::GENERAL_PROTECTION.without_error_code().info, 0x8000_030d);
     }

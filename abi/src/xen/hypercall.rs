@@ -90,4 +90,6 @@ pub mod vcpu {
     pub const DOWN: u64 = 2;
     /// `VCPUOP_is_up`: 1, 0, or an error.
     pub const IS_UP: u64 = 3;
+    /// `VCPUOP_send_nmi`, no argument.
+    pub const SEND_NMI: u64 = 11;
 }

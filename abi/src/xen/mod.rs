@@ -9,6 +9,7 @@ pub mod hypercall;
 pub mod memory;
 pub mod sched;
 pub mod shared_info;
+pub mod vcpu;
 pub mod version;
 
 /// A domain's number.

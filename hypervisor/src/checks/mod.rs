@@ -8,6 +8,7 @@ pub mod batch;
 pub mod hvm;
 pub mod memory;
 pub mod sched;
+pub mod start;
 pub mod tools;
 
 use abi::xen::errno::Errno;

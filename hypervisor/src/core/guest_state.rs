@@ -9,8 +9,8 @@ use vmx::vmcs::{Current, Failed};
 use x86::msr;
 
 use super::Core;
-use super::context::{Context, UNUSABLE};
 use crate::bits;
+use crate::checks::start::Start;
 use crate::domain::Domain;
 use crate::msr_policy::RULES;
 
@@ -29,6 +29,8 @@ pub const CR0_OWNED: u64 = 1 << 5 | 1 << 29 | 1 << 30;
 /// SMAP.
 pub const CR4_ALLOWED: u64 = bits([0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 16, 17, 20, 21]);
 
+const UNUSABLE: u32 = 1 << 16;
+
 /// CR0's CD and NW: a guest may think that it sets these.
 const CR0_CACHE: u64 = 1 << 29 | 1 << 30;
 const EFER_LMA: u64 = 1 << 10;
@@ -37,16 +39,16 @@ const EFER_LMA: u64 = 1 << 10;
 pub const CR4_MCE: u64 = 1 << 6;
 
 /// Fills every field that a VM entry looks at.
-pub fn fill(core: &mut Core, domain: &Domain, context: &Context) -> Result<(), Failed> {
+pub fn fill(core: &mut Core, domain: &Domain, start: &Start) -> Result<(), Failed> {
     let host = core.host;
     let frame_rsp = core.frame.host_rsp();
     let frame_address = &raw const core.frame as u64;
-    controls(core, domain, context)?;
+    controls(core, domain, start)?;
     host_state(&mut core.vmcs, host, frame_rsp, frame_address)?;
-    guest_state(core, context)
+    guest_state(core, start)
 }
 
-fn controls(core: &mut Core, domain: &Domain, context: &Context) -> Result<(), Failed> {
+fn controls(core: &mut Core, domain: &Domain, start: &Start) -> Result<(), Failed> {
     let capabilities = core.capabilities;
     let (machine, vmcs) = (core.machine, &mut core.vmcs);
     let legal = |chosen: Result<u32, _>| {
@@ -62,7 +64,7 @@ fn controls(core: &mut Core, domain: &Domain, context: &Context) -> Result<(), F
     let secondary = legal(capabilities.secondary())?;
     vmcs.set(field::SECONDARY_CONTROLS, secondary)?;
     vmcs.set(field::EXIT_CONTROLS, legal(capabilities.exit())?)?;
-    let long = if context.efer & EFER_LMA != 0 { Entry::IA32E_MODE_GUEST.bits() } else { 0 };
+    let long = if start.efer & EFER_LMA != 0 { Entry::IA32E_MODE_GUEST.bits() } else { 0 };
     vmcs.set(field::ENTRY_CONTROLS, legal(capabilities.entry())? & !Entry::IA32E_MODE_GUEST.bits() | long)?;
     if vmx::controls::Secondary::from_bits_retain(secondary).contains(vmx::controls::Secondary::ENABLE_VPID) {
         vmcs.set(field::VPID, ept::Vpid::for_domain(domain.id).map_or(u16::MAX, ept::Vpid::get))?;
@@ -119,56 +121,56 @@ fn host_state(vmcs: &mut Current, host: Host, rsp: u64, frame: u64) -> Result<()
     vmcs.set(field::HOST_RIP, crossing::exit_address())
 }
 
-fn guest_state(core: &mut Core, context: &Context) -> Result<(), Failed> {
-    let cr0 = core.capabilities.cr0(context.cr0 & !CR0_CACHE, true);
-    let cr4 = core.capabilities.cr4(context.cr4 & CR4_ALLOWED | CR4_MCE);
+fn guest_state(core: &mut Core, start: &Start) -> Result<(), Failed> {
+    let cr0 = core.capabilities.cr0(start.cr0 & !CR0_CACHE, true);
+    let cr4 = core.capabilities.cr4(start.cr4 & CR4_ALLOWED | CR4_MCE);
     let vmcs = &mut core.vmcs;
 
     for (segment, selector, base, limit, rights) in [
         (
-            context.cs,
+            start.cs,
             field::GUEST_CS_SELECTOR,
             field::GUEST_CS_BASE,
             field::GUEST_CS_LIMIT,
             field::GUEST_CS_ACCESS_RIGHTS,
         ),
         (
-            context.ss,
+            start.ss,
             field::GUEST_SS_SELECTOR,
             field::GUEST_SS_BASE,
             field::GUEST_SS_LIMIT,
             field::GUEST_SS_ACCESS_RIGHTS,
         ),
         (
-            context.ds,
+            start.ds,
             field::GUEST_DS_SELECTOR,
             field::GUEST_DS_BASE,
             field::GUEST_DS_LIMIT,
             field::GUEST_DS_ACCESS_RIGHTS,
         ),
         (
-            context.es,
+            start.es,
             field::GUEST_ES_SELECTOR,
             field::GUEST_ES_BASE,
             field::GUEST_ES_LIMIT,
             field::GUEST_ES_ACCESS_RIGHTS,
         ),
         (
-            context.fs_gs,
+            start.fs_gs,
             field::GUEST_FS_SELECTOR,
             field::GUEST_FS_BASE,
             field::GUEST_FS_LIMIT,
             field::GUEST_FS_ACCESS_RIGHTS,
         ),
         (
-            context.fs_gs,
+            start.fs_gs,
             field::GUEST_GS_SELECTOR,
             field::GUEST_GS_BASE,
             field::GUEST_GS_LIMIT,
             field::GUEST_GS_ACCESS_RIGHTS,
         ),
         (
-            context.tr,
+            start.tr,
             field::GUEST_TR_SELECTOR,
             field::GUEST_TR_BASE,
             field::GUEST_TR_LIMIT,
@@ -191,21 +193,21 @@ fn guest_state(core: &mut Core, context: &Context) -> Result<(), Failed> {
 
     vmcs.set(field::GUEST_CR0, cr0)?;
     vmcs.set(field::CR0_GUEST_HOST_MASK, CR0_OWNED)?;
-    vmcs.set(field::CR0_READ_SHADOW, context.cr0)?;
-    vmcs.set(field::GUEST_CR3, context.cr3)?;
+    vmcs.set(field::CR0_READ_SHADOW, start.cr0)?;
+    vmcs.set(field::GUEST_CR3, start.cr3)?;
     vmcs.set(field::GUEST_CR4, cr4)?;
     vmcs.set(field::CR4_GUEST_HOST_MASK, !CR4_ALLOWED)?;
-    vmcs.set(field::CR4_READ_SHADOW, context.cr4)?;
+    vmcs.set(field::CR4_READ_SHADOW, start.cr4)?;
     vmcs.set(field::GUEST_DR7, 0x400)?;
-    vmcs.set(field::GUEST_RSP, context.rsp)?;
-    vmcs.set(field::GUEST_RIP, context.rip)?;
-    vmcs.set(field::GUEST_RFLAGS, context.rflags)?;
+    vmcs.set(field::GUEST_RSP, start.rsp)?;
+    vmcs.set(field::GUEST_RIP, start.rip)?;
+    vmcs.set(field::GUEST_RFLAGS, start.rflags)?;
     vmcs.set(field::GUEST_INTERRUPTIBILITY, 0)?;
     vmcs.set(field::GUEST_ACTIVITY, 0)?;
     vmcs.set(field::GUEST_PENDING_DEBUG, 0)?;
     vmcs.set(field::GUEST_VMCS_LINK, u64::MAX)?;
     vmcs.set(field::GUEST_DEBUGCTL, 0)?;
-    vmcs.set(field::GUEST_EFER, context.efer)?;
+    vmcs.set(field::GUEST_EFER, start.efer)?;
     vmcs.set(field::GUEST_SYSENTER_CS, 0)?;
     vmcs.set(field::GUEST_SYSENTER_ESP, 0)?;
     vmcs.set(field::GUEST_SYSENTER_EIP, 0)

@@ -9,7 +9,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use abi::xen::errno::{Errno, HypercallResult};
 
 use super::Core;
-use super::context::Context;
+use crate::checks::start::Start;
 use crate::domain::{Life, Vcpu};
 use crate::interrupts;
 
@@ -38,19 +38,19 @@ impl Core {
     pub fn start_up(&mut self, page: u8) -> HypercallResult {
         let vcpu = self.own_vcpu()?;
         if vcpu.life == Life::Waiting {
-            (vcpu.life, vcpu.start) = (Life::Up, Some(Context::real_mode(page)));
+            (vcpu.life, vcpu.start) = (Life::Up, Some(Start::real_mode(page)));
         }
         self.show_life();
         Ok(0)
     }
 
     /// `VCPUOP_initialise`: a state to start from. `EEXIST`: it has one.
-    pub fn initialise(&mut self, context: Context) -> HypercallResult {
+    pub fn initialise(&mut self, start: Start) -> HypercallResult {
         let vcpu = self.own_vcpu()?;
         if vcpu.life != Life::Waiting {
             return Err(Errno::EEXIST);
         }
-        (vcpu.life, vcpu.start) = (Life::Down, Some(context));
+        (vcpu.life, vcpu.start) = (Life::Down, Some(start));
         Ok(0)
     }
 
@@ -61,6 +61,16 @@ impl Core {
             return Err(Errno::EINVAL);
         }
         vcpu.life = Life::Up;
+        self.show_life();
+        Ok(0)
+    }
+
+    /// An NMI, which also wakes a virtual CPU that is down. One that waits to be started takes none.
+    pub fn nmi(&mut self) -> HypercallResult {
+        let vcpu = self.own_vcpu()?;
+        if vcpu.life != Life::Waiting {
+            (vcpu.life, vcpu.nmi) = (Life::Up, true);
+        }
         self.show_life();
         Ok(0)
     }

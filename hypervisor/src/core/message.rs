@@ -44,10 +44,12 @@ pub enum Request {
         /// The page it starts at.
         page: u8,
     },
-    /// Leaf: `VCPUOP_initialise`, with the address of the `Context` to start from, in the hypervisor's own memory.
+    /// Leaf: an NMI, from a sibling's ICR or `VCPUOP_send_nmi`.
+    Nmi,
+    /// Leaf: `VCPUOP_initialise`, with the address of its `Start`, in the hypervisor's own memory.
     Initialise {
         /// That address; good until the answer.
-        context: u64,
+        start: u64,
     },
     /// Leaf: `VCPUOP_up`.
     Up,
@@ -67,6 +69,7 @@ const START_UP: u64 = 9;
 const INITIALISE: u64 = 10;
 const UP: u64 = 11;
 const DOWN: u64 = 12;
+const NMI: u64 = 13;
 const REPLY: u64 = 255;
 
 /// What arrives on a channel.
@@ -96,7 +99,8 @@ impl Request {
             Self::PlaceSharedInfo { gfn } => (PLACE_SHARED_INFO, gfn, 0, 0),
             Self::Init => (INIT, 0, 0, 0),
             Self::StartUp { page } => (START_UP, page as u64, 0, 0),
-            Self::Initialise { context } => (INITIALISE, context, 0, 0),
+            Self::Initialise { start } => (INITIALISE, start, 0, 0),
+            Self::Nmi => (NMI, 0, 0, 0),
             Self::Up => (UP, 0, 0, 0),
             Self::Down => (DOWN, 0, 0, 0),
         };
@@ -126,7 +130,8 @@ pub fn decode(message: Message) -> Option<Incoming> {
         PLACE_SHARED_INFO => Request::PlaceSharedInfo { gfn: a },
         INIT => Request::Init,
         START_UP => Request::StartUp { page: a as u8 },
-        INITIALISE => Request::Initialise { context: a },
+        INITIALISE => Request::Initialise { start: a },
+        NMI => Request::Nmi,
         UP => Request::Up,
         DOWN => Request::Down,
         REPLY => return Some(Incoming::Reply(Errno::from_rax(a).map_or(Ok(a), Err))),

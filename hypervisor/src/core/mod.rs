@@ -10,7 +10,6 @@
 //!
 //! A [`Core`] is reached by its own core alone; what others may see is its [`face::Face`].
 
-pub mod context;
 pub mod face;
 pub mod guest_state;
 pub mod life;

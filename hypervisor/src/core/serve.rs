@@ -5,11 +5,12 @@ use core::sync::atomic::Ordering::Relaxed;
 use abi::control::hypercall::DomainState;
 use abi::xen::errno::{Errno, HypercallResult};
 use arrayvec::ArrayVec;
+use vmx::crossing::Registers;
 
-use super::context::Context;
 use super::face::FACES;
 use super::message::Request;
 use super::{Core, guest_state};
+use crate::checks::start::Start;
 use crate::domain::{Domain, Home, Life, Vcpu};
 use crate::{interrupts, stop};
 
@@ -47,11 +48,12 @@ impl Core {
             }
             Request::Init => self.init(),
             Request::StartUp { page } => self.start_up(page),
-            Request::Initialise { context } => {
+            Request::Initialise { start } => {
                 // SAFETY: the asking core's own, which waits for the answer.
-                let context = unsafe { *(context as *const Context) };
-                self.initialise(context)
+                let start = unsafe { *(start as *const Start) };
+                self.initialise(start)
             }
+            Request::Nmi => self.nmi(),
             Request::Up => self.up(),
             Request::Down => self.down(),
         }
@@ -67,7 +69,7 @@ impl Core {
         let mut vcpu = Vcpu::new(id, domain);
         if id == 0 {
             vcpu.life = Life::Up;
-            vcpu.start = Some(Context::pvh(domain.entry(), domain.start_info()));
+            vcpu.start = Some(Start::pvh(domain.entry().as_u64(), domain.start_info().as_u64()));
         }
         self.vcpu = Some(vcpu);
         self.home = home;
@@ -86,27 +88,34 @@ impl Core {
         };
         let wanted = vcpu.life == Life::Up && vcpu.domain.state() == DomainState::Running;
         if wanted
-            && let Some(context) = vcpu.start.take()
-            && let Err(failed) = self.begin(&context)
+            && let Some(start) = vcpu.start.take()
+            && let Err(failed) = self.begin(&start)
         {
             // A VMX instruction failed on this core: a bug of ours, said aloud, and the domain ends.
             log::error!("core {}: {failed}", self.index);
             self.stop_domain(DomainState::Crashed, 0);
             return;
         }
+        if wanted && self.vcpu.as_mut().is_some_and(|vcpu| core::mem::take(&mut vcpu.nmi)) {
+            self.offer_nmi();
+        }
         self.running = wanted;
     }
 
     /// Fills the VMCS for a virtual CPU that starts anew.
-    fn begin(&mut self, context: &Context) -> Result<(), vmx::vmcs::Failed> {
+    fn begin(&mut self, start: &Start) -> Result<(), vmx::vmcs::Failed> {
         let Some(domain) = self.vcpu.as_ref().map(|vcpu| vcpu.domain) else { return Ok(()) };
         self.frame.reset();
         // SAFETY: the region is this core's own, made at start.
         self.vmcs = unsafe { vmx::vmcs::make_current(self.vmcs_region) }?;
-        guest_state::fill(self, domain, context)?;
-        self.frame.registers = context.registers;
+        guest_state::fill(self, domain, start)?;
+        let [rax, rcx, rdx, rbx, rbp, rsi, rdi] = start.registers;
+        self.frame.registers = Registers { rax, rcx, rdx, rbx, rbp, rsi, rdi, ..Registers::default() };
         guest_state::zero_registers();
         guest_state::forget_translations(self);
+        // What siblings sent before it was ready goes, but for the events that wait in its `vcpu_info`.
+        interrupts::quiesce(self.registers);
+        crate::events::redeliver(self, self.index);
         Ok(())
     }
 

@@ -23,8 +23,9 @@ use abi::xen::hvm::param;
 use arrayvec::ArrayVec;
 use ept::{Ept, View};
 
-use crate::core::context::Context;
+use crate::checks::start::Start;
 use crate::core::face::{FACES, Face};
+use crate::cpuid_policy::{self, Asker};
 use crate::memory::physical::Pool;
 use crate::ports::Ports;
 
@@ -97,10 +98,14 @@ pub struct Vcpu {
     pub id: usize,
     /// Its domain.
     pub domain: &'static Domain,
+    /// What CPUID tells of it.
+    pub asker: Asker,
     /// What it does.
     pub life: Life,
     /// What it starts with when it is up next; `None`: it goes on where it was.
-    pub start: Option<Context>,
+    pub start: Option<Start>,
+    /// Whether an NMI waits until it is back in the guest.
+    pub nmi: bool,
     /// IA32_APIC_BASE as the guest sees it.
     pub apic_base: u64,
     /// IA32_PAT as the guest sees it: EPT decides how its memory is cached, so the register has no effect.
@@ -148,13 +153,16 @@ impl Domain {
 
 impl Vcpu {
     /// A virtual CPU that was never started.
-    pub const fn new(id: usize, domain: &'static Domain) -> Self {
+    pub fn new(id: usize, domain: &'static Domain) -> Self {
         let boot_processor = if id == 0 { APIC_BASE_BOOT_PROCESSOR } else { 0 };
+        let asker = Asker { domain: domain.id, vcpu: id as u32, vcpus: domain.cores.len() as u32 };
         Self {
             id,
             domain,
+            asker,
             life: Life::Waiting,
             start: None,
+            nmi: false,
             apic_base: APIC_BASE | boot_processor,
             pat: PAT_RESET,
         }
@@ -163,14 +171,8 @@ impl Vcpu {
     /// Its APIC id, which is two times its number, as on Xen.
     #[inline]
     pub const fn apic_id(&self) -> u32 {
-        apic_id(self.id)
+        cpuid_policy::apic_id(self.id as u32)
     }
-}
-
-/// The APIC id of a virtual CPU.
-#[inline]
-pub const fn apic_id(vcpu: usize) -> u32 {
-    vcpu as u32 * 2
 }
 
 /// Reset value of IA32_PAT: WB, WT, UC-, UC, twice (SDM 3A, "Programming the PAT").

@@ -1,5 +1,6 @@
 //! What happens on a VM exit: one match, a file per family, a counter per arm.
 
+mod apic;
 mod control_register;
 mod cpuid;
 pub mod exception;
@@ -63,6 +64,10 @@ fn handle_rare(core: &mut Core, exit: Exit) -> ExitKind {
             vmx::crossing::take_nmi();
             ExitKind::Kick
         }
+        Exit::Other(Reason::NMI_WINDOW) => {
+            core.give_nmi();
+            ExitKind::Other
+        }
         // Caches are coherent; what a guest wants of WBINVD and INVD it has already.
         Exit::Wbinvd => {
             core.advance();
@@ -116,6 +121,23 @@ impl Core {
         let event = if in_real_mode { event.without_error_code() } else { event };
         self.vmcs.write(field::ENTRY_EXCEPTION_ERROR_CODE, event.error_code);
         self.vmcs.write(field::ENTRY_INTERRUPTION_INFO, event.info);
+    }
+
+    /// Lets the guest take an NMI as soon as it can. Where the processor can not tell when that is, there are none.
+    pub fn offer_nmi(&mut self) {
+        let primary = self.vmcs.get(field::PRIMARY_CONTROLS);
+        if let Some(primary) = self.capabilities.with_nmi_window(primary, true) {
+            self.vmcs.write(field::PRIMARY_CONTROLS, primary);
+        }
+    }
+
+    /// The guest can take its NMI.
+    fn give_nmi(&mut self) {
+        let primary = self.vmcs.get(field::PRIMARY_CONTROLS);
+        if let Some(primary) = self.capabilities.with_nmi_window(primary, false) {
+            self.vmcs.write(field::PRIMARY_CONTROLS, primary);
+            self.inject(Injection::NMI);
+        }
     }
 
     /// The guest's first access to a debug register: it gets them, and does the access again.

@@ -7,6 +7,7 @@ use vmx::field;
 use vmx::injection::Injection;
 use x86::msr::{IA32_APIC_BASE, IA32_EFER, IA32_FEATURE_CONTROL, IA32_PAT, IA32_TIME_STAMP_COUNTER};
 
+use super::apic;
 use crate::core::Core;
 use crate::msr_policy::{X2APIC_FIRST, X2APIC_LAST};
 
@@ -16,6 +17,8 @@ const ICR: u32 = 0x830;
 const SELF_IPI: u32 = 0x83f;
 /// Local APIC id.
 const APIC_ID: u32 = 0x802;
+/// Logical destination.
+const LDR: u32 = 0x80d;
 /// Thermal LVT, performance LVT, LINT0, LINT1, error.
 const LVT_OTHER: core::ops::RangeInclusive<u32> = 0x833..=0x837;
 /// Mask and vector: all of such an entry that a guest may set.
@@ -51,12 +54,11 @@ fn read_value(core: &Core, number: u32) -> Option<u64> {
         IA32_PAT => core.vcpu.as_ref().map(|vcpu| vcpu.pat),
         // Locked, VMX off.
         IA32_FEATURE_CONTROL => Some(1),
-        // Without x2APIC in the processor its registers come here.
-        X2APIC_FIRST..=X2APIC_LAST if !core.registers.is_x2apic() && number != ICR => {
-            let value = core.registers.read(number);
-            Some(if number == APIC_ID { value >> 24 } else { value })
-        }
+        APIC_ID => core.vcpu.as_ref().map(|vcpu| vcpu.apic_id().into()),
+        LDR => core.vcpu.as_ref().map(|vcpu| apic::logical_id(vcpu.apic_id()).into()),
         ICR => Some(0),
+        // Without x2APIC in the processor its registers come here.
+        X2APIC_FIRST..=X2APIC_LAST if !core.registers.is_x2apic() => Some(core.registers.read(number)),
         _ => None,
     }
 }
@@ -75,7 +77,7 @@ fn write_value(core: &mut Core, number: u32, value: u64) -> Option<()> {
         IA32_EFER => efer(core, value),
         // The counter is the machine's.
         IA32_TIME_STAMP_COUNTER => Some(()),
-        ICR => interrupt_command(core, value),
+        ICR => apic::command(core, value),
         // Only fixed interrupts, or none: NMI, SMI and INIT on a pin are not a guest's to ask for.
         _ if LVT_OTHER.contains(&number) => {
             core.registers.local_vectors().find(|&entry| entry == number)?;
@@ -83,7 +85,7 @@ fn write_value(core: &mut Core, number: u32, value: u64) -> Option<()> {
             unsafe { core.registers.write(number, value & LVT_GUEST) };
             Some(())
         }
-        SELF_IPI if !core.registers.is_x2apic() => self_ipi(core, value as u8),
+        SELF_IPI if !core.registers.is_x2apic() => apic::self_ipi(core, value as u8),
         X2APIC_FIRST..=X2APIC_LAST if !core.registers.is_x2apic() => {
             if !matches!(number, 0x808 | 0x80b | 0x80f | 0x828 | 0x832 | 0x838 | 0x83e) {
                 return None;
@@ -120,28 +122,5 @@ fn efer(core: &mut Core, value: u64) -> Option<()> {
     let (exit, entry) = Capabilities::with_efer_switched(exit, entry, !same);
     vmcs.write(field::EXIT_CONTROLS, exit);
     vmcs.write(field::ENTRY_CONTROLS, entry);
-    Some(())
-}
-
-/// A guest has one virtual CPU, so the only one it may interrupt is itself. What it sends to others goes nowhere, as on a
-/// machine that has no others.
-fn interrupt_command(core: &mut Core, command: u64) -> Option<()> {
-    const SHORTHAND_SELF: u64 = 1;
-    const SHORTHAND_ALL: u64 = 2;
-    let (vector, mode, shorthand) = (command as u8, command >> 8 & 7, command >> 18 & 3);
-    let destination = (command >> 32) as u32;
-    let to_self = match shorthand {
-        0 => destination == core.face.apic_id.load(core::sync::atomic::Ordering::Relaxed),
-        SHORTHAND_SELF | SHORTHAND_ALL => true,
-        _ => false,
-    };
-    if mode == 0 && to_self { self_ipi(core, vector) } else { Some(()) }
-}
-
-fn self_ipi(core: &mut Core, vector: u8) -> Option<()> {
-    if vector >= 16 {
-        // SAFETY: interrupts this core alone, which the guest owns.
-        unsafe { core.apic.fixed(vector, core.face.apic_id.load(core::sync::atomic::Ordering::Relaxed)) };
-    }
     Some(())
 }
