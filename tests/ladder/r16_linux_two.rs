@@ -106,14 +106,15 @@ fn churn(stage: &mut Stage) -> Result<()> {
 
 fn uploaded(stage: &mut Stage) -> Result<()> {
     let images = ladder::stage::images()?;
-    let client = &session(stage)?.client;
+    let session = session(stage)?;
+    let (client, disk) = (&session.client, session.machine.transfer_disk());
     let bytes = toolstack::archive::read_image(&images.guests["hello"])?;
     let sum = upload::sha256(&bytes);
     let mut wrong_sum = sum;
     wrong_sum[0] ^= 1;
-    let refused = client.upload("other", &bytes, wrong_sum, |_| {});
+    let refused = client.upload("other", &bytes, wrong_sum, None, |_| {});
     ensure!(refused.is_err(), "an image came with another sum than it was announced with");
-    client.upload("other", &bytes, sum, |_| {})?;
+    client.upload("other", &bytes, sum, disk, |_| {})?;
     let there = client.images()?;
     let other = there.iter().find(|image| image.name == "other");
     ensure!(other.is_some_and(|image| image.sha256 == Some(sum)), "the list of images is {there:?}");

@@ -12,7 +12,7 @@ use abi::control::wire::{GuestConfig, StoredImage};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::{archive, control::Client, error::Result, progress};
+use crate::{archive, control::Client, error::Result, machine::TransferDisk, progress};
 
 /// One image that a guest needs, and what was done about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -46,11 +46,13 @@ pub fn hexadecimal(sum: &[u8; 32]) -> String {
 }
 
 /// Brings the files that these guests need into the machine, and gives each guest the names that they have there.
-/// `archived` are files that came in the boot archive, with their sums.
+/// `archived` are files that came in the boot archive, with their sums; `disk`
+/// is the machine's transfer disk.
 pub fn bring(
     client: &Client,
     files: &BTreeMap<String, PathBuf>,
     archived: &BTreeMap<String, String>,
+    disk: Option<&TransferDisk>,
     guests: &mut [GuestConfig],
 ) -> Result<Vec<Brought>> {
     let mut brought = Vec::new();
@@ -66,7 +68,7 @@ pub fn bring(
             stored.name == image
                 && (stored.sha256 == Some(sum) || archived.get(&image) == Some(&hexadecimal(&sum)))
         });
-        let took = if is_there { None } else { Some(send(client, &image, file, &bytes, sum)?) };
+        let took = if is_there { None } else { Some(send(client, &image, file, &bytes, disk)?) };
         brought.push(Brought { image, file: file.clone(), bytes: bytes.len() as u64, took });
     }
     Ok(brought)
@@ -95,9 +97,15 @@ fn rename(guest: &mut GuestConfig, old: &str, new: &str) {
     }
 }
 
-fn send(client: &Client, image: &str, file: &Path, bytes: &[u8], sum: [u8; 32]) -> Result<Duration> {
+fn send(
+    client: &Client,
+    image: &str,
+    file: &Path,
+    bytes: &[u8],
+    disk: Option<&TransferDisk>,
+) -> Result<Duration> {
     let (start, bar) = (Instant::now(), progress::bar(bytes.len() as u64, format!("uploading {image}")));
-    let sent = client.upload(image, bytes, sum, |done| bar.set_position(done));
+    let sent = client.upload(image, bytes, sha256(bytes), disk, |done| bar.set_position(done));
     bar.finish_and_clear();
     sent.map_err(|error| error.during(format!("uploading {}", file.display())))?;
     Ok(start.elapsed())

@@ -191,6 +191,14 @@ fn a_kernel_is_uploaded_once() {
         complaint(&atoll(state.path(), &["image", "rm", "initrd"])).contains("there is no image `initrd`")
     );
 
+    // By the transfer disk, which takes more at a time.
+    fake.memory.lock().unwrap().disk = Some(state.path().join("run/up/transfer.img"));
+    fs::write(state.path().join("run/up/transfer.img"), [0; 512]).unwrap();
+    let other = file("other", &[&[0; 0x202][..], b"HdrS", &[8; 20_000]].concat());
+    printed(&atoll(state.path(), &["create", "--kernel", &other]));
+    assert_eq!(fake.memory.lock().unwrap().pieces, 5);
+    assert!(fake.memory.lock().unwrap().uploaded["other"].0.ends_with(&[8; 20_000]));
+
     fake.memory.lock().unwrap().damages_uploads = true;
     let output = atoll(state.path(), &words);
     assert!(complaint(&output).contains("initrd: image `initrd` came damaged"), "{}", complaint(&output));

@@ -3,4 +3,5 @@
 
 pub mod frame;
 pub mod hypercall;
+pub mod transfer;
 pub mod wire;

@@ -131,6 +131,14 @@ pub enum Request {
         /// The bytes.
         bytes: Vec<u8>,
     },
+    /// The same, where the bytes lie on the machine's [transfer disk](super::transfer), from its second sector on: a
+    /// serial line that is emulated carries some thousand bytes a second, a disk millions. → `Done`
+    PieceOnDisk {
+        /// Position of the first one.
+        from: u64,
+        /// How many, at most [`super::transfer::MAX_BYTES`].
+        bytes: u32,
+    },
     /// Forgets an image that was uploaded. → `Done`
     RemoveImage(String),
     /// Nodes of xenstore, depth first, children by name. → `Xenstore`

@@ -46,6 +46,7 @@ impl<H: Hypervisor> Control<H> {
             | Request::Images
             | Request::Upload { .. }
             | Request::Piece { .. }
+            | Request::PieceOnDisk { .. }
             | Request::RemoveImage(_)
             | Request::XenstoreList { .. }
             | Request::XenstoreWrite { .. }

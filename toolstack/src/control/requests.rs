@@ -6,7 +6,10 @@ use abi::control::{
 };
 
 use super::Client;
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    machine::TransferDisk,
+};
 
 impl Client {
     /// All domains.
@@ -126,18 +129,36 @@ impl Client {
         }
     }
 
-    /// Brings an image into the machine, which checks that it came whole. After each piece `done` is told how many
-    /// bytes are there.
+    /// Brings an image into the machine, which checks that it came whole: by its transfer disk, if it has one, else over
+    /// the line. After each piece `done` is told how many bytes are there.
     pub fn upload(
         &self,
         name: &str,
         bytes: &[u8],
         sha256: [u8; 32],
+        disk: Option<&TransferDisk>,
         mut done: impl FnMut(u64),
     ) -> Result<()> {
-        self.order(Request::Upload { name: name.to_owned(), bytes: bytes.len() as u64, sha256 })?;
+        let begin = || Request::Upload { name: name.to_owned(), bytes: bytes.len() as u64, sha256 };
+        self.order(begin())?;
         let mut from = 0;
-        for piece in bytes.chunks(MAX_PIECE) {
+        if let Some(disk) = disk {
+            for piece in disk.pieces(bytes) {
+                disk.put(piece)?;
+                match self.order(Request::PieceOnDisk { from, bytes: piece.len() as u32 }) {
+                    Ok(()) => {}
+                    // A machine that does not read its disk is still to be had over the line, from the beginning.
+                    Err(_) if from == 0 => {
+                        self.order(begin())?;
+                        break;
+                    }
+                    Err(error) => return Err(error),
+                }
+                from += piece.len() as u64;
+                done(from);
+            }
+        }
+        for piece in bytes[from as usize..].chunks(MAX_PIECE) {
             self.order(Request::Piece { from, bytes: piece.to_vec() })?;
             from += piece.len() as u64;
             done(from);

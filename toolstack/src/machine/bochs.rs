@@ -9,7 +9,9 @@ use std::{
     process::Command,
 };
 
-use super::{Boot, Spec, emulator::Emulator};
+use abi::control::transfer;
+
+use super::{Boot, Spec, TransferDisk, emulator::Emulator};
 use crate::{
     error::{At, Result},
     iso, leftovers,
@@ -23,7 +25,12 @@ pub(super) const PROCESSOR: &str = "corei7_skylake_x";
 /// The clock that Bochs counts by: so many instructions are a second of the machine's time.
 pub(super) const INSTRUCTIONS_PER_SECOND: u32 = 50_000_000;
 
-pub(super) fn start(spec: &Spec, log: &Path, port: Option<u16>) -> Result<Emulator> {
+pub(super) fn start(
+    spec: &Spec,
+    log: &Path,
+    port: Option<u16>,
+    disk: Option<&TransferDisk>,
+) -> Result<Emulator> {
     let cd = match &spec.boot {
         Boot::Parts { hypervisor, archive, command_line } => {
             let cd = spec.directory.join("boot.iso");
@@ -33,46 +40,58 @@ pub(super) fn start(spec: &Spec, log: &Path, port: Option<u16>) -> Result<Emulat
         Boot::Iso(cd) => cd.clone(),
     };
     let processor = spec.processor.as_deref().unwrap_or(PROCESSOR);
-    run(&spec.directory, processor, spec.cores, spec.memory_mib, &cd, log, port)
+    let hardware =
+        Hardware { processor, cores: spec.cores, memory_mib: spec.memory_mib, cd: &cd, log, port, disk };
+    run(&spec.directory, &hardware)
 }
 
-/// Boots Bochs from a CD image, with `log` behind the first serial port and TCP `port`, if any, behind the second.
-pub(super) fn run(
-    directory: &Path,
-    processor: &str,
-    cores: u32,
-    memory_mib: u32,
-    cd: &Path,
-    log: &Path,
-    port: Option<u16>,
-) -> Result<Emulator> {
+/// What a machine in Bochs is made of.
+pub(super) struct Hardware<'files> {
+    pub(super) processor: &'files str,
+    pub(super) cores: u32,
+    pub(super) memory_mib: u32,
+    /// What it boots from.
+    pub(super) cd: &'files Path,
+    /// Behind the first serial port.
+    pub(super) log: &'files Path,
+    /// The TCP port behind the second, if any.
+    pub(super) port: Option<u16>,
+    pub(super) disk: Option<&'files TransferDisk>,
+}
+
+/// Boots Bochs from a CD image.
+pub(super) fn run(directory: &Path, hardware: &Hardware) -> Result<Emulator> {
     let settings = directory.join("bochsrc");
     let commands = directory.join("bochs.commands");
-    fs::write(&settings, resource_file(directory, processor, cores, memory_mib, cd, log, port))
-        .at("writing", &settings)?;
+    fs::write(&settings, resource_file(directory, hardware)).at("writing", &settings)?;
     fs::write(&commands, "c\n").at("writing", &commands)?;
-    let mut lock = cd.as_os_str().to_owned();
-    lock.push(".lock");
-    let lock = PathBuf::from(lock);
-    leftovers::remove(&lock);
+    let lock = |image: &Path| {
+        let mut lock = image.as_os_str().to_owned();
+        lock.push(".lock");
+        PathBuf::from(lock)
+    };
+    let images = [Some(hardware.cd), hardware.disk.map(TransferDisk::path)];
+    let locks: Vec<PathBuf> = images.into_iter().flatten().map(lock).collect();
+    locks.iter().for_each(|lock| leftovers::remove(lock));
     let mut command = Command::new("bochs-bin");
     command.arg("-q").arg("-f").arg(&settings).arg("-rc").arg(&commands);
-    Emulator::start(&mut command, directory.join("emulator.log"), vec![lock])
+    Emulator::start(&mut command, directory.join("emulator.log"), locks)
 }
 
-fn resource_file(
-    directory: &Path,
-    processor: &str,
-    cores: u32,
-    memory_mib: u32,
-    cd: &Path,
-    log: &Path,
-    port: Option<u16>,
-) -> String {
+fn resource_file(directory: &Path, hardware: &Hardware) -> String {
+    let &Hardware { processor, cores, memory_mib, cd, log, port, disk } = hardware;
     let second = match port {
         Some(port) => format!("mode=socket-server, dev=localhost:{port}"),
         None => "mode=null".to_owned(),
     };
+    let disk = disk.map_or_else(String::new, |disk| {
+        let (path, (heads, sectors, cylinders)) = (disk.path().display(), transfer::GEOMETRY);
+        format!(
+            "ata1: enabled=1, ioaddr1={:#x}, ioaddr2=0x370, irq=15\n\
+             ata1-master: type=disk, path=\"{path}\", mode=flat, cylinders={cylinders}, heads={heads}, spt={sectors}\n",
+            transfer::COMMAND_PORT
+        )
+    });
     format!(
         "plugin_ctrl: serial=1, unmapped=1, biosdev=1\n\
          config_interface: textconfig\n\
@@ -84,6 +103,7 @@ fn resource_file(
          clock: sync=none, time0=local\n\
          boot: cdrom\n\
          ata0-master: type=cdrom, path=\"{cd}\", status=inserted\n\
+         {disk}\
          com1: enabled=1, mode=file, dev=\"{log}\"\n\
          com2: enabled=1, {second}\n\
          speaker: enabled=0\n\
@@ -102,8 +122,10 @@ mod tests {
     #[test]
     fn both_serial_ports_are_connected() {
         let text = |port| {
-            let (directory, cd, log) = (Path::new("/run"), Path::new("/run/b.iso"), Path::new("/run/s.log"));
-            resource_file(directory, PROCESSOR, 4, 1024, cd, log, port)
+            let (cd, log) = (Path::new("/run/b.iso"), Path::new("/run/s.log"));
+            let hardware =
+                Hardware { processor: PROCESSOR, cores: 4, memory_mib: 1024, cd, log, port, disk: None };
+            resource_file(Path::new("/run"), &hardware)
         };
         assert!(text(None).contains("com2: enabled=1, mode=null\n"));
         let text = text(Some(7001));

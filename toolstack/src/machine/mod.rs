@@ -8,6 +8,7 @@ mod emulator;
 mod nested;
 mod qemu;
 mod serial_log;
+mod transfer;
 
 use std::{
     fs,
@@ -16,6 +17,7 @@ use std::{
 };
 
 pub use serial_log::{Outcome, SerialLog, parse_exit_line};
+pub use transfer::TransferDisk;
 
 use crate::{
     archive,
@@ -147,6 +149,7 @@ pub struct Machine {
     log: SerialLog,
     port: u16,
     line: Option<Line>,
+    disk: Option<TransferDisk>,
 }
 
 /// The serial log's name in the run's directory.
@@ -165,13 +168,18 @@ impl Machine {
         let log = SerialLog::new(spec.directory.join(SERIAL_LOG));
         fs::write(log.path(), "").at("writing", log.path())?;
         let port = crate::line::free_port().at("finding a free port on", "localhost")?;
+        let disk = match spec.kind {
+            Kind::Bochs | Kind::Kvm | Kind::Tcg => Some(TransferDisk::create(&spec.directory)?),
+            // A disk would have to go through the Linux in between.
+            Kind::Nested => None,
+        };
         let mut emulator = match spec.kind {
-            Kind::Bochs => bochs::start(spec, log.path(), (!spec.unattended).then_some(port))?,
-            Kind::Kvm | Kind::Tcg => qemu::start(spec, log.path(), port)?,
+            Kind::Bochs => bochs::start(spec, log.path(), (!spec.unattended).then_some(port), disk.as_ref())?,
+            Kind::Kvm | Kind::Tcg => qemu::start(spec, log.path(), port, disk.as_ref())?,
             Kind::Nested => nested::start(spec, log.path(), port)?,
         };
         if spec.kind == Kind::Bochs && spec.unattended {
-            return Ok(Self { kind: spec.kind, emulator, log, port, line: None });
+            return Ok(Self { kind: spec.kind, emulator, log, port, line: None, disk });
         }
         let line = match Line::connect_tcp(port, Duration::from_secs(20)) {
             Ok(line) => line,
@@ -183,7 +191,7 @@ impl Machine {
                 ));
             }
         };
-        Ok(Self { kind: spec.kind, emulator, log, port, line: Some(line) })
+        Ok(Self { kind: spec.kind, emulator, log, port, line: Some(line), disk })
     }
 
     /// Which machine it is.
@@ -204,6 +212,11 @@ impl Machine {
     /// The line to its second serial port, once.
     pub fn take_line(&mut self) -> Option<Line> {
         self.line.take()
+    }
+
+    /// The disk that images get into it by, if it has one.
+    pub fn transfer_disk(&self) -> Option<&TransferDisk> {
+        self.disk.as_ref()
     }
 
     /// Where a line that broke off can be made again; Bochs takes one client and no other.

@@ -47,7 +47,16 @@ pub(super) fn start(spec: &Spec, log: &Path, port: u16) -> Result<Emulator> {
     fs::write(grub.join("grub.cfg"), menu()).at("writing", grub.join("grub.cfg"))?;
     let cd = spec.directory.join("boot.iso");
     iso::mkrescue(&tree, "normal iso9660 linux serial biosdisk part_msdos", &cd)?;
-    bochs::run(&spec.directory, bochs::PROCESSOR, 1, bochs::MAX_MEMORY_MIB, &cd, log, Some(port))
+    let hardware = bochs::Hardware {
+        processor: bochs::PROCESSOR,
+        cores: 1,
+        memory_mib: bochs::MAX_MEMORY_MIB,
+        cd: &cd,
+        log,
+        port: Some(port),
+        disk: None,
+    };
+    bochs::run(&spec.directory, &hardware)
 }
 
 /// GRUB's menu. The processor's own CPUID tells Linux 3.5 GHz, which in Bochs is 70 times too fast: every time slice

@@ -2,13 +2,13 @@
 
 use std::{fs, path::Path, process::Command};
 
-use super::{Boot, Kind, Spec, emulator::Emulator};
+use super::{Boot, Kind, Spec, TransferDisk, emulator::Emulator};
 use crate::error::{At, Result};
 
 /// Where the hypervisor ends the run; `isa-debug-exit` listens there.
 pub(super) const EXIT_DEVICE: &str = "isa-debug-exit,iobase=0xf4,iosize=0x4";
 
-pub(super) fn start(spec: &Spec, log: &Path, port: u16) -> Result<Emulator> {
+pub(super) fn start(spec: &Spec, log: &Path, port: u16, disk: Option<&TransferDisk>) -> Result<Emulator> {
     let mut command = Command::new("qemu-system-x86_64");
     match spec.kind {
         Kind::Kvm => command.args(["-accel", "kvm", "-cpu", "host"]),
@@ -20,6 +20,12 @@ pub(super) fn start(spec: &Spec, log: &Path, port: u16) -> Result<Emulator> {
         .args(["-chardev", &format!("file,id=log,path={}", option(log)), "-serial", "chardev:log"])
         .args(["-chardev", &format!("socket,id=control,host=127.0.0.1,port={port},server=on,wait=off")])
         .args(["-serial", "chardev:control"]);
+    if let Some(disk) = disk {
+        // The host writes while the machine runs: QEMU reads the file anew each time.
+        command
+            .arg("-drive")
+            .arg(format!("file={},format=raw,if=ide,index=2,readonly=off", option(disk.path())));
+    }
     match &spec.boot {
         Boot::Parts { hypervisor, archive, command_line } => {
             let (kernel, initrd) = (spec.directory.join("atoll"), spec.directory.join("archive"));

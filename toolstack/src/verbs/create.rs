@@ -10,6 +10,7 @@ use crate::{
     control::Client,
     error::{Error, Result},
     holder, images,
+    machine::TransferDisk,
     output::{self, grouped},
     upload::{self, Brought},
 };
@@ -20,9 +21,11 @@ const FRAMES_PER_MIB: u64 = 256;
 /// Creates them in order; the first that is refused ends the command. With `attach` it goes on as `console`.
 pub fn run(file: Option<&Path>, options: &Options, attach: bool, as_json: bool) -> Result<()> {
     let client = super::attached()?;
-    let order = holder::order(&holder::directory())?;
+    let directory = holder::directory();
+    let (order, disk) = (holder::order(&directory)?, TransferDisk::of(&directory));
     let mut config = describe(&client, file, options, images::names(order.images.as_deref())?)?;
-    let brought = upload::bring(&client, &config.files, &order.files, &mut config.machine.guests)?;
+    let guests = &mut config.machine.guests;
+    let brought = upload::bring(&client, &config.files, &order.files, disk.as_ref(), guests)?;
     if !as_json {
         brought.iter().for_each(|image| output::say(told(image)));
     }

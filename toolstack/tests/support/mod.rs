@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     io::{Read, Write},
     os::unix::net::UnixStream,
+    path::PathBuf,
     sync::{Arc, Mutex},
     thread,
     time::Duration,
@@ -12,9 +13,10 @@ use std::{
 
 use abi::control::{
     frame::{self, Decoder},
+    transfer,
     wire::{
-        Domain, Event, GuestConfig, Machine, Refusal, Reply, Request, State, StoredImage, Text, ToControl,
-        ToToolstack, VERSION, XenstoreNode,
+        Domain, Event, GuestConfig, MAX_PIECE, Machine, Refusal, Reply, Request, State, StoredImage, Text,
+        ToControl, ToToolstack, VERSION, XenstoreNode,
     },
 };
 use toolstack::line::Line;
@@ -45,6 +47,8 @@ pub struct Memory {
     pub uploaded: BTreeMap<String, (Vec<u8>, [u8; 32])>,
     /// How many pieces of images came.
     pub pieces: u32,
+    /// The file of the machine's transfer disk, where it has one.
+    pub disk: Option<PathBuf>,
     /// The last piece of an upload is answered as if the image were damaged.
     pub damages_uploads: bool,
     /// Guests do not do what they are asked.
@@ -195,13 +199,12 @@ impl Memory {
         std::iter::once(bundled).chain(uploaded).collect()
     }
 
-    fn piece(&mut self, from: u64, bytes: &[u8]) -> Result<(), Refusal> {
+    fn take(&mut self, from: u64, bytes: &[u8]) -> Result<(), Refusal> {
         let Some(upload) = &mut self.upload else { return Err(refusal("no upload is under way".into())) };
-        if from != upload.come.len() as u64 || bytes.len() > abi::control::wire::MAX_PIECE {
+        if from != upload.come.len() as u64 {
             return Err(refusal(format!("{} bytes from {from} are not the next", bytes.len())));
         }
         upload.come.extend_from_slice(bytes);
-        self.pieces += 1;
         if upload.come.len() as u64 == upload.bytes
             && let Some(Upload { name, come, sha256, .. }) = self.upload.take()
         {
@@ -272,7 +275,18 @@ impl Memory {
             Request::Upload { name, bytes, sha256 } => {
                 self.upload = Some(Upload { name, bytes, sha256, come: Vec::new() });
             }
-            Request::Piece { from, bytes } => self.piece(from, &bytes)?,
+            Request::Piece { from, bytes } => {
+                assert!(bytes.len() <= MAX_PIECE);
+                self.pieces += 1;
+                self.take(from, &bytes)?;
+            }
+            Request::PieceOnDisk { from, bytes } => {
+                let Some(disk) = self.disk.as_ref().and_then(|disk| std::fs::read(disk).ok()) else {
+                    return Err(refusal("there is no transfer disk".into()));
+                };
+                self.pieces += 1;
+                self.take(from, &disk[transfer::SECTOR..][..bytes as usize])?;
+            }
             Request::RemoveImage(name) => {
                 self.uploaded.remove(&name).ok_or_else(|| refusal(format!("there is no image `{name}`")))?;
             }
