@@ -30,6 +30,7 @@ pub mod msr_policy;
 pub mod ports;
 pub mod registry;
 pub mod stop;
+pub mod time;
 
 /// The word with these bits set.
 const fn bits<const WIDTH: usize>(numbers: [u32; WIDTH]) -> u64 {

@@ -100,6 +100,9 @@ pub struct Capabilities {
     pub entry: Controls,
     /// IA32_VMX_EPT_VPID_CAP as read; `ept` decodes it. 0 where there is no EPT.
     pub ept_vpid: u64,
+    /// The VMX-preemption timer counts down when this bit of the time-stamp counter changes; `None`: there is no timer
+    /// whose rest is saved.
+    pub preemption_rate: Option<u8>,
     cr0_fixed: [u64; 2],
     cr4_fixed: [u64; 2],
 }
@@ -120,17 +123,22 @@ impl Capabilities {
         let secondary = Controls::from_msr("secondary", secondary);
         let has_ept_msr =
             secondary.may(Secondary::ENABLE_EPT.bits()) || secondary.may(Secondary::ENABLE_VPID.bits());
+        let pin_based = Controls::from_msr(
+            "pin-based",
+            pick(msr::IA32_VMX_PINBASED_CTLS, msr::IA32_VMX_TRUE_PINBASED_CTLS),
+        );
+        let exit = Controls::from_msr("exit", pick(msr::IA32_VMX_EXIT_CTLS, msr::IA32_VMX_TRUE_EXIT_CTLS));
+        let has_timer = pin_based.may(PinBased::ACTIVATE_PREEMPTION_TIMER.bits())
+            && exit.may(Exit::SAVE_PREEMPTION_TIMER.bits());
         Self {
             revision: basic as u32 & 0x7fff_ffff,
-            pin_based: Controls::from_msr(
-                "pin-based",
-                pick(msr::IA32_VMX_PINBASED_CTLS, msr::IA32_VMX_TRUE_PINBASED_CTLS),
-            ),
+            pin_based,
             primary,
             secondary,
-            exit: Controls::from_msr("exit", pick(msr::IA32_VMX_EXIT_CTLS, msr::IA32_VMX_TRUE_EXIT_CTLS)),
+            exit,
             entry: Controls::from_msr("entry", pick(msr::IA32_VMX_ENTRY_CTLS, msr::IA32_VMX_TRUE_ENTRY_CTLS)),
             ept_vpid: if has_ept_msr { msrs.read(msr::IA32_VMX_EPT_VPID_CAP) } else { 0 },
+            preemption_rate: has_timer.then(|| msrs.read(msr::IA32_VMX_MISC) as u8 & 31),
             cr0_fixed: [msrs.read(msr::IA32_VMX_CR0_FIXED0), msrs.read(msr::IA32_VMX_CR0_FIXED1)],
             cr4_fixed: [msrs.read(msr::IA32_VMX_CR4_FIXED0), msrs.read(msr::IA32_VMX_CR4_FIXED1)],
         }
@@ -222,6 +230,18 @@ impl Capabilities {
         }
     }
 
+    /// What pin-based and exit controls become while the VMX-preemption timer is to count down in the guest. What is left
+    /// of it is saved on every exit, so that it goes on counting at the next entry and no exit's handler sees to it.
+    pub const fn with_preemption_timer(pin_based: u32, exit: u32, counts: bool) -> (u32, u32) {
+        let (pin_bits, exit_bits) =
+            (PinBased::ACTIVATE_PREEMPTION_TIMER.bits(), Exit::SAVE_PREEMPTION_TIMER.bits());
+        if counts {
+            (pin_based | pin_bits, exit | exit_bits)
+        } else {
+            (pin_based & !pin_bits, exit & !exit_bits)
+        }
+    }
+
     /// What primary, exit and entry controls become when the guest first touches a debug register: from then on it has
     /// them, and DR7 is switched on every crossing. Guests that have no debugger never pay for that.
     pub const fn with_debug_registers(primary: u32, exit: u32, entry: u32) -> (u32, u32, u32) {
@@ -249,6 +269,7 @@ mod tests {
                 msr::IA32_VMX_PROCBASED_CTLS2 => self.0,
                 msr::IA32_VMX_TRUE_EXIT_CTLS => 0x007f_ffff_0003_6dfb,
                 msr::IA32_VMX_TRUE_ENTRY_CTLS => 0x0000_ffff_0000_11fb,
+                msr::IA32_VMX_MISC => 0x2004_0405,
                 msr::IA32_VMX_CR0_FIXED0 => 0x8000_0021,
                 msr::IA32_VMX_CR0_FIXED1 => 0xffff_ffff,
                 msr::IA32_VMX_CR4_FIXED0 => 0x2000,
@@ -279,6 +300,14 @@ mod tests {
         assert_eq!(without(Secondary::UNRESTRICTED_GUEST).check(), Err(Unsupported::NoUnrestrictedGuest));
         let controls = Controls::from_msr("pin-based", 0x16_0000_0016);
         assert_eq!(controls.choose(1 << 3, 0), Err(Unsupported::MissingControl("pin-based", 1 << 3)));
+    }
+
+    #[test]
+    fn the_timer() {
+        assert_eq!(Capabilities::read(&Msrs(SKYLAKE)).preemption_rate, Some(5));
+        let (pin, exit) = Capabilities::with_preemption_timer(0x16, 0x3_6dfb, true);
+        assert_eq!((pin, exit), (0x56, 0x43_6dfb));
+        assert_eq!(Capabilities::with_preemption_timer(pin, exit, false), (0x16, 0x3_6dfb));
     }
 
     #[test]

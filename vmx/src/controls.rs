@@ -84,6 +84,8 @@ bitflags! {
         const SAVE_EFER = 1 << 20;
         /// IA32_EFER of the host is loaded.
         const LOAD_EFER = 1 << 21;
+        /// What is left of the VMX-preemption timer is saved.
+        const SAVE_PREEMPTION_TIMER = 1 << 22;
     }
 
     /// VM-entry controls.

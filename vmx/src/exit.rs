@@ -144,6 +144,8 @@ pub enum Exit {
     EptViolation(u64, GuestPhys),
     /// Triple fault.
     TripleFault,
+    /// The VMX-preemption timer has come to 0.
+    PreemptionTimer,
     /// An instruction that guests do not have.
     Instruction(Reason),
     /// The guest did not run: its state breaks a rule.
@@ -186,6 +188,7 @@ impl Exit {
             ),
             Reason::DEBUG_REGISTER => Self::DebugRegister,
             Reason::TRIPLE_FAULT => Self::TripleFault,
+            Reason::PREEMPTION_TIMER => Self::PreemptionTimer,
             Reason::WBINVD | Reason::INVD => Self::Wbinvd,
             Reason::GETSEC
             | Reason::VMCLEAR

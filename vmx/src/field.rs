@@ -146,6 +146,7 @@ fields! {
     GUEST_INTERRUPTIBILITY: Field<u32> = vmcs::guest::INTERRUPTIBILITY_STATE;
     GUEST_ACTIVITY: Field<u32> = vmcs::guest::ACTIVITY_STATE;
     GUEST_VMCS_LINK: Field<u64> = vmcs::guest::LINK_PTR_FULL;
+    PREEMPTION_TIMER_VALUE: Field<u32> = vmcs::guest::VMX_PREEMPTION_TIMER_VALUE;
     GUEST_DEBUGCTL: Field<u64> = vmcs::guest::IA32_DEBUGCTL_FULL;
     GUEST_EFER: Field<u64> = vmcs::guest::IA32_EFER_FULL;
     GUEST_SYSENTER_CS: Field<u32> = vmcs::guest::IA32_SYSENTER_CS;

@@ -64,6 +64,8 @@ errno! {
     ENOSYS = 38;
     /// There is no such data.
     ENODATA = 61;
+    /// The time is over.
+    ETIME = 62;
     /// Too large to be counted.
     EOVERFLOW = 75;
     /// A continuation that does not belong to its call.

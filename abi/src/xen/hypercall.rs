@@ -90,6 +90,24 @@ pub mod vcpu {
     pub const DOWN: u64 = 2;
     /// `VCPUOP_is_up`: 1, 0, or an error.
     pub const IS_UP: u64 = 3;
+    /// `VCPUOP_get_runstate_info`, argument [`crate::xen::vcpu_time::RunstateInfo`].
+    pub const GET_RUNSTATE_INFO: u64 = 4;
+    /// `VCPUOP_register_runstate_memory_area`, argument [`crate::xen::vcpu_time::RegisterArea`].
+    pub const REGISTER_RUNSTATE_MEMORY_AREA: u64 = 5;
+    /// `VCPUOP_set_periodic_timer`, argument [`crate::xen::vcpu_time::SetPeriodicTimer`].
+    pub const SET_PERIODIC_TIMER: u64 = 6;
+    /// `VCPUOP_stop_periodic_timer`, no argument.
+    pub const STOP_PERIODIC_TIMER: u64 = 7;
+    /// `VCPUOP_set_singleshot_timer`, argument [`crate::xen::vcpu_time::SetSingleshotTimer`].
+    pub const SET_SINGLESHOT_TIMER: u64 = 8;
+    /// `VCPUOP_stop_singleshot_timer`, no argument.
+    pub const STOP_SINGLESHOT_TIMER: u64 = 9;
+    /// `VCPUOP_register_vcpu_info`, argument [`crate::xen::vcpu_time::RegisterVcpuInfo`].
+    pub const REGISTER_VCPU_INFO: u64 = 10;
     /// `VCPUOP_send_nmi`, no argument.
     pub const SEND_NMI: u64 = 11;
+    /// `VCPUOP_get_physid`, argument [`crate::xen::vcpu_time::GetPhysid`].
+    pub const GET_PHYSID: u64 = 12;
+    /// `VCPUOP_register_vcpu_time_memory_area`, argument [`crate::xen::vcpu_time::RegisterArea`].
+    pub const REGISTER_VCPU_TIME_MEMORY_AREA: u64 = 13;
 }

@@ -10,6 +10,7 @@ pub mod memory;
 pub mod sched;
 pub mod shared_info;
 pub mod vcpu;
+pub mod vcpu_time;
 pub mod version;
 
 /// A domain's number.

@@ -34,6 +34,10 @@ pub mod time_info {
     pub const TSC_TO_SYSTEM_MUL: usize = 24;
     /// `tsc_shift`, signed byte.
     pub const TSC_SHIFT: usize = 28;
+    /// `flags`, a byte.
+    pub const FLAGS: usize = 29;
+    /// Of the flags: the counter is the same and steady on all cores (`XEN_PVCLOCK_TSC_STABLE_BIT`).
+    pub const TSC_STABLE: u8 = 1;
 }
 
 /// Offset of the `vcpu_info` array.
@@ -42,5 +46,6 @@ pub const VCPU_INFO: usize = 0;
 pub const EVTCHN_PENDING: usize = LEGACY_MAX_VCPUS * VCPU_INFO_SIZE;
 /// Offset of `evtchn_mask`, 64 words.
 pub const EVTCHN_MASK: usize = EVTCHN_PENDING + 512;
-/// Offset of `wc_version`, `wc_sec`, `wc_nsec`: three 32-bit words of wall clock.
+/// Offset of `wc_version`, `wc_sec`, `wc_nsec`, `wc_sec_hi`: four 32-bit words of wall clock, which is that time at system
+/// time 0.
 pub const WALL_CLOCK: usize = EVTCHN_MASK + 512;
