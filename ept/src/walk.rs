@@ -5,7 +5,7 @@ use abi::address::{GuestPhys, HostPhys};
 use crate::entry::{Decoded, Entry, MemoryType, Permissions};
 use crate::frames::{ENTRIES, Tables};
 use crate::level::{GUEST_ADDRESS_BITS, Level, PageSize};
-use crate::table::Ept;
+use crate::table::{Ept, View};
 
 /// One page as it is mapped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,6 +27,25 @@ impl Mapping {
         let (hpa, permissions) = (page.address(), page.permissions());
         Self { gpa: GuestPhys::new(gpa), hpa, size, permissions, memory: page.memory_type() }
     }
+}
+
+impl View {
+    /// Where the highest 4 KiB that are mapped begin; `None`: nothing is.
+    pub fn highest<T: Tables>(&self, tables: &T) -> Option<GuestPhys> {
+        last(tables, self.root(), Level::Pml4e, 0).map(GuestPhys::new)
+    }
+}
+
+/// The same below one table, which covers the addresses from `base` on. Tables may be empty.
+fn last<T: Tables>(tables: &T, table: HostPhys, level: Level, base: u64) -> Option<u64> {
+    (0..ENTRIES).rev().find_map(|index| {
+        let gpa = base + index as u64 * level.slot_bytes();
+        match Entry(tables.read(table, index)).decode(level) {
+            Decoded::Empty => None,
+            Decoded::Page(size) => Some(gpa + size.bytes() - PageSize::Size4KiB.bytes()),
+            Decoded::Table { table, level } => last(tables, table, level, gpa),
+        }
+    })
 }
 
 impl Ept {

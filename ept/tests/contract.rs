@@ -52,6 +52,20 @@ impl Guest {
 }
 
 #[test]
+fn the_highest_page_is_found_behind_empty_tables() {
+    let mut guest = Guest::new(BEST);
+    let highest = |guest: &Guest| guest.ept.view().highest(&guest.pool).map(GuestPhys::as_u64);
+    assert_eq!(highest(&guest), None);
+    guest.map(0x3000, 0x3000, 0x2000).unwrap();
+    assert_eq!(highest(&guest), Some(0x4000));
+    guest.map(GIB, GIB, MIB_2).unwrap();
+    assert_eq!(highest(&guest), Some(GIB + MIB_2 - 0x1000));
+    guest.map(3 * GIB, 3 * GIB, 0x1000).unwrap();
+    guest.ept.clear(&mut guest.pool, GuestPhys::new(3 * GIB), PageCount::new(1)).unwrap();
+    assert_eq!(highest(&guest), Some(GIB + MIB_2 - 0x1000));
+}
+
+#[test]
 fn the_pointer_names_root_walk_and_flags() {
     let mut pool = Pool::new();
     let plain = Ept::new(&mut pool, BEST).unwrap();

@@ -93,6 +93,22 @@ pub fn unmask(core: &mut Core, port: u32) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Whether an event of `port` waits, masked or not. `EINVAL`: no such port, or it is closed.
+pub fn is_pending(core: &Core, port: u32) -> Result<bool, Errno> {
+    let domain = core.domain()?;
+    if domain.ports().get(port)?.port == Port::Closed {
+        return Err(Errno::EINVAL);
+    }
+    let pending: &AtomicU64 = word(domain.shared_info.as_u64(), EVTCHN_PENDING + port as usize / 64 * 8);
+    Ok(pending.load(Ordering::Acquire) & 1 << (port % 64) != 0)
+}
+
+/// Whether the virtual CPU on this core has been told of events, and has not taken them yet.
+pub fn is_upcall_pending(core: &Core) -> bool {
+    let info = core.face.vcpu_info.load(Ordering::Relaxed);
+    info != 0 && word::<AtomicU8>(info, vcpu_info::UPCALL_PENDING).load(Ordering::Acquire) != 0
+}
+
 /// The port is not pending any more: it is closed, and may be bound to something else next.
 fn forget(domain: &Domain, port: u32) {
     let pending: &AtomicU64 = word(domain.shared_info.as_u64(), EVTCHN_PENDING + port as usize / 64 * 8);

@@ -125,6 +125,12 @@ impl Registers {
         }
     }
 
+    /// Whether an interrupt waits for the guest to take it (SDM 3A, "Interrupt Acceptance for Fixed Interrupts": IRR).
+    pub fn is_any_pending(&self) -> bool {
+        const IRR: core::ops::Range<u32> = 0x820..0x828;
+        IRR.into_iter().any(|msr| self.read(msr) != 0)
+    }
+
     /// Writes the register with this MSR number.
     ///
     /// # Safety

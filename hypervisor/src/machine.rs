@@ -31,6 +31,8 @@ pub struct Machine {
     pub ept: Settings,
     /// By core: what is there for domains whose home it is.
     pub places: ArrayVec<&'static Place, MAX_CORES>,
+    /// Frames from 0 to the end of RAM.
+    pub ram_frames: u64,
     /// MSR bitmap of all para guests.
     pub msr_bitmap: HostPhys,
     /// An I/O bitmap page in which every port exits.
@@ -44,6 +46,14 @@ static MACHINE: Once<Machine> = Once::new();
 /// Sets the machine, once.
 pub fn set(machine: Machine) -> &'static Machine {
     MACHINE.call_once(|| machine)
+}
+
+impl Machine {
+    /// Nanoseconds since the hypervisor started.
+    pub fn system_time(&self) -> u64 {
+        let ticks = now().saturating_sub(self.boot_tsc);
+        (u128::from(ticks) * 1_000_000 / u128::from(self.tsc_khz)) as u64
+    }
 }
 
 /// This processor's MSRs.

@@ -43,7 +43,7 @@ extern "C" fn atoll_main(magic: u32, information: u32) -> ! {
 
     let (mut early, mut tables) = memory(&handover, &topology, archive);
     let trampoline = trampoline(&handover, &mut early, &mut tables);
-    let machine = describe(&topology, &capabilities, &tables, &mut early, boot_tsc);
+    let machine = describe(&topology, &capabilities, &handover, &tables, &mut early, boot_tsc);
     let orders = orders(machine, &mut early, &mut tables);
     let registry = books(&handover, machine, &mut early, archive);
     check_host_tables(&tables);
@@ -185,10 +185,16 @@ fn trampoline(handover: &Handover, early: &mut Early, tables: &mut HostTables) -
     page as u8
 }
 
+/// Where the last of the RAM ends.
+fn end_of_ram(handover: &Handover) -> u64 {
+    handover.memory.iter().map(|range| range.end.as_u64()).max().unwrap_or(0)
+}
+
 /// All that cores and handlers need to know of the machine.
 fn describe(
     topology: &Topology,
     capabilities: &vmx::capabilities::Capabilities,
+    handover: &Handover,
     tables: &HostTables,
     early: &mut Early,
     boot_tsc: u64,
@@ -232,6 +238,7 @@ fn describe(
         cpuid: CpuidTable::new(&machine::Processor, tsc_khz, invpcid, rdtscp),
         ept: ept.settings(machine::physical_address_bits()),
         places,
+        ram_frames: end_of_ram(handover) / PAGE_SIZE,
         msr_bitmap,
         io_none,
         io_control,
@@ -267,8 +274,7 @@ fn books(handover: &Handover, machine: &Machine, early: &mut Early, archive: &[u
     let mut slot =
         || Slot { domain: pointer(take(size_of::<Domain>())), home: pointer(take(size_of::<Home>())) };
     let slots: ArrayVec<Slot, { boot::cores::MAX_CORES }> = machine.apic_ids.iter().map(|_| slot()).collect();
-    let top = handover.memory.iter().map(|range| range.end.as_u64()).max().unwrap_or(0);
-    let frames = (top / PAGE_SIZE) as usize;
+    let frames = (end_of_ram(handover) / PAGE_SIZE) as usize;
     let chunks = frames.div_ceil(CHUNK_FRAMES);
     let frame_entries = pointer::<Frame>(take(frames * size_of::<Frame>()));
     let chunk_entries = pointer::<u16>(take(chunks * size_of::<u16>()));

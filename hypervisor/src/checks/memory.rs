@@ -2,8 +2,8 @@
 
 use abi::xen::errno::Errno;
 use abi::xen::memory::{
-    AccessOp, AddToPhysmap, AddToPhysmapBatch, EXTENT_SHIFT, Exchange, INVALID_GFN, ReservedDeviceMemoryMap,
-    VnumaTopology, space,
+    AccessOp, AddToPhysmap, AddToPhysmapBatch, EXTENT_SHIFT, Exchange, INVALID_GFN, PodTarget, Reservation,
+    ReservedDeviceMemoryMap, VnumaTopology, space,
 };
 use abi::xen::{DOMID_SELF, DomId};
 
@@ -114,6 +114,26 @@ pub fn exchange(caller: Caller, exchange: &Exchange, exists: impl Fn(DomId) -> b
     Err(Errno::EOPNOTSUPP)
 }
 
+/// `claim_pages`: memory is given at once or not at all, so there is nothing to be claimed. "Myself" is no number there.
+pub fn claim(caller: Caller, claim: &Reservation, exists: impl Fn(DomId) -> bool) -> Result<u64, Errno> {
+    if claim.extent_start != 0 || claim.extent_order != 0 || claim.mem_flags != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if claim.domid != caller.id && !exists(claim.domid) {
+        return Err(Errno::EINVAL);
+    }
+    Err(if caller.is_privileged { Errno::ENOSYS } else { Errno::EPERM })
+}
+
+/// `set_pod_target` and `get_pod_target`: all memory is populated.
+pub fn pod(caller: Caller, target: &PodTarget, exists: impl Fn(DomId) -> bool) -> Result<u64, Errno> {
+    let own = target.domid == DOMID_SELF || target.domid == caller.id;
+    if !own && !exists(target.domid) {
+        return Err(Errno::ESRCH);
+    }
+    Err(if caller.is_privileged { Errno::ENOSYS } else { Errno::EPERM })
+}
+
 /// `get_vnumainfo`: no domain has virtual nodes.
 pub fn vnuma(caller: Caller, topology: &VnumaTopology, exists: impl Fn(DomId) -> bool) -> Result<u64, Errno> {
     if topology.pad != 0 {
@@ -142,7 +162,6 @@ pub fn reserved_by_devices(map: &mut ReservedDeviceMemoryMap) -> Result<(), Errn
 mod tests {
     use super::super::tests::{CONTROL, GUEST, exists};
     use super::*;
-    use abi::xen::memory::Reservation;
     use proptest::prelude::*;
 
     fn request(domid: DomId, space: u32, size: u16, idx: u64, gpfn: u64) -> AddToPhysmap {
@@ -246,6 +265,25 @@ mod tests {
         assert_eq!(access(GUEST, &op(5), exists), Err(Errno::EPERM));
         assert_eq!(access(GUEST, &op(7), exists), Err(Errno::EPERM));
         assert_eq!(access(CONTROL, &op(7), exists), Err(Errno::ENODEV));
+        let claimed = |extent_start, extent_order, mem_flags, domid| {
+            let list =
+                Reservation { extent_start, nr_extents: 1, extent_order, mem_flags, domid, pad: [0; 3] };
+            claim(GUEST, &list, exists).unwrap_err()
+        };
+        assert_eq!([claimed(8, 0, 0, 5), claimed(0, 1, 0, 5), claimed(0, 0, 1, 5)], [Errno::EINVAL; 3]);
+        assert_eq!([claimed(0, 0, 0, DOMID_SELF), claimed(0, 0, 0, 99)], [Errno::EINVAL; 2]);
+        assert_eq!([claimed(0, 0, 0, 5), claimed(0, 0, 0, 7)], [Errno::EPERM; 2]);
+        let target = |domid| PodTarget {
+            target_pages: 0,
+            tot_pages: 0,
+            pod_cache_pages: 0,
+            pod_entries: 0,
+            domid,
+            pad: [0; 3],
+        };
+        assert_eq!(pod(GUEST, &target(99), exists), Err(Errno::ESRCH));
+        assert_eq!(pod(GUEST, &target(DOMID_SELF), exists), Err(Errno::EPERM));
+        assert_eq!(pod(CONTROL, &target(7), exists), Err(Errno::ENOSYS));
         let mut map = ReservedDeviceMemoryMap { flags: 2, nr_entries: 7, buffer: 0, device: [0; 2] };
         assert_eq!(reserved_by_devices(&mut map), Err(Errno::EINVAL));
         map.flags = 1;

@@ -37,6 +37,51 @@ pub enum Request {
         /// Guest frame number.
         gfn: u64,
     },
+    /// Leaf, to home: let this frame of the domain's appear at a place where nothing is.
+    Place {
+        /// Guest frame number.
+        gfn: u64,
+        /// The frame's host-physical address.
+        frame: u64,
+    },
+    /// Leaf, to home: let nothing be at this place, where this frame is now. `EAGAIN`: it is not. 1: translations are to
+    /// be forgotten.
+    Displace {
+        /// Guest frame number.
+        gfn: u64,
+        /// The frame's host-physical address.
+        frame: u64,
+    },
+    /// Leaf, to home: one more frame for page tables. `ENOMEM`: the domain has had as many as it may.
+    AddTable {
+        /// The frame's host-physical address.
+        frame: u64,
+    },
+    /// Leaf, to home: `SCHEDOP_watchdog`.
+    Watchdog {
+        /// Which, or 0.
+        id: u32,
+        /// Seconds.
+        timeout: u32,
+    },
+    /// Leaf, to core 0: a frame of memory for this domain, or for page tables where it is `DOMID_XEN`. Its host-physical
+    /// address; bit 0 is set where it holds zeroes.
+    TakeFrame {
+        /// The domain.
+        domain: u64,
+    },
+    /// Leaf, to core 0: whether the frame is this domain's and no other's: 1 or 0.
+    Owns {
+        /// The domain.
+        domain: u64,
+        /// The frame's host-physical address.
+        frame: u64,
+    },
+    /// Leaf, to core 0: nobody uses this frame any more.
+    GiveBack {
+        /// The frame's host-physical address.
+        frame: u64,
+    },
     /// Leaf: INIT, from a sibling's ICR.
     Init,
     /// Leaf: a start-up IPI, from a sibling's ICR.
@@ -70,6 +115,13 @@ const INITIALISE: u64 = 10;
 const UP: u64 = 11;
 const DOWN: u64 = 12;
 const NMI: u64 = 13;
+const PLACE: u64 = 32;
+const DISPLACE: u64 = 33;
+const ADD_TABLE: u64 = 34;
+const WATCHDOG: u64 = 35;
+const TAKE_FRAME: u64 = 36;
+const GIVE_BACK: u64 = 37;
+const OWNS: u64 = 38;
 const REPLY: u64 = 255;
 
 /// What arrives on a channel.
@@ -97,6 +149,13 @@ impl Request {
             Self::Fence => (FENCE, 0, 0, 0),
             Self::Forget => (FORGET, 0, 0, 0),
             Self::PlaceSharedInfo { gfn } => (PLACE_SHARED_INFO, gfn, 0, 0),
+            Self::Place { gfn, frame } => (PLACE, gfn, frame, 0),
+            Self::Displace { gfn, frame } => (DISPLACE, gfn, frame, 0),
+            Self::AddTable { frame } => (ADD_TABLE, frame, 0, 0),
+            Self::Watchdog { id, timeout } => (WATCHDOG, id as u64, timeout as u64, 0),
+            Self::TakeFrame { domain } => (TAKE_FRAME, domain, 0, 0),
+            Self::Owns { domain, frame } => (OWNS, domain, frame, 0),
+            Self::GiveBack { frame } => (GIVE_BACK, frame, 0, 0),
             Self::Init => (INIT, 0, 0, 0),
             Self::StartUp { page } => (START_UP, page as u64, 0, 0),
             Self::Initialise { start } => (INITIALISE, start, 0, 0),
@@ -128,6 +187,13 @@ pub fn decode(message: Message) -> Option<Incoming> {
         FENCE => Request::Fence,
         FORGET => Request::Forget,
         PLACE_SHARED_INFO => Request::PlaceSharedInfo { gfn: a },
+        PLACE => Request::Place { gfn: a, frame: b },
+        DISPLACE => Request::Displace { gfn: a, frame: b },
+        ADD_TABLE => Request::AddTable { frame: a },
+        WATCHDOG => Request::Watchdog { id: a as u32, timeout: b as u32 },
+        TAKE_FRAME => Request::TakeFrame { domain: a },
+        OWNS => Request::Owns { domain: a, frame: b },
+        GIVE_BACK => Request::GiveBack { frame: a },
         INIT => Request::Init,
         START_UP => Request::StartUp { page: a as u8 },
         INITIALISE => Request::Initialise { start: a },

@@ -2,8 +2,11 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
+use abi::address::HostPhys;
 use abi::control::hypercall::DomainState;
 use abi::xen::errno::{Errno, HypercallResult};
+use abi::xen::sched::Watchdog;
+use abi::xen::{DOMID_XEN, DomId};
 use arrayvec::ArrayVec;
 use vmx::crossing::Registers;
 
@@ -12,6 +15,7 @@ use super::message::Request;
 use super::{Core, guest_state};
 use crate::checks::start::Start;
 use crate::domain::{Domain, Home, Life, Vcpu};
+use crate::memory::frame_table::Owner;
 use crate::{interrupts, stop};
 
 impl Core {
@@ -46,6 +50,33 @@ impl Core {
                 };
                 home.place_shared_info(vcpu.domain, gfn).map(u64::from)
             }
+            Request::Place { gfn, frame } => {
+                let (domain, home) = self.at_home()?;
+                home.place(domain, gfn, frame).map(|()| 0)
+            }
+            Request::Displace { gfn, frame } => self.at_home()?.1.displace(gfn, frame).map(u64::from),
+            Request::AddTable { frame } => {
+                let (domain, home) = self.at_home()?;
+                home.add_table(domain.max_pages.load(Relaxed), HostPhys::new(frame)).map(|()| 0)
+            }
+            Request::Watchdog { id, timeout } => self.set_watchdog(Watchdog { id, timeout }),
+            Request::TakeFrame { domain } => {
+                let frames = &mut self.registry.as_mut().ok_or(Errno::EPERM)?.frames;
+                let owner =
+                    if domain == DOMID_XEN.into() { Owner::Tables } else { Owner::Domain(domain as DomId) };
+                let (frame, clean) = frames.take_frame(owner).ok_or(Errno::ENOMEM)?;
+                Ok(frame.as_u64() | u64::from(clean))
+            }
+            Request::Owns { domain, frame } => {
+                let frames = &self.registry.as_ref().ok_or(Errno::EPERM)?.frames;
+                let frame = HostPhys::new(frame);
+                let owns = frames.owner(frame) == Owner::Domain(domain as DomId) && frames.shares(frame) == 0;
+                Ok(owns.into())
+            }
+            Request::GiveBack { frame } => {
+                self.registry.as_mut().ok_or(Errno::EPERM)?.frames.give_back(HostPhys::new(frame), false);
+                Ok(0)
+            }
             Request::Init => self.init(),
             Request::StartUp { page } => self.start_up(page),
             Request::Initialise { start } => {
@@ -57,6 +88,12 @@ impl Core {
             Request::Up => self.up(),
             Request::Down => self.down(),
         }
+    }
+
+    /// This core's domain, where this is its home, and what is home's alone.
+    pub fn at_home(&mut self) -> Result<(&'static Domain, &mut Home), Errno> {
+        let domain = self.domain()?;
+        Ok((domain, self.home.as_deref_mut().ok_or(Errno::ESRCH)?))
     }
 
     /// Takes a domain that has never run, as its virtual CPU `id`.

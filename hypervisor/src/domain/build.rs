@@ -1,6 +1,6 @@
 //! Making a domain's memory and taking it apart: core 0's work, with its [`Registry`].
 
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use abi::address::{GuestPhys, HostPhys, PAGE_SIZE, PageCount};
 use abi::control::hypercall::{DomainState, MAX_VCPUS, NO_DOMAIN};
@@ -11,6 +11,7 @@ use arrayvec::ArrayVec;
 use ept::{Ept, Frames, MapError, MemoryType, Permissions, Tables};
 
 use super::{Domain, Home, Place};
+use crate::checks::sched::Watchdogs;
 use crate::core::face::FACES;
 use crate::memory::frame_table::{CHUNK_FRAMES, FrameTable, Owner};
 use crate::memory::physical::{Identity, Pool, scrub};
@@ -99,9 +100,18 @@ pub fn create(
         params: [const { AtomicU64::new(0) }; abi::xen::hvm::param::COUNT as usize],
         entry: AtomicU64::new(0),
         start_info: AtomicU64::new(0),
+        shutdown_code: AtomicU32::new(super::NO_CODE),
+        assists: AtomicU32::new(0),
+        memory_map: spin::Mutex::new(ArrayVec::new()),
         crash: spin::Mutex::new(None),
     };
-    let home_part = Home { ept, pool: Pool::new(), shared_info_at: None };
+    let home_part = Home {
+        ept,
+        pool: Pool::new(),
+        shared_info_at: None,
+        tables_added: 0,
+        watchdogs: Watchdogs::default(),
+    };
     let slot = registry.slots[usize::from(home)];
     // SAFETY: the slots are core 0's, as there is no record of a domain there.
     let (domain, home_part): (&Domain, _) =

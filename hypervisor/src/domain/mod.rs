@@ -14,15 +14,17 @@ pub mod build;
 pub mod control;
 pub mod physmap;
 
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use abi::address::{GuestPhys, HostPhys};
 use abi::control::hypercall::{CrashRecord, DomainState, MAX_VCPUS};
 use abi::xen::DomId;
 use abi::xen::hvm::param;
+use abi::xen::memory::E820Entry;
 use arrayvec::ArrayVec;
 use ept::{Ept, View};
 
+use crate::checks::sched::Watchdogs;
 use crate::checks::start::Start;
 use crate::core::face::{FACES, Face};
 use crate::cpuid_policy::{self, Asker};
@@ -36,6 +38,11 @@ pub struct Place {
     /// Event-channel ports of the domain whose home this is.
     pub ports: Ports,
 }
+
+/// Entries that a domain's memory map may have.
+pub const MAX_MAP_ENTRIES: usize = 32;
+/// What is no reason for a shutdown.
+pub const NO_CODE: u32 = u32::MAX;
 
 /// One domain, for all its cores to read.
 #[derive(Debug)]
@@ -64,6 +71,12 @@ pub struct Domain {
     pub entry: AtomicU64,
     /// Its PVH start info, guest-physical.
     pub start_info: AtomicU64,
+    /// The reason that its next shutdown is to have, whatever it says itself; [`NO_CODE`]: none was set.
+    pub shutdown_code: AtomicU32,
+    /// What it has switched on by `vm_assist`, a bit for each type.
+    pub assists: AtomicU32,
+    /// What `XENMEM_memory_map` tells; empty: that all its memory lies from 0 on. Locked by who asks and who sets it.
+    pub memory_map: spin::Mutex<ArrayVec<E820Entry, MAX_MAP_ENTRIES>>,
     /// Why the hypervisor stopped it: the record of the virtual CPU that was first. Locked by who crashes, and by who
     /// asks about it.
     pub crash: spin::Mutex<Option<CrashRecord>>,
@@ -78,6 +91,10 @@ pub struct Home {
     pub pool: Pool,
     /// Where the guest has put its `shared_info` page.
     pub shared_info_at: Option<GuestPhys>,
+    /// Frames that were added to the pool since the domain was made.
+    pub tables_added: u64,
+    /// Its watchdogs, in ticks of the TSC.
+    pub watchdogs: Watchdogs,
 }
 
 /// What a virtual CPU does when its domain runs.

@@ -1,26 +1,76 @@
-//! Changes of a domain's memory while it runs: its home core's work.
+//! Changes of a domain's memory while it runs: its home core's part. What is taken out is nobody's only when every core
+//! of the domain has forgotten it; see `hypercall::places`, which sees to that.
 
-use abi::address::{GuestPhys, PAGE_SIZE, PageCount};
+use abi::address::{GuestPhys, HostPhys, PAGE_SIZE, PageCount};
 use abi::xen::errno::Errno;
 use ept::{Invalidation, MapError, MemoryType, Permissions};
 
 use super::{Domain, Home};
+use crate::memory::physical::Identity;
+
+/// Tables that a domain may have beyond one for each 2 MiB of its memory: tables that become empty stay, so without an
+/// end to it a guest could fill the machine with them.
+const SPARE_TABLES: u64 = 64;
+
+const ONE: PageCount = PageCount::new(1);
+
+fn errno(error: MapError) -> Errno {
+    match error {
+        MapError::AlreadyMapped(_) => Errno::EEXIST,
+        MapError::OutOfFrames => Errno::ENOMEM,
+        _ => Errno::EINVAL,
+    }
+}
+
+/// The address of a guest frame.
+pub fn address(gfn: u64) -> Result<GuestPhys, Errno> {
+    gfn.checked_mul(PAGE_SIZE).map(GuestPhys::new).ok_or(Errno::EINVAL)
+}
 
 impl Home {
-    /// Lets the `shared_info` page appear at frame `gfn`. It is at one place at a time. `true`: the domain's cores have to
-    /// forget translations.
-    pub fn place_shared_info(&mut self, domain: &Domain, gfn: u64) -> Result<bool, Errno> {
-        let at = GuestPhys::new(gfn.checked_mul(PAGE_SIZE).ok_or(Errno::EINVAL)?);
-        let (one, rights) = (PageCount::new(1), Permissions::READ | Permissions::WRITE);
-        self.ept.map(&mut self.pool, at, domain.shared_info, one, rights, MemoryType::WriteBack).map_err(
-            |error| match error {
-                MapError::AlreadyMapped(_) => Errno::EEXIST,
-                MapError::OutOfFrames => Errno::ENOMEM,
-                _ => Errno::EINVAL,
-            },
-        )?;
-        let Some(before) = self.shared_info_at.replace(at) else { return Ok(false) };
-        let cleared = self.ept.clear(&mut self.pool, before, one).map_err(|_| Errno::ENOMEM)?;
+    /// Lets a frame of the domain's appear at a place where nothing is.
+    pub fn place(&mut self, domain: &Domain, gfn: u64, frame: u64) -> Result<(), Errno> {
+        let (at, frame) = (address(gfn)?, HostPhys::new(frame));
+        let is_shared_info = frame == domain.shared_info;
+        let rights = if is_shared_info { Permissions::READ | Permissions::WRITE } else { Permissions::all() };
+        self.ept.map(&mut self.pool, at, frame, ONE, rights, MemoryType::WriteBack).map_err(errno)?;
+        if is_shared_info {
+            self.shared_info_at = Some(at);
+        }
+        Ok(())
+    }
+
+    /// Lets nothing be at a place, where this frame is now. `true`: the domain's cores have to forget translations.
+    pub fn displace(&mut self, gfn: u64, frame: u64) -> Result<bool, Errno> {
+        let at = address(gfn)?;
+        let found = self.ept.translate(&Identity, at, ept::Access::Read);
+        if found.is_none_or(|found| found.hpa != HostPhys::new(frame)) {
+            return Err(Errno::EAGAIN);
+        }
+        let cleared = self.ept.clear(&mut self.pool, at, ONE).map_err(errno)?;
+        if self.shared_info_at == Some(at) {
+            self.shared_info_at = None;
+        }
         Ok(cleared == Invalidation::Needed)
+    }
+
+    /// Lets the `shared_info` page appear at frame `gfn`, where nothing is. It is at one place at a time. `true`: the
+    /// domain's cores have to forget translations.
+    pub fn place_shared_info(&mut self, domain: &Domain, gfn: u64) -> Result<bool, Errno> {
+        let before = self.shared_info_at;
+        self.place(domain, gfn, domain.shared_info.as_u64())?;
+        let Some(before) = before else { return Ok(false) };
+        let cleared = self.ept.clear(&mut self.pool, before, ONE).map_err(|_| Errno::ENOMEM)?;
+        Ok(cleared == Invalidation::Needed)
+    }
+
+    /// One more frame for page tables.
+    pub fn add_table(&mut self, max_pages: u64, frame: HostPhys) -> Result<(), Errno> {
+        if self.tables_added >= SPARE_TABLES + max_pages / 512 {
+            return Err(Errno::ENOMEM);
+        }
+        self.pool.add(frame).map_err(|_| Errno::ENOMEM)?;
+        self.tables_added += 1;
+        Ok(())
     }
 }

@@ -1,21 +1,32 @@
 //! Hypercalls: one match on the number, a file per family.
 //!
-//! Numbers, arguments and errors are Xen's (`abi::xen`); what is not listed is not implemented and answers `ENOSYS`.
+//! Numbers, arguments and errors are Xen's (`abi::xen`); what is not listed answers `ENOSYS`, as it does on Xen for a guest
+//! with page tables of its own. Which error comes first is in `checks`.
+//!
+//! A call that is long, or waits, ends with `ERESTART`: the guest is left before its VMCALL, with registers that say
+//! what is left to do, and makes the call again. So nothing a guest asks for keeps a core from the others.
 
+mod assist;
 mod audit;
 mod console_io;
 mod control;
 mod event_channel;
 mod hvm;
 mod memory;
+mod multicall;
+mod places;
 mod sched;
+mod tools;
 mod vcpu;
+mod version;
 
-use abi::address::{GuestVirt, PAGE_SIZE};
+use abi::address::PAGE_SIZE;
+use abi::xen::DomId;
 use abi::xen::errno::{Errno, HypercallResult};
 use abi::xen::hypercall as number;
 use vmx::field;
 
+use crate::checks::Caller;
 use crate::core::Core;
 use crate::guest_memory::GuestMemory;
 
@@ -31,6 +42,7 @@ fn arguments(core: &Core) -> [u64; 5] {
 pub fn handle(core: &mut Core) {
     let rax = match call(core) {
         Ok(value) => value,
+        Err(Errno::ERESTART) => return,
         Err(error) => error.as_rax(),
     };
     core.frame.registers.rax = rax;
@@ -44,17 +56,39 @@ fn call(core: &mut Core) -> HypercallResult {
     if core.vmcs.get(field::GUEST_SS_ACCESS_RIGHTS) & DPL != 0 {
         return Err(Errno::EPERM);
     }
+    dispatch(core)
+}
+
+#[inline]
+fn dispatch(core: &mut Core) -> HypercallResult {
     match core.frame.registers.rax {
-        number::XEN_VERSION => version(core),
+        number::XEN_VERSION => version::handle(core),
         number::EVENT_CHANNEL_OP => event_channel::handle(core),
         number::HVM_OP => hvm::handle(core),
         number::SCHED_OP => sched::handle(core),
         number::MEMORY_OP => memory::handle(core),
         number::VCPU_OP => vcpu::handle(core),
+        number::MULTICALL => multicall::handle(core),
+        number::VM_ASSIST => assist::handle(core),
         number::CONSOLE_IO => console_io::handle(core),
+        number::SYSCTL | number::DOMCTL | number::PLATFORM_OP | number::PAGING_DOMCTL_CONT => {
+            tools::handle(core)
+        }
+        number::MMUEXT_OP | number::XENPMU_OP | number::DM_OP | number::HYPFS_OP => tools::handle(core),
         number::ATOLL_CONTROL => control::handle(core),
         _ => Err(Errno::ENOSYS),
     }
+}
+
+/// Who calls.
+fn caller(core: &Core) -> Result<Caller, Errno> {
+    let domain = core.domain()?;
+    Ok(Caller { id: domain.id, is_privileged: domain.is_privileged })
+}
+
+/// Whether there is such a domain.
+fn exists(id: DomId) -> bool {
+    crate::registry::core_of(id).is_some()
 }
 
 impl Core {
@@ -62,33 +96,6 @@ impl Core {
     #[inline]
     pub fn guest_memory(&self) -> Result<GuestMemory, Errno> {
         Ok(GuestMemory::new(self.domain()?.view, &self.vmcs))
-    }
-}
-
-#[inline]
-fn version(core: &Core) -> HypercallResult {
-    let [operation, argument, ..] = arguments(core);
-    use number::version::{EXTRAVERSION, FeatureInfo, GET_FEATURES, INTERFACE_VERSION, VERSION};
-    match operation {
-        VERSION => Ok(INTERFACE_VERSION),
-        EXTRAVERSION => {
-            let memory = core.guest_memory()?;
-            memory.write_bytes(GuestVirt::new(argument), b".0-atoll\0\0\0\0\0\0\0\0")?;
-            Ok(0)
-        }
-        GET_FEATURES => {
-            let memory = core.guest_memory()?;
-            let mut info: FeatureInfo = memory.read(GuestVirt::new(argument))?;
-            info.submap = match info.submap_idx {
-                // XENFEAT_hvm_callback_vector; the rest is not offered.
-                0 => 1 << 8,
-                1 => 0,
-                _ => return Err(Errno::EINVAL),
-            };
-            memory.write(GuestVirt::new(argument), &info)?;
-            Ok(0)
-        }
-        _ => Err(Errno::ENOSYS),
     }
 }
 

@@ -1,0 +1,146 @@
+//! What appears where in a domain's memory, and frames that come and go: what of it takes several cores.
+//!
+//! A frame leaves a domain in three steps, and so that nobody can use it afterwards: home takes it out of the page
+//! tables; each core of the domain forgets translations, which also means that none of them is in the middle of using
+//! it; core 0 takes it back. The frame table knows who may use it still: a frame that others have mapped by a grant is
+//! nobody's memory until they let go.
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use abi::address::{HostPhys, PAGE_SIZE};
+use abi::xen::DOMID_XEN;
+use abi::xen::errno::{Errno, HypercallResult};
+use ept::Access;
+
+use crate::core::Core;
+use crate::core::message::Request;
+use crate::domain::{Domain, physmap};
+use crate::memory::physical::{Identity, scrub};
+
+/// Frames for page tables that are asked for at a time: as many as one change may need.
+const TABLES_AT_A_TIME: usize = 6;
+
+/// The frame at a place; `None`: nothing is there.
+pub(super) fn frame_at(domain: &Domain, gfn: u64) -> Option<HostPhys> {
+    let at = physmap::address(gfn).ok()?;
+    domain.view.translate(&Identity, at, Access::Read).map(|found| found.hpa)
+}
+
+/// Whether a frame that the domain can reach is its own memory, as against another's and the hypervisor's.
+fn is_own(core: &mut Core, domain: &Domain, frame: HostPhys) -> bool {
+    let request = Request::Owns { domain: domain.id.into(), frame: frame.as_u64() };
+    frame != domain.shared_info && core.ask(0, request) == Ok(1)
+}
+
+/// Asks home for a change that may need frames for page tables, and sees that it has some.
+fn change(core: &mut Core, domain: &Domain, request: Request) -> HypercallResult {
+    let home = domain.home();
+    match core.ask(home, request) {
+        Err(Errno::ENOMEM) => {}
+        other => return other,
+    }
+    for _ in 0..TABLES_AT_A_TIME {
+        let frame = core.ask(0, Request::TakeFrame { domain: DOMID_XEN.into() })? & !(PAGE_SIZE - 1);
+        if let Err(error) = core.ask(home, Request::AddTable { frame }) {
+            core.ask(0, Request::GiveBack { frame })?;
+            return Err(error);
+        }
+    }
+    core.ask(home, request)
+}
+
+/// Takes out what is at a place, and leaves it to the caller.
+fn take_out(core: &mut Core, domain: &Domain, gfn: u64, frame: HostPhys) -> Result<(), Errno> {
+    if change(core, domain, Request::Displace { gfn, frame: frame.as_u64() })? != 0 {
+        core.forget_everywhere();
+    }
+    Ok(())
+}
+
+/// Takes out the page at a place. Memory of the domain's own goes back. `ENOENT`: nothing is there; `ENXIO`: it is not the
+/// domain's to give.
+pub(super) fn give(core: &mut Core, domain: &'static Domain, gfn: u64) -> Result<(), Errno> {
+    let frame = frame_at(domain, gfn).ok_or(Errno::ENOENT)?;
+    if frame == domain.shared_info {
+        return take_out(core, domain, gfn, frame);
+    }
+    if !is_own(core, domain, frame) {
+        return Err(Errno::ENXIO);
+    }
+    take_out(core, domain, gfn, frame)?;
+    core.ask(0, Request::GiveBack { frame: frame.as_u64() })?;
+    domain.pages.fetch_sub(1, Relaxed);
+    Ok(())
+}
+
+/// Makes room at a place: what is there goes back, as it does on Xen.
+fn clear(core: &mut Core, domain: &'static Domain, gfn: u64) -> Result<(), Errno> {
+    match give(core, domain, gfn) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Gives the domain one more page, of zeroes, at a place.
+pub(super) fn populate(core: &mut Core, domain: &'static Domain, gfn: u64) -> Result<(), Errno> {
+    let limit = domain.max_pages.load(Relaxed);
+    let more = |pages: u64| (pages < limit).then_some(pages + 1);
+    domain.pages.fetch_update(Relaxed, Relaxed, more).map_err(|_| Errno::ENOMEM)?;
+    let placed = populate_counted(core, domain, gfn);
+    if placed.is_err() {
+        domain.pages.fetch_sub(1, Relaxed);
+    }
+    placed
+}
+
+fn populate_counted(core: &mut Core, domain: &'static Domain, gfn: u64) -> Result<(), Errno> {
+    physmap::address(gfn)?;
+    let taken = core.ask(0, Request::TakeFrame { domain: domain.id.into() })?;
+    let frame = taken & !(PAGE_SIZE - 1);
+    if taken == frame {
+        // SAFETY: it was free and is the domain's now, and nobody can reach it yet.
+        unsafe { scrub(HostPhys::new(frame), PAGE_SIZE) };
+    }
+    let placed =
+        clear(core, domain, gfn).and_then(|()| change(core, domain, Request::Place { gfn, frame }).map(drop));
+    if placed.is_err() {
+        core.ask(0, Request::GiveBack { frame })?;
+    }
+    placed
+}
+
+/// Lets the `shared_info` page appear at a place, and at no other.
+pub(super) fn shared_info(core: &mut Core, domain: &'static Domain, gfn: u64) -> Result<(), Errno> {
+    if frame_at(domain, gfn) == Some(domain.shared_info) {
+        return Ok(());
+    }
+    clear(core, domain, gfn)?;
+    if change(core, domain, Request::PlaceSharedInfo { gfn })? != 0 {
+        core.forget_everywhere();
+    }
+    Ok(())
+}
+
+/// Moves a page of the domain's own from one place to another.
+pub(super) fn move_page(core: &mut Core, domain: &'static Domain, from: u64, to: u64) -> Result<(), Errno> {
+    let frame = frame_at(domain, from).ok_or(Errno::EINVAL)?;
+    if frame == domain.shared_info {
+        return shared_info(core, domain, to);
+    }
+    if !is_own(core, domain, frame) {
+        return Err(Errno::EINVAL);
+    }
+    if from == to {
+        return Ok(());
+    }
+    physmap::address(to)?;
+    clear(core, domain, to)?;
+    take_out(core, domain, from, frame)?;
+    let frame = frame.as_u64();
+    let placed = change(core, domain, Request::Place { gfn: to, frame });
+    if placed.is_err() {
+        // Back, where there is a table for it still.
+        core.ask(domain.home(), Request::Place { gfn: from, frame })?;
+    }
+    placed.map(drop)
+}
