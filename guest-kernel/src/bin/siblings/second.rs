@@ -1,0 +1,224 @@
+//! The second virtual CPU: what it starts with, and what it does, with interrupts off, until it is told otherwise.
+
+use core::arch::x86_64::{__cpuid, __cpuid_count};
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+use abi::xen::cpuid;
+use abi::xen::event_channel::Port;
+use abi::xen::vcpu::{Hvm32, Hvm64, HvmContext};
+use boot::trampoline::{CR0_BOOT, CR4_BOOT, CoreWords, EFER, PageWords, WORDS_OFFSET};
+use guest_kernel::platform::atoll::{hypercall, memory};
+use x86::msr::{rdmsr, wrmsr};
+
+use crate::{TO_SECOND, calls};
+
+/// The page that it starts at in real mode: nobody uses memory below 1 MiB.
+pub const TRAMPOLINE: u64 = 0x9000;
+const PAGE: u64 = 4096;
+
+/// What it is to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Order {
+    /// Answers.
+    Answer = 0,
+    /// Crashes.
+    Crash = 1,
+}
+
+/// What both share.
+pub struct Second {
+    /// How often it was started.
+    pub lives: AtomicU64,
+    /// Counts as long as it runs.
+    pub beats: AtomicU64,
+    /// Events taken.
+    pub events: AtomicU64,
+    /// Interrupts taken.
+    pub interrupts: AtomicU64,
+    /// The port to answer events through.
+    pub reply_port: AtomicU64,
+    /// The vector to answer interrupts with.
+    pub reply_vector: AtomicU64,
+    /// Its number by Xen's CPUID leaf.
+    pub vcpu: AtomicU64,
+    /// Its APIC id by leaf 1.
+    pub initial_id: AtomicU64,
+    /// Its APIC id by leaf 0xb.
+    pub extended_id: AtomicU64,
+    /// Its APIC id by MSR.
+    pub apic_id: AtomicU64,
+    /// Its logical id.
+    pub logical_id: AtomicU64,
+    /// Its IA32_APIC_BASE.
+    pub apic_base: AtomicU64,
+    order: AtomicU64,
+}
+
+/// That.
+pub static SECOND: Second = Second {
+    lives: AtomicU64::new(0),
+    beats: AtomicU64::new(0),
+    events: AtomicU64::new(0),
+    interrupts: AtomicU64::new(0),
+    reply_port: AtomicU64::new(0),
+    reply_vector: AtomicU64::new(0),
+    vcpu: AtomicU64::new(0),
+    initial_id: AtomicU64::new(0),
+    extended_id: AtomicU64::new(0),
+    apic_id: AtomicU64::new(0),
+    logical_id: AtomicU64::new(0),
+    apic_base: AtomicU64::new(0),
+    order: AtomicU64::new(Order::Answer as u64),
+};
+
+/// Gives it another order.
+pub fn order(order: Order) {
+    SECOND.order.store(order as u64, SeqCst);
+}
+
+/// Memory that only the second one uses, once `prepare` is done.
+#[repr(C, align(4096))]
+struct Own<T>(UnsafeCell<T>);
+
+// SAFETY: written by `prepare` before the second virtual CPU runs, and by that alone afterwards.
+unsafe impl<T> Sync for Own<T> {}
+
+impl<T> Own<T> {
+    fn address(&self) -> u64 {
+        self.0.get() as u64
+    }
+}
+
+/// Page tables: the root, one of 1 GiB entries, and four of 2 MiB pages: 4 GiB at its own addresses.
+static TABLES: Own<[[u64; 512]; 6]> = Own(UnsafeCell::new([[0; 512]; 6]));
+static STACK: Own<[u8; 16384]> = Own(UnsafeCell::new([0; 16384]));
+static WORDS: Own<CoreWords> = Own(UnsafeCell::new(CoreWords { stack: 0, entry: 0, argument: 0 }));
+
+fn stack() -> u64 {
+    STACK.address() + size_of_val(&STACK) as u64
+}
+
+/// Makes page tables, and the trampoline's page.
+pub fn prepare() {
+    const TABLE: u64 = 3;
+    const LARGE_PAGE: u64 = 3 | 1 << 5 | 1 << 6 | 1 << 7;
+    let tables = TABLES.0.get();
+    let at = |table: u64| TABLES.address() + table * PAGE;
+    // SAFETY: nobody else uses these yet.
+    unsafe {
+        (*tables)[0][0] = at(1) | TABLE;
+        for gib in 0..4 {
+            (*tables)[1][gib] = at(2 + gib as u64) | TABLE;
+            for large in 0..512 {
+                (*tables)[2 + gib][large] = (gib as u64) << 30 | (large as u64) << 21 | LARGE_PAGE;
+            }
+        }
+        *WORDS.0.get() = CoreWords { stack: stack(), entry: live as *const () as u64, argument: 0 };
+    }
+    if memory::map_window(TRAMPOLINE..TRAMPOLINE + PAGE).is_err() {
+        panic!("no page tables for the trampoline");
+    }
+    let code = boot::trampoline::code();
+    let words = PageWords { cr3: at(0), core_words: WORDS.address() };
+    // SAFETY: a page that was just mapped and that nobody uses; code and words fit.
+    unsafe {
+        core::ptr::copy_nonoverlapping(code.as_ptr(), TRAMPOLINE as *mut u8, code.len());
+        ((TRAMPOLINE + WORDS_OFFSET as u64) as *mut PageWords).write_unaligned(words);
+    }
+}
+
+/// The state of a virtual CPU that begins in `live`, in long mode.
+pub fn context() -> HvmContext {
+    HvmContext::new64(Hvm64 {
+        // As after a call.
+        rsp: stack() - 8,
+        rip: live as *const () as u64,
+        rflags: 2,
+        cr0: CR0_BOOT.into(),
+        cr3: TABLES.address(),
+        cr4: CR4_BOOT.into(),
+        efer: EFER.into(),
+        ..Hvm64::default()
+    })
+}
+
+/// One whose code segment is data.
+pub fn bad_context() -> HvmContext {
+    HvmContext::new32(Hvm32 {
+        cs_ar: 0xc93,
+        ss_ar: 0xc93,
+        tr_ar: 0x8b,
+        cs_limit: u32::MAX,
+        ss_limit: u32::MAX,
+        tr_limit: 0x67,
+        ..Hvm32::default()
+    })
+}
+
+/// Its life.
+extern "sysv64" fn live(_: u64) -> ! {
+    const SPURIOUS_VECTOR: u32 = 0x80f;
+    // SAFETY: registers of every local APIC; it takes interrupts, and holds them, since they are off here.
+    let [apic_id, logical_id, apic_base] = unsafe {
+        wrmsr(SPURIOUS_VECTOR, 1 << 8 | 0xff);
+        [0x802, 0x80d, 0x1b].map(|msr| rdmsr(msr))
+    };
+    SECOND.vcpu.store(__cpuid_count(cpuid::HVM, 0).ebx.into(), SeqCst);
+    SECOND.initial_id.store((__cpuid(1).ebx >> 24).into(), SeqCst);
+    SECOND.extended_id.store(__cpuid_count(0xb, 0).edx.into(), SeqCst);
+    SECOND.apic_id.store(apic_id, SeqCst);
+    SECOND.logical_id.store(logical_id, SeqCst);
+    SECOND.apic_base.store(apic_base, SeqCst);
+    SECOND.lives.fetch_add(1, SeqCst);
+    loop {
+        SECOND.beats.fetch_add(1, SeqCst);
+        if calls::take_news(1) != 0 {
+            SECOND.events.fetch_add(1, SeqCst);
+            // A refusal is seen as an answer that does not come.
+            let _ = hypercall::send(SECOND.reply_port.load(SeqCst) as Port);
+        }
+        if calls::requested(TO_SECOND) {
+            take_interrupt();
+            SECOND.interrupts.fetch_add(1, SeqCst);
+            calls::interrupt(0, SECOND.reply_vector.load(SeqCst));
+        }
+        if SECOND.order.load(SeqCst) == Order::Crash as u64 {
+            crash();
+        }
+    }
+}
+
+/// Lets the interrupt in that waits, through a gate that does nothing.
+fn take_interrupt() {
+    static GATES: Own<[[u64; 2]; 256]> = Own(UnsafeCell::new([[0; 2]; 256]));
+    const END_OF_INTERRUPT: u32 = 0x80b;
+    let handler = nothing as *const () as u64;
+    let code: u64;
+    // SAFETY: reads a selector; the table is this processor's alone; the handler returns at once.
+    unsafe {
+        core::arch::asm!("mov {0:r}, cs", out(reg) code, options(nomem, nostack, preserves_flags));
+        let low = handler & 0xffff | (code & 0xffff) << 16 | 0x8e << 40 | (handler >> 16 & 0xffff) << 48;
+        (*GATES.0.get()).fill([low, handler >> 32]);
+        x86::dtables::lidt(&x86::dtables::DescriptorTablePointer::new_from_slice(&*GATES.0.get()));
+        core::arch::asm!("sti", "nop", "nop", "cli", options(nostack));
+        wrmsr(END_OF_INTERRUPT, 0);
+    }
+}
+
+/// Returns from an interrupt.
+#[unsafe(naked)]
+extern "sysv64" fn nothing() {
+    core::arch::naked_asm!("iretq")
+}
+
+/// A triple fault: an exception without a table of gates.
+fn crash() -> ! {
+    let none: [u64; 0] = [];
+    // SAFETY: this processor does not go on.
+    unsafe {
+        x86::dtables::lidt(&x86::dtables::DescriptorTablePointer::new_from_slice(&none));
+        core::arch::asm!("ud2", options(noreturn));
+    }
+}
