@@ -1,7 +1,7 @@
 //! Every hypercall with arguments from nowhere.
 
 use abi::xen::event_channel::{CLOSE, RESET};
-use abi::xen::hypercall::{EVENT_CHANNEL_OP, SCHED_OP};
+use abi::xen::hypercall::{EVENT_CHANNEL_OP, SCHED_OP, VCPU_OP, vcpu};
 use abi::xen::sched::{BLOCK, SHUTDOWN};
 use guest_kernel::platform::atoll::hypercall;
 use guest_kernel::programs::random::Random;
@@ -41,6 +41,7 @@ pub fn fuzz(random: &mut Random) {
         // These are allowed, and would end the act: the guest's own end, a sleep that nobody may end, and the end of its
         // console's event channel.
         let ends = number == SCHED_OP && (operation == SHUTDOWN || operation == BLOCK)
+            || number == VCPU_OP && operation == vcpu::DOWN
             || number == EVENT_CHANNEL_OP && (operation == CLOSE || operation == RESET);
         if ends {
             continue;
