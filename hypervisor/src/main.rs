@@ -7,6 +7,7 @@ use core::panic::PanicInfo;
 use core::sync::atomic::Ordering::Relaxed;
 
 use abi::address::{HostPhys, PAGE_SIZE, PageCount};
+use abi::control::transfer;
 use abi::exit_code::ExitCode;
 use arrayvec::ArrayVec;
 use boot::cores::Topology;
@@ -223,7 +224,11 @@ fn describe(
         msr_policy::fill(&mut *pointer::<msr_policy::Bitmap>(msr_bitmap), rules);
         pointer::<u8>(io_none).write_bytes(0xff, PAGE_SIZE as usize);
         pointer::<u8>(io_control).write_bytes(0xff, PAGE_SIZE as usize);
-        pointer::<u8>(io_control).add(SECOND_SERIAL_PORT / 8).write(0);
+        for eight_ports in [SECOND_SERIAL_PORT, transfer::COMMAND_PORT.into()] {
+            pointer::<u8>(io_control).add(eight_ports / 8).write(0);
+        }
+        let port = usize::from(transfer::CONTROL_PORT);
+        pointer::<u8>(io_control).add(port / 8).write(!(1 << (port % 8)));
     }
     let tsc_khz = machine::measure_tsc_khz();
     let may = |control: Secondary| capabilities.secondary.may(control.bits());

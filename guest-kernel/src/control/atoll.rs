@@ -3,6 +3,8 @@
 //! Domain 0's memory is mapped where it lies, so an address here is a guest-physical one too.
 #![allow(unsafe_code, reason = "hypercalls take addresses, and ports are devices")]
 
+use core::arch::asm;
+
 use alloc::string::String;
 use alloc::vec::Vec;
 use alloc::{format, vec};
@@ -11,6 +13,7 @@ use abi::address::GuestPhys;
 use abi::control::hypercall::{
     self as operation, AuditReport, CoreInfo, CrashRecord, DomainInfo, MachineInfo,
 };
+use abi::control::transfer::SECTOR;
 use abi::xen::DomId;
 use abi::xen::errno::{Errno, HypercallResult};
 use abi::xen::event_channel::Port;
@@ -24,6 +27,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::hypervisor::{Hypervisor, SharedRange};
 use super::serial::{COM2, COM2_GSI, Uart};
+use super::transfer;
 use crate::platform::atoll::{cpu, hypercall};
 
 /// The hypervisor below this domain.
@@ -146,6 +150,10 @@ impl Hypervisor for Atoll {
         let _ = hypercall::console_io_write(bytes);
     }
 
+    fn transfer(&mut self, bytes: usize) -> Option<Vec<u8>> {
+        transfer::read(&mut Channel, bytes)
+    }
+
     fn ticks(&mut self) -> u64 {
         cpu::tsc()
     }
@@ -165,6 +173,34 @@ impl Hypervisor for Atoll {
             ));
         }
         features
+    }
+}
+
+/// The second ATA channel, whose ports are this domain's.
+struct Channel;
+
+impl transfer::Ports for Channel {
+    fn read(&mut self, port: u16) -> u8 {
+        // SAFETY: the transfer disk's registers; to read one changes nothing but the disk's own state.
+        unsafe { x86::io::inb(port) }
+    }
+
+    fn write(&mut self, port: u16, value: u8) {
+        // SAFETY: the same; programmed I/O, so the disk has no way to memory.
+        unsafe { x86::io::outb(port, value) }
+    }
+
+    fn read_sector(&mut self, port: u16, sector: &mut [u8; SECTOR]) {
+        // SAFETY: fills the array and no more; the direction flag is clear by the calling convention.
+        unsafe {
+            asm!(
+                "rep insw",
+                in("dx") port,
+                inout("rdi") sector.as_mut_ptr() => _,
+                inout("rcx") SECTOR / 2 => _,
+                options(nostack, preserves_flags)
+            );
+        }
     }
 }
 

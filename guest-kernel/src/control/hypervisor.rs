@@ -76,6 +76,10 @@ pub trait Hypervisor {
 
     /// `CONSOLEIO_write`: the machine's first serial port.
     fn console_write(&mut self, bytes: &[u8]);
+    /// So many bytes from the [transfer disk](super::transfer); `None`: there is none, or it failed.
+    fn transfer(&mut self, _bytes: usize) -> Option<Vec<u8>> {
+        None
+    }
     /// The time-stamp counter.
     fn ticks(&mut self) -> u64;
     /// The processor's name and features, a line each.

@@ -34,6 +34,7 @@ pub mod serial;
 pub mod session;
 pub mod start_info;
 pub mod tail;
+pub mod transfer;
 mod turn;
 
 #[cfg(test)]

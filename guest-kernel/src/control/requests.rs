@@ -34,6 +34,10 @@ impl<H: Hypervisor> Control<H> {
             Request::Info => self.info(),
             Request::Create(config) => self.create(&config, arrived),
             Request::Destroy(name) => self.destroy(&name),
+            Request::PieceOnDisk { from, bytes } => match self.hypervisor.transfer(bytes as usize) {
+                Some(bytes) => self.answer(Request::Piece { from, bytes }, arrived),
+                None => Err(refuse("no piece lies on a transfer disk", "send it over the line")),
+            },
             Request::Pause(name) => self.pause(&name),
             Request::Unpause(name) => self.unpause(&name),
             Request::Console { name, from, follow } => self.console(name, from, follow),
@@ -46,7 +50,6 @@ impl<H: Hypervisor> Control<H> {
             | Request::Images
             | Request::Upload { .. }
             | Request::Piece { .. }
-            | Request::PieceOnDisk { .. }
             | Request::RemoveImage(_)
             | Request::XenstoreList { .. }
             | Request::XenstoreWrite { .. }
