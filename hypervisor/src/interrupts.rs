@@ -5,10 +5,10 @@
 
 use core::arch::asm;
 
-use boot::descriptors::{IST_INTERRUPT, InterruptFrame, interrupt_gate};
+use boot::descriptors::{Bases, IST_INTERRUPT, InterruptFrame, interrupt_gate};
 use x2apic::ioapic::{IoApic, IrqFlags, IrqMode, RedirectionTableEntry};
 use x2apic::lapic::{LocalApic, LocalApicBuilder};
-use x86::dtables::{DescriptorTablePointer, lidt, sidt};
+use x86::dtables::{DescriptorTablePointer, lidt};
 
 use crate::machine::Machine;
 
@@ -184,7 +184,8 @@ impl Registers {
 }
 
 /// Leaves nothing in this core's local APIC of who was here before: timers off, nothing in service, nothing pending.
-pub fn quiesce(registers: Registers) {
+/// `bases` are those of this core's tables.
+pub fn quiesce(registers: Registers, bases: &Bases) {
     // SAFETY: masks and clears; nothing here reaches another core.
     unsafe {
         for entry in registers.local_vectors() {
@@ -205,12 +206,9 @@ pub fn quiesce(registers: Registers) {
         }
     };
     end_all();
-    let mut normal: DescriptorTablePointer<u128> = DescriptorTablePointer::default();
-    // SAFETY: IDTR is read, and names this core's own table, all 256 gates of it.
-    let drain = unsafe {
-        sidt(&mut normal);
-        drain_gates(&*normal.base.cast::<[u128; 256]>())
-    };
+    // SAFETY: the core's own table, all 256 gates of it, which is there for good.
+    let gates = unsafe { &*(bases.idt as *const [u128; 256]) };
+    let (normal, drain) = (DescriptorTablePointer::new_from_slice(gates), drain_gates(gates));
     // SAFETY: the gates of exceptions stay as they are. The others lead to code that returns at once; it takes no error
     // code, which is right for interrupts. The old table comes back with interrupts off.
     unsafe {

@@ -29,7 +29,7 @@ impl Core {
         let vcpu = self.own_vcpu()?;
         (vcpu.life, vcpu.start) = (Life::Waiting, None);
         self.running = false;
-        interrupts::quiesce(self.registers);
+        interrupts::quiesce(self.registers, &self.host.bases);
         self.show_life();
         Ok(0)
     }

@@ -150,7 +150,7 @@ impl Core {
     /// way that could still use the domain.
     #[cold]
     #[inline(never)]
-    fn serve(&mut self) {
+    pub fn serve(&mut self) {
         self.frame.clear_kick();
         crate::stop::halt_if_stopping();
         self.collect(usize::MAX);

@@ -110,7 +110,7 @@ impl Core {
         }
         self.vcpu = Some(vcpu);
         self.home = home;
-        interrupts::quiesce(self.registers);
+        interrupts::quiesce(self.registers, &self.host.bases);
         self.show_life();
         self.follow();
         Ok(0)
@@ -151,7 +151,7 @@ impl Core {
         guest_state::zero_registers();
         guest_state::forget_translations(self);
         // What siblings sent before it was ready goes, but for the events that wait in its `vcpu_info`.
-        interrupts::quiesce(self.registers);
+        interrupts::quiesce(self.registers, &self.host.bases);
         crate::events::redeliver(self, self.index);
         Ok(())
     }
@@ -162,7 +162,7 @@ impl Core {
         if self.vcpu.take().is_some() {
             guest_state::forget_translations(self);
             guest_state::zero_registers();
-            interrupts::quiesce(self.registers);
+            interrupts::quiesce(self.registers, &self.host.bases);
         }
         self.home = None;
         let face = self.face;

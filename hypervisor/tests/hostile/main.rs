@@ -1,0 +1,231 @@
+//! Hostile guests against the hypervisor's own code, on the host.
+//!
+//! Every core is a thread, and what it executes is the hypervisor as it is ([`processor`] says how). Two hostile domains,
+//! one of them on two cores, make any exit with any argument ([`guest`]), while domain 0 creates, pauses and destroys
+//! them and walks all page tables. Between them lives a domain that does nothing: at the end its memory is what it was.
+//! A panic anywhere, a frame too many or too few, a core that does not answer: each fails the test.
+
+mod guest;
+mod machine;
+mod processor;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use abi::address::GuestPhys;
+use abi::control::hypercall::{self as op, AuditReport, DomainInfo, DomainState};
+use abi::xen::hypercall::ATOLL_CONTROL;
+use guest::{Dice, Guest};
+use hypervisor::core::Core;
+use hypervisor::core::face::FACES;
+use hypervisor::domain::build;
+use hypervisor::exits;
+use hypervisor::memory::physical::{Identity, pointer};
+use hypervisor::registry::Registry;
+use machine::CORES;
+use zerocopy::FromBytes;
+
+/// Pages of a hostile domain, and of the innocent one.
+const PAGES: u64 = 1536;
+const MEMORY: u64 = PAGES * 4096;
+/// So often at least a hostile domain is created.
+const LIVES: u64 = 100;
+/// Exits that the hostile have made.
+static STEPS: AtomicU64 = AtomicU64::new(0);
+/// So many are to be made.
+const MUCH: u64 = 20_000;
+/// Where domain 0 wants answers.
+const ANSWER: u64 = 0x2000;
+/// How long one round may take. Not a measure: with it a lock-up is a failure and no endless run.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+#[test]
+fn nothing_but_the_hostile_suffers() {
+    processor::start();
+    let (parts, registry) = machine::build();
+    let books = Books(Box::leak(Box::new(registry)));
+    let (progress, rounds) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let parts = &parts;
+        for index in 1..CORES {
+            scope.spawn(move || {
+                let _over = Over;
+                live(&mut machine::core(parts, index));
+            });
+        }
+        scope.spawn(move || {
+            let _over = Over;
+            let mut core = machine::core(parts, 0);
+            core.registry = Some(books.open());
+            command(&mut core, &progress);
+        });
+        while let Some(wait) = match rounds.recv_timeout(PATIENCE) {
+            Ok(()) => Some(()),
+            Err(mpsc::RecvTimeoutError::Disconnected) => None,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                eprintln!("hostile: a core does not answer");
+                std::process::abort();
+            }
+        } {
+            wait
+        }
+    });
+}
+
+/// Core 0's books, on their way to its thread.
+struct Books(&'static mut Registry);
+
+// SAFETY: one thread has them, and what they point to is nobody else's.
+unsafe impl Send for Books {}
+
+impl Books {
+    fn open(self) -> &'static mut Registry {
+        self.0
+    }
+}
+
+/// Whoever ends, by panic too, ends all.
+struct Over;
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        machine::OVER.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A core's life, with a guest on it that is hostile or, on core 1, does nothing.
+fn live(core: &mut Core) {
+    let mut guest = Guest::new(core.index as u64, MEMORY);
+    while !machine::over() {
+        core.serve();
+        if core.running && core.index != 1 {
+            guest.step(core);
+            STEPS.fetch_add(1, Ordering::Relaxed);
+        } else {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// Domain 0's: one control hypercall.
+fn control(core: &mut Core, arguments: [u64; 5]) -> i64 {
+    const EXIT_REASON: u32 = 0x4402;
+    let registers = &mut core.frame.registers;
+    registers.rax = ATOLL_CONTROL;
+    [registers.rdi, registers.rsi, registers.rdx, registers.r10, registers.r8] = arguments;
+    processor::set_field(EXIT_REASON, 18);
+    exits::handle(core);
+    let answer = core.frame.registers.rax as i64;
+    core.serve();
+    answer
+}
+
+/// What the last call has filled in.
+fn answer<T: FromBytes>(core: &Core) -> T {
+    let view = core.domain().expect("domain 0").view;
+    let found =
+        view.translate(&Identity, GuestPhys::new(ANSWER), ept::Access::Read).expect("domain 0's memory");
+    // SAFETY: domain 0's own memory, which nobody else writes.
+    unsafe { pointer::<T>(found.hpa).read_unaligned() }
+}
+
+fn audit(core: &mut Core) {
+    assert_eq!(control(core, [op::AUDIT, ANSWER, 0, 0, 0]), 0);
+    let report: AuditReport = answer(core);
+    let faults = [report.leaked, report.hypervisor, report.free, report.miscounted];
+    assert_eq!(faults, [0; 4], "{report:?}");
+}
+
+/// A domain on these cores that runs.
+fn create(core: &mut Core, cores: u64) -> Option<u64> {
+    let id = u64::try_from(control(core, [op::DOMAIN_CREATE, cores, PAGES, 0, 0])).ok()?;
+    assert_eq!(control(core, [op::DOMAIN_ENTRY, id, 0x1000, 0x2000, 0]), 0);
+    assert_eq!(control(core, [op::DOMAIN_UNPAUSE, id, 0, 0, 0]), 0);
+    Some(id)
+}
+
+/// What the innocent's memory holds.
+fn pattern(at: u64) -> u64 {
+    at.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+fn innocent(core: &mut Core, id: u64, mut each: impl FnMut(*mut u64, u64)) {
+    let registry = core.registry.as_deref_mut().expect("the books");
+    let home = registry.core_of(id as u16).expect("the innocent is there");
+    let view = registry.domain(home).expect("the innocent is there").view;
+    for at in (0..MEMORY).step_by(512) {
+        let found = view.translate(&Identity, GuestPhys::new(at), ept::Access::Write).expect("its memory");
+        each(pointer(found.hpa), pattern(at));
+    }
+}
+
+/// Domain 0: order and disorder, and the reckoning.
+fn command(core: &mut Core, progress: &mpsc::Sender<()>) {
+    let places = core.machine.places.clone();
+    let books = core.registry.as_deref_mut().expect("the books");
+    build::create(books, &places, 1, abi::address::PageCount::new(64), true).expect("domain 0");
+    core.start_domain(0).expect("domain 0 starts");
+    core.serve();
+    let free = |core: &Core| core.registry.as_ref().map_or(0, |books| books.frames.free());
+    let before = free(core);
+
+    let quiet = create(core, 1 << 1).expect("the innocent");
+    // SAFETY: the innocent's memory, and it does nothing.
+    innocent(core, quiet, |place, value| unsafe { place.write(value) });
+
+    // On cores 2 and 3, and on 4.
+    const MASKS: [u64; 2] = [0b1100, 0b1_0000];
+    let mut hostile = [None; 2];
+    let mut dice = Dice::new(7);
+    let mut lives = 0u64;
+    while STEPS.load(Ordering::Relaxed) <= MUCH || lives < LIVES {
+        let which = dice.below(2) as usize;
+        match hostile[which] {
+            None => {
+                hostile[which] = create(core, MASKS[which]);
+                lives += u64::from(hostile[which].is_some());
+            }
+            Some(id) => {
+                assert_eq!(control(core, [op::DOMAIN_INFO, id, ANSWER, 0, 0]), 0);
+                let info: DomainInfo = answer(core);
+                assert_eq!(u64::from(info.domain), id);
+                let ended = info.state >= DomainState::Shutdown as u32;
+                match dice.below(8) {
+                    0 => assert_eq!(control(core, [op::DOMAIN_PAUSE, id, 0, 0, 0]), 0),
+                    1 => audit(core),
+                    2 if dice.below(4) == 0 => end(core, &mut hostile[which]),
+                    _ if ended => end(core, &mut hostile[which]),
+                    _ => assert_eq!(control(core, [op::DOMAIN_UNPAUSE, id, 0, 0, 0]), 0),
+                }
+            }
+        }
+        for _ in 0..dice.below(500) {
+            core.serve();
+            std::thread::yield_now();
+        }
+        assert!(!machine::over(), "a core has ended");
+        let _ = progress.send(());
+    }
+    for domain in &mut hostile {
+        end(core, domain);
+    }
+    audit(core);
+    innocent(core, quiet, |place, value| {
+        // SAFETY: as above.
+        assert_eq!(unsafe { place.read() }, value, "the innocent's memory");
+    });
+    end(core, &mut Some(quiet));
+    assert_eq!(free(core), before, "frames");
+    assert!(
+        FACES.iter().take(CORES).skip(1).all(|face| face.domain.load(Ordering::Relaxed) == op::NO_DOMAIN)
+    );
+    let steps = STEPS.load(Ordering::Relaxed);
+    println!("{lives} hostile lives, {steps} exits");
+}
+
+fn end(core: &mut Core, domain: &mut Option<u64>) {
+    if let Some(id) = domain.take() {
+        assert_eq!(control(core, [op::DOMAIN_DESTROY, id, 0, 0, 0]), 0);
+    }
+}
