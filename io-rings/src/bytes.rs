@@ -7,15 +7,15 @@
 //! can be.
 //!
 //! These rings have no event threshold: whoever moved bytes notifies, the writer because there is something to
-//! read, the reader because there is room again.
+//! read, the reader because there is room again. Linux spares its store some of these events: having written, it
+//! notifies only if all it wrote before was read. So an end that moved bytes fences before it looks at the peer's index
+//! again, and an end that rests has looked once more after the last bytes it moved.
 
 use crate::hostile::Word;
-use crate::sync::{AtomicU8, AtomicU32, Ordering, array_of, const_unless_loom};
+use crate::sync::{AtomicU8, AtomicU32, Ordering, array_of, const_unless_loom, fence};
 
-/// Two streams in a page, as both of Xen's byte rings have them: the bytes, then the four indices, then nothing
-/// that is used here (`REST` makes it a page).
-///
-/// The later words of Xen's headers (features, connection state) stay zero: none of that is offered.
+/// Two streams in a page, as both of Xen's byte rings have them: the bytes, then the four indices, three words that
+/// only xenstore's has a use for, then nothing (`REST` makes it a page).
 #[derive(Debug)]
 #[repr(C, align(4096))]
 pub struct BytePage<const FIRST: usize, const SECOND: usize, const REST: usize> {
@@ -25,16 +25,21 @@ pub struct BytePage<const FIRST: usize, const SECOND: usize, const REST: usize> 
     first_prod: AtomicU32,
     second_cons: AtomicU32,
     second_prod: AtomicU32,
+    features: AtomicU32,
+    connection: AtomicU32,
+    error: AtomicU32,
     rest: [AtomicU8; REST],
 }
 
 /// The console's page, `struct xencons_interface`: `in[1024]`, `out[2048]`, `in_cons`, `in_prod`, `out_cons`,
-/// `out_prod`. What is typed comes in to the guest, what it prints goes out.
-pub type ConsolePage = BytePage<1024, 2048, 1008>;
+/// `out_prod`. What is typed comes in to the guest, what it prints goes out. The byte behind the indices says that
+/// nobody serves the console, where it is 1; here it stays 0.
+pub type ConsolePage = BytePage<1024, 2048, 996>;
 
 /// The xenstore connection's page, `struct xenstore_domain_interface`: `req[1024]`, `rsp[1024]`, `req_cons`,
-/// `req_prod`, `rsp_cons`, `rsp_prod`. The guest writes requests and reads responses and watch events.
-pub type XenstorePage = BytePage<1024, 1024, 2032>;
+/// `req_prod`, `rsp_cons`, `rsp_prod`, `server_features`, `connection`, `error`. The guest writes requests and reads
+/// responses and watch events.
+pub type XenstorePage = BytePage<1024, 1024, 2020>;
 
 #[cfg(not(loom))]
 const _: () = {
@@ -43,6 +48,7 @@ const _: () = {
     assert!(offset_of!(ConsolePage, second) == 1024 && offset_of!(XenstorePage, second) == 1024);
     assert!(offset_of!(ConsolePage, first_cons) == 3072 && offset_of!(ConsolePage, second_prod) == 3084);
     assert!(offset_of!(XenstorePage, first_cons) == 2048 && offset_of!(XenstorePage, second_prod) == 2060);
+    assert!(offset_of!(XenstorePage, features) == 2064 && offset_of!(XenstorePage, error) == 2072);
 };
 
 impl<const FIRST: usize, const SECOND: usize, const REST: usize> BytePage<FIRST, SECOND, REST> {
@@ -56,6 +62,9 @@ impl<const FIRST: usize, const SECOND: usize, const REST: usize> BytePage<FIRST,
                 first_prod: AtomicU32::new(0),
                 second_cons: AtomicU32::new(0),
                 second_prod: AtomicU32::new(0),
+                features: AtomicU32::new(0),
+                connection: AtomicU32::new(0),
+                error: AtomicU32::new(0),
                 rest: array_of![AtomicU8::new(0); REST],
             }
         }
@@ -69,8 +78,9 @@ impl<const FIRST: usize, const SECOND: usize, const REST: usize> BytePage<FIRST,
     /// The words of the page, as a scribbling peer sees them: see [`crate::hostile`].
     pub(crate) fn words(&self) -> impl Iterator<Item = Word<'_>> {
         let indices = [&self.first_cons, &self.first_prod, &self.second_cons, &self.second_prod];
+        let more = [&self.features, &self.connection, &self.error];
         let bytes = self.first.iter().chain(&self.second).chain(&self.rest);
-        indices.into_iter().map(Word::Half).chain(bytes.map(Word::Byte))
+        indices.into_iter().chain(more).map(Word::Half).chain(bytes.map(Word::Byte))
     }
 
     fn first_reader(&self) -> Reader<'_, FIRST> {
@@ -117,6 +127,45 @@ impl XenstorePage {
     /// The store's ends, attached where the page's indices stand: it reads `req` and writes `rsp`.
     pub fn back(&self) -> (Reader<'_, 1024>, Writer<'_, 1024>) {
         (self.first_reader(), self.second_writer())
+    }
+
+    /// The store says what it [can do](Self::features).
+    pub fn offer(&self, features: u32) {
+        self.features.store(features, Ordering::Release);
+    }
+
+    /// What the store says that it can do.
+    pub fn features(&self) -> u32 {
+        self.features.load(Ordering::Acquire)
+    }
+
+    /// The connection's state: a guest that wants to begin anew writes it, and the store writes it back.
+    pub fn connection(&self) -> u32 {
+        self.connection.load(Ordering::Acquire)
+    }
+
+    /// The guest asks to begin anew with this state; it touches nothing else until the store has changed it back.
+    pub fn set_connection(&self, state: u32) {
+        self.connection.store(state, Ordering::Release);
+    }
+
+    /// Why the store serves this guest no more; 0: it does.
+    pub fn error(&self) -> u32 {
+        self.error.load(Ordering::Acquire)
+    }
+
+    /// The store says why it serves this guest no more.
+    pub fn set_error(&self, error: u32) {
+        self.error.store(error, Ordering::Release);
+    }
+
+    /// The store empties both streams, and takes the connection as good from here on. Its old ends are to be dropped,
+    /// and new ones made.
+    pub fn begin_anew(&self, connected: u32) {
+        for index in [&self.first_cons, &self.first_prod, &self.second_cons, &self.second_prod, &self.error] {
+            index.store(0, Ordering::Relaxed);
+        }
+        self.connection.store(connected, Ordering::Release);
     }
 }
 
@@ -228,5 +277,7 @@ impl<'a, const BYTES: usize> Stream<'a, BYTES> {
         self.own = self.own.wrapping_add(count as u32);
         self.reach = self.reach.wrapping_sub(count as u32);
         self.shared_own.store(self.own, Ordering::Release);
+        // This index before the next look at the peer's: see the head.
+        fence(Ordering::SeqCst);
     }
 }

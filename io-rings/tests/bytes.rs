@@ -46,6 +46,20 @@ fn the_store_goes_both_ways() {
 }
 
 #[test]
+fn the_store_begins_anew() {
+    let page = XenstorePage::new();
+    page.guest().1.write(b"half a request");
+    page.back().1.write(b"half an answer");
+    page.offer(3);
+    page.set_error(2);
+    page.set_connection(1);
+    page.begin_anew(0);
+    assert_eq!((page.features(), page.connection(), page.error()), (3, 0, 0));
+    assert_eq!(indices(&page), [0; 4]);
+    assert_eq!((page.guest().0.available(), page.back().0.available()), (0, 0));
+}
+
+#[test]
 fn a_back_end_that_attaches_late_reads_from_the_start() {
     let page = ConsolePage::new();
     page.guest().1.write(b"early");

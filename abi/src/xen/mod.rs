@@ -12,6 +12,8 @@ pub mod shared_info;
 pub mod vcpu;
 pub mod vcpu_time;
 pub mod version;
+pub mod xenbus;
+pub mod xs_wire;
 
 /// A domain's number.
 pub type DomId = u16;
