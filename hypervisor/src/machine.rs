@@ -9,6 +9,9 @@ use vmx::capabilities::{Capabilities, ReadMsr, Unsupported};
 
 use crate::cpuid_policy::{AskCpuid, CpuidTable, Leaf};
 use crate::domain::Place;
+use crate::time::pvclock::Clock;
+use crate::time::rtc;
+use crate::time::scale::Scale;
 
 /// The machine.
 #[derive(Debug)]
@@ -23,6 +26,8 @@ pub struct Machine {
     pub tsc_khz: u32,
     /// TSC at the hypervisor's first instruction.
     pub boot_tsc: u64,
+    /// System time, and the time of day.
+    pub clock: Clock,
     /// The hypervisor's page tables.
     pub host_cr3: u64,
     /// What para guests see of the processor.
@@ -51,8 +56,7 @@ pub fn set(machine: Machine) -> &'static Machine {
 impl Machine {
     /// Nanoseconds since the hypervisor started.
     pub fn system_time(&self) -> u64 {
-        let ticks = now().saturating_sub(self.boot_tsc);
-        (u128::from(ticks) * 1_000_000 / u128::from(self.tsc_khz)) as u64
+        self.clock.at(now())
     }
 }
 
@@ -113,6 +117,20 @@ pub fn measure_tsc_khz() -> u32 {
         now() - start
     };
     (elapsed / 10).clamp(1, u64::from(u32::MAX)) as u32
+}
+
+/// The clock that the time-stamp counter is, and the time of day; read on core 0, once at boot.
+pub fn clock(boot_tsc: u64, tsc_khz: u32) -> Clock {
+    let power = raw_cpuid::CpuId::new().get_advanced_power_mgmt_info();
+    let stable = power.is_some_and(|info| info.has_invariant_tsc());
+    let clock = Clock { start: boot_tsc, scale: Scale::from_khz(tsc_khz), stable, wall: (0, 0) };
+    match rtc::read(&mut rtc::Cmos) {
+        Some(seconds) => clock.with_time_of_day(seconds, now()),
+        None => {
+            log::warn!("there is no clock that tells the date: guests start in 1970");
+            clock
+        }
+    }
 }
 
 /// The time-stamp counter.

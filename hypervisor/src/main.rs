@@ -239,6 +239,7 @@ fn describe(
         overrides: topology.overrides.clone(),
         tsc_khz,
         boot_tsc,
+        clock: machine::clock(boot_tsc, tsc_khz),
         host_cr3: tables.cr3(),
         cpuid: CpuidTable::new(&machine::Processor, tsc_khz, invpcid, rdtscp),
         ept: ept.settings(machine::physical_address_bits()),

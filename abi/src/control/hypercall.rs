@@ -154,6 +154,8 @@ exit_kinds! {
     Instruction = "instruction";
     /// Triple fault.
     TripleFault = "triple-fault";
+    /// A timer of the guest's, or its watchdog.
+    Timer = "timer";
     /// Any other.
     Other = "other";
 }

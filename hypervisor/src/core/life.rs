@@ -14,7 +14,9 @@ use crate::domain::{Life, Vcpu};
 use crate::interrupts;
 
 impl Core {
-    fn own_vcpu(&mut self) -> Result<&mut Vcpu, Errno> {
+    /// The virtual CPU on this core.
+    #[inline(always)]
+    pub fn own_vcpu(&mut self) -> Result<&mut Vcpu, Errno> {
         self.vcpu.as_mut().ok_or(Errno::ESRCH)
     }
 

@@ -82,6 +82,36 @@ pub enum Request {
         /// The frame's host-physical address.
         frame: u64,
     },
+    /// Leaf, to home: this frame, which is at this place, stays: the hypervisor writes there itself. `EINVAL`: it is not
+    /// there; `ENOMEM`: there are too many such.
+    Pin {
+        /// Guest frame number.
+        gfn: u64,
+        /// The frame's host-physical address.
+        frame: u64,
+    },
+    /// Leaf, to home: the end of one such [`Request::Pin`].
+    Unpin {
+        /// The frame's host-physical address.
+        frame: u64,
+    },
+    /// Leaf: the virtual CPU's periodic timer has this period from now on; 0: there is none.
+    SetPeriodic {
+        /// Nanoseconds.
+        period: u64,
+    },
+    /// Leaf: write the virtual CPU's runstate to this address in the hypervisor's own memory.
+    Runstate {
+        /// That address; good until the answer.
+        into: u64,
+    },
+    /// Leaf: the same as it was at the last change; from now on it is written to the guest's memory too.
+    WatchRunstate {
+        /// That address; good until the answer.
+        into: u64,
+        /// Linear address in the guest.
+        area: u64,
+    },
     /// Leaf: INIT, from a sibling's ICR.
     Init,
     /// Leaf: a start-up IPI, from a sibling's ICR.
@@ -122,6 +152,11 @@ const WATCHDOG: u64 = 35;
 const TAKE_FRAME: u64 = 36;
 const GIVE_BACK: u64 = 37;
 const OWNS: u64 = 38;
+const PIN: u64 = 48;
+const UNPIN: u64 = 49;
+const SET_PERIODIC: u64 = 50;
+const RUNSTATE: u64 = 51;
+const WATCH_RUNSTATE: u64 = 52;
 const REPLY: u64 = 255;
 
 /// What arrives on a channel.
@@ -156,6 +191,11 @@ impl Request {
             Self::TakeFrame { domain } => (TAKE_FRAME, domain, 0, 0),
             Self::Owns { domain, frame } => (OWNS, domain, frame, 0),
             Self::GiveBack { frame } => (GIVE_BACK, frame, 0, 0),
+            Self::Pin { gfn, frame } => (PIN, gfn, frame, 0),
+            Self::Unpin { frame } => (UNPIN, frame, 0, 0),
+            Self::SetPeriodic { period } => (SET_PERIODIC, period, 0, 0),
+            Self::Runstate { into } => (RUNSTATE, into, 0, 0),
+            Self::WatchRunstate { into, area } => (WATCH_RUNSTATE, into, area, 0),
             Self::Init => (INIT, 0, 0, 0),
             Self::StartUp { page } => (START_UP, page as u64, 0, 0),
             Self::Initialise { start } => (INITIALISE, start, 0, 0),
@@ -194,6 +234,11 @@ pub fn decode(message: Message) -> Option<Incoming> {
         TAKE_FRAME => Request::TakeFrame { domain: a },
         OWNS => Request::Owns { domain: a, frame: b },
         GIVE_BACK => Request::GiveBack { frame: a },
+        PIN => Request::Pin { gfn: a, frame: b },
+        UNPIN => Request::Unpin { frame: a },
+        SET_PERIODIC => Request::SetPeriodic { period: a },
+        RUNSTATE => Request::Runstate { into: a },
+        WATCH_RUNSTATE => Request::WatchRunstate { into: a, area: b },
         INIT => Request::Init,
         START_UP => Request::StartUp { page: a as u8 },
         INITIALISE => Request::Initialise { start: a },

@@ -16,6 +16,7 @@ pub mod life;
 pub mod message;
 pub mod serve;
 pub mod start;
+pub mod timer;
 pub mod watchdog;
 
 use abi::address::HostPhys;

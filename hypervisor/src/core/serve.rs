@@ -2,10 +2,11 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
-use abi::address::HostPhys;
+use abi::address::{GuestVirt, HostPhys};
 use abi::control::hypercall::DomainState;
 use abi::xen::errno::{Errno, HypercallResult};
 use abi::xen::sched::Watchdog;
+use abi::xen::vcpu_time::RunstateInfo;
 use abi::xen::{DOMID_XEN, DomId};
 use arrayvec::ArrayVec;
 use vmx::crossing::Registers;
@@ -77,6 +78,27 @@ impl Core {
                 self.registry.as_mut().ok_or(Errno::EPERM)?.frames.give_back(HostPhys::new(frame), false);
                 Ok(0)
             }
+            Request::Pin { gfn, frame } => {
+                self.at_home()?.1.pin(gfn, HostPhys::new(frame))?;
+                Ok(0)
+            }
+            Request::Unpin { frame } => {
+                self.at_home()?.1.unpin(HostPhys::new(frame));
+                Ok(0)
+            }
+            Request::SetPeriodic { period } => self.set_periodic(period),
+            Request::Runstate { into } => {
+                let info = self.runstate()?;
+                // SAFETY: the asking core's own, which waits for the answer.
+                unsafe { (into as *mut RunstateInfo).write_volatile(info) };
+                Ok(0)
+            }
+            Request::WatchRunstate { into, area } => {
+                let info = self.watch_runstate(GuestVirt::new(area))?;
+                // SAFETY: the asking core's own, which waits for the answer.
+                unsafe { (into as *mut RunstateInfo).write_volatile(info) };
+                Ok(0)
+            }
             Request::Init => self.init(),
             Request::StartUp { page } => self.start_up(page),
             Request::Initialise { start } => {
@@ -103,13 +125,14 @@ impl Core {
         home: Option<&'static mut Home>,
         id: usize,
     ) -> HypercallResult {
-        let mut vcpu = Vcpu::new(id, domain);
+        let mut vcpu = Vcpu::new(id, domain, self.machine.system_time());
         if id == 0 {
             vcpu.life = Life::Up;
             vcpu.start = Some(Start::pvh(domain.entry().as_u64(), domain.start_info().as_u64()));
         }
         self.vcpu = Some(vcpu);
         self.home = home;
+        self.publish_clock();
         interrupts::quiesce(self.registers, &self.host.bases);
         self.show_life();
         self.follow();
@@ -137,11 +160,15 @@ impl Core {
             self.offer_nmi();
         }
         self.running = wanted;
+        self.account(wanted);
+        self.arm();
     }
 
     /// Fills the VMCS for a virtual CPU that starts anew.
     fn begin(&mut self, start: &Start) -> Result<(), vmx::vmcs::Failed> {
-        let Some(domain) = self.vcpu.as_ref().map(|vcpu| vcpu.domain) else { return Ok(()) };
+        let Some(vcpu) = self.vcpu.as_mut() else { return Ok(()) };
+        let domain = vcpu.domain;
+        vcpu.time.forget_countdown();
         self.frame.reset();
         // SAFETY: the region is this core's own, made at start.
         self.vmcs = unsafe { vmx::vmcs::make_current(self.vmcs_region) }?;

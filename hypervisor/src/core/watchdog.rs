@@ -13,7 +13,9 @@ impl Core {
         let per_second = u64::from(self.machine.tsc_khz) * 1000;
         let now = machine::now();
         let due = |seconds: u32| now.saturating_add(u64::from(seconds).saturating_mul(per_second));
-        self.at_home()?.1.watchdogs.set(&order, due)
+        let id = self.at_home()?.1.watchdogs.set(&order, due)?;
+        self.arm();
+        Ok(id)
     }
 
     /// When the next of them is due, by the TSC.

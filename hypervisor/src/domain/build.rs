@@ -109,6 +109,7 @@ pub fn create(
         ept,
         pool: Pool::new(),
         shared_info_at: None,
+        pinned: ArrayVec::new(),
         tables_added: 0,
         watchdogs: Watchdogs::default(),
     };

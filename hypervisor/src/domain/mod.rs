@@ -16,7 +16,7 @@ pub mod physmap;
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use abi::address::{GuestPhys, HostPhys};
+use abi::address::{GuestPhys, HostPhys, PAGE_SIZE};
 use abi::control::hypercall::{CrashRecord, DomainState, MAX_VCPUS};
 use abi::xen::DomId;
 use abi::xen::hvm::param;
@@ -27,9 +27,10 @@ use ept::{Ept, View};
 use crate::checks::sched::Watchdogs;
 use crate::checks::start::Start;
 use crate::core::face::{FACES, Face};
+use crate::core::timer::Time;
 use crate::cpuid_policy::{self, Asker};
 use crate::memory::physical::Pool;
-use crate::ports::Ports;
+use crate::ports::{COUNT, Ports};
 
 /// What is there for a core whether it has a domain or not; for a domain, its home core's. All zeroes: unused.
 #[derive(Debug)]
@@ -41,6 +42,8 @@ pub struct Place {
 
 /// Entries that a domain's memory map may have.
 pub const MAX_MAP_ENTRIES: usize = 32;
+/// Frames that may be pinned: for each virtual CPU its `vcpu_info` and its control block of FIFO events, and their words.
+pub const PINNED: usize = 2 * MAX_VCPUS + COUNT as usize * 4 / PAGE_SIZE as usize;
 /// What is no reason for a shutdown.
 pub const NO_CODE: u32 = u32::MAX;
 
@@ -91,6 +94,8 @@ pub struct Home {
     pub pool: Pool,
     /// Where the guest has put its `shared_info` page.
     pub shared_info_at: Option<GuestPhys>,
+    /// Frames that the hypervisor writes to itself, as often as it has a reason to: they stay where they are.
+    pub pinned: ArrayVec<HostPhys, PINNED>,
     /// Frames that were added to the pool since the domain was made.
     pub tables_added: u64,
     /// Its watchdogs, in ticks of the TSC.
@@ -123,6 +128,8 @@ pub struct Vcpu {
     pub start: Option<Start>,
     /// Whether an NMI waits until it is back in the guest.
     pub nmi: bool,
+    /// Its timers and accounts of time.
+    pub time: Time,
     /// IA32_APIC_BASE as the guest sees it.
     pub apic_base: u64,
     /// IA32_PAT as the guest sees it: EPT decides how its memory is cached, so the register has no effect.
@@ -169,8 +176,8 @@ impl Domain {
 }
 
 impl Vcpu {
-    /// A virtual CPU that was never started.
-    pub fn new(id: usize, domain: &'static Domain) -> Self {
+    /// A virtual CPU that was never started, made at this system time.
+    pub fn new(id: usize, domain: &'static Domain, now: u64) -> Self {
         let boot_processor = if id == 0 { APIC_BASE_BOOT_PROCESSOR } else { 0 };
         let asker = Asker { domain: domain.id, vcpu: id as u32, vcpus: domain.cores.len() as u32 };
         Self {
@@ -180,6 +187,7 @@ impl Vcpu {
             life: Life::Waiting,
             start: None,
             nmi: false,
+            time: Time::new(now),
             apic_base: APIC_BASE | boot_processor,
             pat: PAT_RESET,
         }

@@ -47,6 +47,9 @@ impl Home {
         if found.is_none_or(|found| found.hpa != HostPhys::new(frame)) {
             return Err(Errno::EAGAIN);
         }
+        if self.pinned.contains(&HostPhys::new(frame)) {
+            return Err(Errno::EBUSY);
+        }
         let cleared = self.ept.clear(&mut self.pool, at, ONE).map_err(errno)?;
         if self.shared_info_at == Some(at) {
             self.shared_info_at = None;
@@ -62,6 +65,22 @@ impl Home {
         let Some(before) = before else { return Ok(false) };
         let cleared = self.ept.clear(&mut self.pool, before, ONE).map_err(|_| Errno::ENOMEM)?;
         Ok(cleared == Invalidation::Needed)
+    }
+
+    /// Keeps this frame, which is to be at this place, where it is.
+    pub fn pin(&mut self, gfn: u64, frame: HostPhys) -> Result<(), Errno> {
+        let found = self.ept.translate(&Identity, address(gfn)?, ept::Access::Write);
+        if found.is_none_or(|found| found.hpa != frame) {
+            return Err(Errno::EINVAL);
+        }
+        self.pinned.try_push(frame).map_err(|_| Errno::ENOMEM)
+    }
+
+    /// Ends one such keeping.
+    pub fn unpin(&mut self, frame: HostPhys) {
+        if let Some(at) = self.pinned.iter().position(|&pinned| pinned == frame) {
+            self.pinned.swap_remove(at);
+        }
     }
 
     /// One more frame for page tables.

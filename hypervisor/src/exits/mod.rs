@@ -68,6 +68,10 @@ fn handle_rare(core: &mut Core, exit: Exit) -> ExitKind {
             core.give_nmi();
             ExitKind::Other
         }
+        Exit::PreemptionTimer => {
+            core.timer_expired();
+            ExitKind::Timer
+        }
         // Caches are coherent; what a guest wants of WBINVD and INVD it has already.
         Exit::Wbinvd => {
             core.advance();

@@ -18,6 +18,7 @@ mod places;
 mod sched;
 mod tools;
 mod vcpu;
+mod vcpu_time;
 mod version;
 
 use abi::address::PAGE_SIZE;
@@ -68,6 +69,7 @@ fn dispatch(core: &mut Core) -> HypercallResult {
         number::SCHED_OP => sched::handle(core),
         number::MEMORY_OP => memory::handle(core),
         number::VCPU_OP => vcpu::handle(core),
+        number::SET_TIMER_OP => vcpu_time::set_timer(core),
         number::MULTICALL => multicall::handle(core),
         number::VM_ASSIST => assist::handle(core),
         number::CONSOLE_IO => console_io::handle(core),

@@ -144,3 +144,22 @@ pub(super) fn move_page(core: &mut Core, domain: &'static Domain, from: u64, to:
     }
     placed.map(drop)
 }
+
+/// Keeps the frame at a place where it is as long as the domain lives, since the hypervisor itself writes there. `EINVAL`:
+/// nothing is there, or nothing of the domain's own.
+pub(super) fn pin(core: &mut Core, domain: &'static Domain, gfn: u64) -> Result<HostPhys, Errno> {
+    let frame = frame_at(domain, gfn).ok_or(Errno::EINVAL)?;
+    let frame = HostPhys::new(frame.as_u64() & !(PAGE_SIZE - 1));
+    core.ask(domain.home(), Request::Pin { gfn, frame: frame.as_u64() })?;
+    if !is_own(core, domain, frame) {
+        unpin(core, domain, frame);
+        return Err(Errno::EINVAL);
+    }
+    Ok(frame)
+}
+
+/// The hypervisor does not write there any more, or not for this reason.
+pub(super) fn unpin(core: &mut Core, domain: &'static Domain, frame: HostPhys) {
+    // Home does it, whatever it finds.
+    let _ = core.ask(domain.home(), Request::Unpin { frame: frame.as_u64() });
+}

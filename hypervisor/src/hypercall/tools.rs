@@ -37,6 +37,9 @@ pub(super) fn handle(core: &mut Core) -> HypercallResult {
             if buffers > DM_BUFFERS {
                 return Err(Errno::E2BIG);
             }
+            if buffers == 0 {
+                return Err(Errno::ENODATA);
+            }
             let mut list = [0u8; 16 * DM_BUFFERS as usize];
             let bytes = &mut list[..16 * buffers as usize];
             core.guest_memory()?.read_bytes(GuestVirt::new(third), bytes)?;

@@ -9,7 +9,7 @@ use abi::xen::hypercall::vcpu as op;
 use abi::xen::sched::reason;
 use abi::xen::vcpu::HvmContext;
 
-use super::arguments;
+use super::{arguments, vcpu_time};
 use crate::checks::start::Start;
 use crate::core::Core;
 use crate::core::face::FACES;
@@ -24,6 +24,7 @@ pub(super) fn handle(core: &mut Core) -> HypercallResult {
     let on = core.domain()?.core_of(vcpu).ok_or(Errno::ENOENT)?;
     match operation {
         op::IS_UP => Ok(FACES[on].up.load(Relaxed).into()),
+        op::SET_SINGLESHOT_TIMER => vcpu_time::set_singleshot(core, on, argument),
         other => rare(core, other, vcpu, on, argument),
     }
 }
@@ -43,7 +44,7 @@ fn rare(core: &mut Core, operation: u64, vcpu: usize, on: usize, argument: u64) 
         op::DOWN => down(core, vcpu, on),
         op::SEND_NMI if argument != 0 => Err(Errno::EINVAL),
         op::SEND_NMI => core.ask(on, Request::Nmi),
-        _ => Err(Errno::ENOSYS),
+        other => vcpu_time::handle(core, other, vcpu, on, argument),
     }
 }
 

@@ -6,6 +6,9 @@
 
 use abi::xen::vcpu_time::{RunstateInfo, runstate};
 
+/// Offset of [`RunstateInfo::state_entry_time`].
+pub const ENTRY_TIME: u64 = core::mem::offset_of!(RunstateInfo, state_entry_time) as u64;
+
 /// The account of one virtual CPU. Times are system time in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Runstate {

@@ -42,6 +42,10 @@ impl Scale {
 
     /// The least number of ticks after which so many nanoseconds are over, or so many that it makes no difference.
     pub const fn ticks(self, ns: u64) -> u64 {
+        if ns >> 32 == 0 && self.shift >= 0 {
+            // As below, in narrower words.
+            return (ns << 32).div_ceil(self.multiplier as u64).div_ceil(1 << self.shift);
+        }
         let least = ((ns as u128) << 32).div_ceil(self.multiplier as u128);
         let ticks = if self.shift < 0 { least << -self.shift } else { least.div_ceil(1 << self.shift) };
         if ticks > u64::MAX as u128 { u64::MAX } else { ticks as u64 }

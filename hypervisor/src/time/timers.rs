@@ -28,6 +28,11 @@ pub fn check_period(period: u64) -> Result<u64, Errno> {
 }
 
 impl Timers {
+    /// None is set.
+    pub const fn new() -> Self {
+        Self { singleshot: None, periodic: None }
+    }
+
     /// `VCPUOP_set_singleshot_timer`. `ETIME`: its time is over, and the guest wanted to hear that rather than an event.
     pub fn set_singleshot(&mut self, set: SetSingleshotTimer, now: u64) -> Result<(), Errno> {
         if set.flags & SSHOTTMR_FUTURE != 0 && is_before(set.timeout_abs_ns, now) {
