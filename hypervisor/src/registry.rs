@@ -21,6 +21,8 @@ pub struct Record {
     pub started: bool,
     /// Events that earlier domains on its cores were sent.
     pub events_in_before: u64,
+    /// Events that they sent.
+    pub events_out_before: u64,
 }
 
 /// Places for the domain whose home a core is. Their addresses go to its cores when it starts, and are ours again when
@@ -100,4 +102,9 @@ pub fn core_of(id: DomId) -> Option<usize> {
 /// How many events were sent to `core` since start, by all cores' counts.
 pub fn events_to(core: usize) -> u64 {
     FACES.iter().map(|face| face.sent[core].load(Relaxed)).sum()
+}
+
+/// How many events `core` sent since start.
+pub fn events_from(core: usize) -> u64 {
+    FACES[core].sent.iter().map(|counter| counter.load(Relaxed)).sum()
 }

@@ -42,7 +42,7 @@ pub struct Face {
     pub acquainted: AtomicU64,
     /// Its VM exits.
     pub exits: [AtomicU64; ExitKind::COUNT],
-    /// Events it sent, by the core they went to.
+    /// Events it sent since the machine's start, by the core they went to.
     pub sent: [AtomicU64; MAX_CORES],
 }
 
@@ -100,9 +100,9 @@ impl Face {
         from.iter().any(|&from| self.state.compare_exchange(from as u32, to, AcqRel, Relaxed).is_ok())
     }
 
-    /// Forgets the last domain's counts.
-    pub fn reset_counts(&self) {
-        for counter in self.exits.iter().chain(&self.sent) {
+    /// Forgets the last domain's exits. Its events stay counted: they are others' events too.
+    pub fn reset_exits(&self) {
+        for counter in &self.exits {
             counter.store(0, Relaxed);
         }
     }

@@ -67,7 +67,7 @@ fn controls(core: &mut Core, domain: &Domain, start: &Start) -> Result<(), Faile
     let long = if start.efer & EFER_LMA != 0 { Entry::IA32E_MODE_GUEST.bits() } else { 0 };
     vmcs.set(field::ENTRY_CONTROLS, legal(capabilities.entry())? & !Entry::IA32E_MODE_GUEST.bits() | long)?;
     if vmx::controls::Secondary::from_bits_retain(secondary).contains(vmx::controls::Secondary::ENABLE_VPID) {
-        vmcs.set(field::VPID, ept::Vpid::for_domain(domain.id).map_or(u16::MAX, ept::Vpid::get))?;
+        vmcs.set(field::VPID, vpid(domain))?;
     }
     vmcs.set(field::EPT_POINTER, domain.eptp)?;
     vmcs.set(field::MSR_BITMAPS, machine.msr_bitmap.as_u64())?;
@@ -239,14 +239,18 @@ pub fn zero_registers() {
     }
 }
 
-/// Drops what this core's TLB holds of its domain's memory: of the EPT and the VPID in the current VMCS.
-pub fn forget_translations(core: &Core) {
+/// The virtual-processor id of a domain's virtual CPUs: all have the same, since each core's TLB is its own.
+fn vpid(domain: &Domain) -> u16 {
+    ept::Vpid::for_domain(domain.id).map_or(u16::MAX, ept::Vpid::get)
+}
+
+/// Drops what this core's TLB holds of a domain's memory, by its EPT and by its VPID.
+pub fn forget_translations(core: &Core, domain: &Domain) {
     let offered = ept::Capabilities::from_msr(core.capabilities.ept_vpid);
     // SAFETY: in VMX root operation; `main` checked that INVEPT is there, and `invvpid_type` says whether INVVPID is.
     let done = unsafe {
-        let through_ept = vmx::vmcs::invept(offered.invept_type(), core.vmcs.get(field::EPT_POINTER));
-        let linear =
-            offered.invvpid_type().is_none_or(|kind| vmx::vmcs::invvpid(kind, core.vmcs.get(field::VPID)));
+        let through_ept = vmx::vmcs::invept(offered.invept_type(), domain.eptp);
+        let linear = offered.invvpid_type().is_none_or(|kind| vmx::vmcs::invvpid(kind, vpid(domain)));
         through_ept && linear
     };
     assert!(done, "core {}: INVEPT or INVVPID failed", core.index);

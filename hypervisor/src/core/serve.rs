@@ -40,8 +40,8 @@ impl Core {
             }
             Request::Fence => Ok(0),
             Request::Forget => {
-                if self.vcpu.is_some() {
-                    guest_state::forget_translations(self);
+                if let Ok(domain) = self.domain() {
+                    guest_state::forget_translations(self, domain);
                 }
                 Ok(0)
             }
@@ -176,7 +176,7 @@ impl Core {
         let [rax, rcx, rdx, rbx, rbp, rsi, rdi] = start.registers;
         self.frame.registers = Registers { rax, rcx, rdx, rbx, rbp, rsi, rdi, ..Registers::default() };
         guest_state::zero_registers();
-        guest_state::forget_translations(self);
+        guest_state::forget_translations(self, domain);
         // What siblings sent before it was ready goes, but for the events that wait in its `vcpu_info`.
         interrupts::quiesce(self.registers, &self.host.bases);
         crate::events::redeliver(self, self.index);
@@ -186,8 +186,8 @@ impl Core {
     /// Leaves nothing of the domain on this core, and forgets it.
     fn release(&mut self) -> HypercallResult {
         self.running = false;
-        if self.vcpu.take().is_some() {
-            guest_state::forget_translations(self);
+        if let Some(vcpu) = self.vcpu.take() {
+            guest_state::forget_translations(self, vcpu.domain);
             guest_state::zero_registers();
             interrupts::quiesce(self.registers, &self.host.bases);
         }
@@ -213,7 +213,8 @@ impl Core {
 
     /// Lets every core of the domain drop what its TLB holds of the domain's memory.
     pub fn forget_everywhere(&mut self) {
-        guest_state::forget_translations(self);
+        // To oneself it is a request like any other.
+        let _ = self.ask(self.index, Request::Forget);
         self.ask_siblings(Request::Forget);
     }
 

@@ -15,7 +15,7 @@ use crate::checks::sched::Watchdogs;
 use crate::core::face::FACES;
 use crate::memory::frame_table::{CHUNK_FRAMES, FrameTable, Owner};
 use crate::memory::physical::{Identity, Pool, scrub};
-use crate::registry::{Record, Registry};
+use crate::registry::{Record, Registry, events_from, events_to};
 
 /// Frames for page tables that a running domain may use without asking.
 const POOL_FRAMES: usize = 8;
@@ -124,7 +124,7 @@ pub fn create(
     let mask = domain.cores.iter().fold(0, |mask, &core| mask | 1 << core);
     for (vcpu, &core) in domain.cores.iter().enumerate() {
         let face = &FACES[usize::from(core)];
-        face.reset_counts();
+        face.reset_exits();
         face.shared_info.store(shared_info.as_u64(), Relaxed);
         face.vcpu_info.store(shared_info.as_u64() + (VCPU_INFO + vcpu * VCPU_INFO_SIZE) as u64, Relaxed);
         face.cores.store(mask, Relaxed);
@@ -132,8 +132,10 @@ pub fn create(
         face.set_state(DomainState::Building);
         face.domain.store(id.into(), Relaxed);
     }
-    let events_in_before = domain.cores.iter().map(|&core| crate::registry::events_to(core.into())).sum();
-    registry.records[usize::from(home)] = Some(Record { id, started: false, events_in_before });
+    let all = |count: fn(usize) -> u64| domain.cores.iter().map(|&core| count(core.into())).sum();
+    let (events_in_before, events_out_before) = (all(events_to), all(events_from));
+    registry.records[usize::from(home)] =
+        Some(Record { id, started: false, events_in_before, events_out_before });
     Ok(id)
 }
 

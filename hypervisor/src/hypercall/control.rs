@@ -12,7 +12,7 @@ use super::{arguments, audit};
 use crate::core::Core;
 use crate::core::face::FACES;
 use crate::domain::{Domain, Home, build};
-use crate::registry::{Registry, events_to};
+use crate::registry::{Registry, events_from, events_to};
 use crate::{console, interrupts, stop};
 
 #[inline(never)]
@@ -167,7 +167,7 @@ fn domain_info(core: &mut Core, from: u64, at: GuestVirt) -> HypercallResult {
     let domain = registry.domain(on).ok_or(Errno::ESRCH)?;
     let faces = || domain.cores.iter().map(|&core| &FACES[usize::from(core)]);
     let exits = |kind: usize| faces().map(|face| face.exits[kind].load(Relaxed)).sum();
-    let events_in: u64 = domain.cores.iter().map(|&core| events_to(core.into())).sum();
+    let all = |count: fn(usize) -> u64| domain.cores.iter().map(|&core| count(core.into())).sum::<u64>();
     let info = DomainInfo {
         domain: record.id.into(),
         core: on as u32,
@@ -176,8 +176,8 @@ fn domain_info(core: &mut Core, from: u64, at: GuestVirt) -> HypercallResult {
         reason: domain.face().reason(),
         pages: domain.pages.load(Relaxed),
         exits: core::array::from_fn::<_, { ExitKind::COUNT }, _>(exits),
-        events_in: events_in.wrapping_sub(record.events_in_before),
-        events_out: faces().flat_map(|face| &face.sent).map(|counter| counter.load(Relaxed)).sum(),
+        events_in: all(events_to).wrapping_sub(record.events_in_before),
+        events_out: all(events_from).wrapping_sub(record.events_out_before),
     };
     core.guest_memory()?.write(at, &info)?;
     Ok(0)
