@@ -116,10 +116,13 @@ fn tools(tally: &mut Tally) {
     }
 
     let dm_op = |domain: u16, buffers| call(DM_OP, [domain.into(), buffers, NOWHERE, 0, 0]);
+    let mut buffer = [0u64; 2];
+    let buffer = address(&mut buffer);
+    let with_buffer = |domain: u16| call(DM_OP, [domain.into(), 1, buffer, 0, 0]);
     tally.check("dm_op with many buffers", dm_op(NOBODY, 3), Err(Error::E2BIG));
     tally.check("dm_op from nowhere", dm_op(NOBODY, 1), Err(Error::EFAULT));
-    tally.check("dm_op for nobody", dm_op(NOBODY, 0), Err(Error::ESRCH));
-    tally.check("dm_op for oneself", dm_op(tally.own, 0), Err(Error::EPERM));
+    tally.check("dm_op for nobody", with_buffer(NOBODY), Err(Error::ESRCH));
+    tally.check("dm_op for oneself", with_buffer(tally.own), Err(Error::EPERM));
     tally.refused("hypfs_op", || call(HYPFS_OP, [0; 5]), Error::EPERM);
 }
 

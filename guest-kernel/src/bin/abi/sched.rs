@@ -52,7 +52,8 @@ fn watchdogs(tally: &mut Tally) {
     tally.check("watchdog that cannot be", watchdog(3, 1000), Err(Error::EINVAL));
     let dogs = [watchdog(0, 1000), watchdog(0, 1000)];
     tally.that("watchdogs", dogs[1], dogs == [1, 2]);
-    tally.check("one watchdog too many", watchdog(0, 1000), Err(Error::ENOSPC));
+    // -ENOSPC, of 32 bits.
+    tally.equal("one watchdog too many", watchdog(0, 1000), 0xffff_ffe4);
     tally.check("watchdog is fed", watchdog(1, 2000), Ok(0));
     tally.check("watchdog ends", watchdog(1, 0), Ok(0));
     tally.check("watchdog ends again", watchdog(1, 0), Err(Error::EINVAL));
