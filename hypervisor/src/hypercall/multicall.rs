@@ -8,7 +8,7 @@ use abi::xen::errno::{Errno, HypercallResult};
 use abi::xen::hypercall::{MULTICALL, MulticallEntry};
 use vmx::crossing::Registers;
 
-use super::{arguments, dispatch};
+use super::{arguments, dispatch_one};
 use crate::core::Core;
 
 const ENTRY_BYTES: u64 = size_of::<MulticallEntry>() as u64;
@@ -47,7 +47,7 @@ fn one(core: &mut Core, at: GuestVirt) -> Result<(), Errno> {
     let mut entry: MulticallEntry = memory.read(at)?;
     let [rdi, rsi, rdx, r10, r8, _] = entry.args;
     core.frame.registers = Registers { rax: entry.op, rdi, rsi, rdx, r10, r8, ..core.frame.registers };
-    let result = if entry.op == MULTICALL { Err(Errno::EINVAL) } else { dispatch(core) };
+    let result = if entry.op == MULTICALL { Err(Errno::EINVAL) } else { dispatch_one(core) };
     let rax = match result {
         Ok(value) => value,
         Err(Errno::ERESTART) => {
