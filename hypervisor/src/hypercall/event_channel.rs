@@ -55,6 +55,11 @@ fn rare(core: &mut Core, operation: u64, at: GuestVirt) -> HypercallResult {
             let on = domain.core_of(bind.vcpu as usize).ok_or(Errno::ENOENT)?;
             domain.ports().retarget(bind.port, bind.vcpu as u8, on as u8).map(|()| 0)
         }
+        op::BIND_PIRQ => {
+            // Number, flags, port. No guest has an interrupt of a device's.
+            let _: [u32; 3] = core.guest_memory()?.read(at)?;
+            Err(Errno::EINVAL)
+        }
         op::STATUS => answer(core, at, port_status),
         op::RESET => {
             let reset: op::Reset = core.guest_memory()?.read(at)?;

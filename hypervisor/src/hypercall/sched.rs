@@ -137,6 +137,8 @@ fn look(core: &mut Core, mut is_so: impl FnMut(&Core) -> bool) -> HypercallResul
         }
         patience.wait();
     }
+    // The timer counts down while the guest runs, and it hardly does.
+    core.arm();
     Err(Errno::ERESTART)
 }
 
