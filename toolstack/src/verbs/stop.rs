@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use abi::control::wire::{Domain, State};
+use abi::control::wire::{Domain, Event, State};
 use serde_json::{Value, json};
 
 use super::list::state;
@@ -14,6 +14,9 @@ use crate::{
 
 /// Between two looks at the guest.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// How long a guest that has stopped may take to come again, before it counts as one that does not.
+const RETURN: Duration = Duration::from_secs(120);
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,20 +96,24 @@ pub fn ask_and_wait(client: &Client, wish: Wish, name: &str, patience: Duration)
 /// Waits until a guest that was asked has stopped, and where it is to come again, until it has.
 fn wait(client: &Client, wish: Wish, before: &Domain, patience: Duration) -> Result<Became> {
     let start = Instant::now();
-    let mut last = None;
+    let mut stopped: Option<Instant> = None;
     loop {
         let now = client.list()?.into_iter().find(|domain| domain.name == before.name);
-        match now {
-            None => last = Some(Became::Gone),
+        let became = match now {
+            None => Some(Became::Gone),
             Some(now) if now.id != before.id => return Ok(Became::Restarted(now.id)),
-            Some(now) if !matches!(now.state, State::Running | State::Paused) => {
-                last = Some(Became::Stopped(now.state));
+            Some(now) => {
+                (!matches!(now.state, State::Running | State::Paused)).then_some(Became::Stopped(now.state))
             }
-            Some(_) => {}
-        }
-        // Between its end and its next life a guest that reboots looks like one that stays stopped.
-        match last {
-            Some(became) if wish == Wish::Shutdown || start.elapsed() > patience => return Ok(became),
+        };
+        match became {
+            // Between its end and its next life a guest that reboots looks like one that stays stopped.
+            Some(became) => {
+                let since = *stopped.get_or_insert_with(Instant::now);
+                if wish == Wish::Shutdown || since.elapsed() > RETURN {
+                    return Ok(became);
+                }
+            }
             None if start.elapsed() > patience => {
                 let (name, seconds) = (&before.name, patience.as_secs());
                 return Err(Error::new(
@@ -114,9 +121,13 @@ fn wait(client: &Client, wish: Wish, before: &Domain, patience: Duration) -> Res
                     format!("see `atoll console {name}`; `atoll destroy {name}` does not ask"),
                 ));
             }
-            _ => {}
+            None => {}
         }
         // An event about any guest is a reason to look at once.
-        client.next_event(LOOK);
+        if let Some(Event::Restarted { name, domain: Err(refusal) }) = client.next_event(LOOK)
+            && name == before.name
+        {
+            return Err(Error::from(refusal).during(format!("creating {name} again")));
+        }
     }
 }
