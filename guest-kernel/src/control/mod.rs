@@ -36,6 +36,7 @@ pub mod start_info;
 pub mod tail;
 pub mod transfer;
 mod turn;
+pub mod xenstore;
 
 #[cfg(test)]
 mod fake;
