@@ -44,6 +44,11 @@ pub fn frame(page: usize) -> u64 {
     PAGES.0.get() as u64 / PAGE_SIZE + page as u64
 }
 
+/// The address of a page.
+pub fn page_address(page: usize) -> u64 {
+    PAGES.0.get() as u64 + page as u64 * PAGE_SIZE
+}
+
 /// Reads a page's first word.
 pub fn word(page: usize) -> u64 {
     // SAFETY: RAM of this program's; who calls this knows that there is memory behind it now.

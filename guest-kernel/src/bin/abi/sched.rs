@@ -12,7 +12,8 @@ use crate::call::{NOBODY, NOWHERE, address, call, with};
 use crate::events;
 use crate::tally::{Error, Tally};
 
-fn now() -> u64 {
+/// System time, by a call.
+pub fn now() -> u64 {
     let mut time = [0u64];
     with(HVM_OP, GET_TIME, &mut time);
     // SAFETY: the hypervisor wrote it behind the compiler's back.
