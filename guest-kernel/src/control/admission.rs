@@ -5,12 +5,11 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use abi::control::hypercall::NO_DOMAIN;
+use abi::control::hypercall::{MAX_VCPUS, NO_DOMAIN};
 use abi::control::wire::Refusal;
 
 use super::builder::MAX_MEMORY_MIB;
 use super::hypervisor::Hypervisor;
-use super::pages::Slot;
 use super::refusal::{printable, refuse};
 use super::{Control, OWN_NAME};
 
@@ -38,11 +37,13 @@ impl<H: Hypervisor> Control<H> {
 
     /// Why there is no guest without an image.
     pub(super) fn no_such_image(&self, image: &str) -> Refusal {
-        let known: Vec<&str> = self.archive.images().collect();
+        let known: Vec<&str> = self.images.names().collect();
         refuse(
-            format!("there is no image `{}` in the boot archive", printable(image)),
+            format!("there is no image `{}`", printable(image)),
             if known.is_empty() {
-                String::from("the archive holds no image at all: build it with `atoll image`")
+                String::from(
+                    "there is no image at all: build a boot archive with `atoll image`, or upload one",
+                )
             } else {
                 format!("choose one of: {}", known.join(", "))
             },
@@ -67,15 +68,42 @@ impl<H: Hypervisor> Control<H> {
         Ok(())
     }
 
-    /// The core that is wanted, if it is idle, or the lowest that is.
-    pub(super) fn choose_core(&mut self, wanted: Option<u32>) -> Result<u32, Refusal> {
+    /// The cores that are wanted, if all are idle, or the lowest that are.
+    pub(super) fn choose_cores(&mut self, wanted: &[u32], vcpus: u32) -> Result<Vec<u32>, Refusal> {
         let cores = self.pages.slots() as u32;
-        let Some(core) = wanted else {
-            let idle = (1..cores).find(|&core| self.is_idle(core));
-            return idle.ok_or_else(|| {
-                refuse("every core has its guest", "destroy a guest, or boot a machine with more cores")
-            });
-        };
+        if vcpus == 0 || vcpus as usize > MAX_VCPUS {
+            return Err(refuse(
+                format!("a guest cannot have {vcpus} virtual CPUs"),
+                format!("give it 1 to {MAX_VCPUS}"),
+            ));
+        }
+        if wanted.is_empty() {
+            let idle: Vec<u32> = (1..cores).filter(|&core| self.is_idle(core)).take(vcpus as usize).collect();
+            return match idle.len() {
+                0 => Err(refuse(
+                    "every core has its guest",
+                    "destroy a guest, or boot a machine with more cores",
+                )),
+                some if some < vcpus as usize => Err(refuse(
+                    format!("the guest wants {vcpus} cores, and {some} are idle"),
+                    "destroy a guest, or boot a machine with more cores",
+                )),
+                _ => Ok(idle),
+            };
+        }
+        if wanted.len() != vcpus as usize || !wanted.is_sorted_by(|one, other| one < other) {
+            return Err(refuse(
+                format!("{vcpus} virtual CPUs cannot be on the cores {wanted:?}"),
+                "name a core for each, in ascending order",
+            ));
+        }
+        for &core in wanted {
+            self.check_core(core, cores)?;
+        }
+        Ok(wanted.to_vec())
+    }
+
+    fn check_core(&mut self, core: u32, cores: u32) -> Result<(), Refusal> {
         if core == 0 {
             return Err(refuse(
                 format!("core 0 belongs to {OWN_NAME}"),
@@ -86,17 +114,18 @@ impl<H: Hypervisor> Control<H> {
             return Err(no_such_core(core));
         }
         if !self.is_idle(core) {
-            let owner = self.guests.get(core as Slot).map_or("another domain", |guest| &guest.name);
+            let owner = self.guests.iter().find(|(_, guest)| guest.cores.contains(&core));
+            let owner = owner.map_or("another domain", |(_, guest)| &guest.name);
             return Err(refuse(
                 format!("core {core} belongs to {owner}"),
                 "choose another core, or destroy that guest first",
             ));
         }
-        Ok(core)
+        Ok(())
     }
 
     fn is_idle(&mut self, core: u32) -> bool {
-        self.guests.get(core as Slot).is_none()
+        !self.guests.iter().any(|(_, guest)| guest.cores.contains(&core))
             && self.hypervisor.core_info(core).is_ok_and(|info| info.domain == NO_DOMAIN)
     }
 }

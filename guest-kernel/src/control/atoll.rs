@@ -62,8 +62,8 @@ impl Hypervisor for Atoll {
         fill(operation::CORE_INFO, Some(core.into()))
     }
 
-    fn domain_create(&mut self, core: u32, pages: u64) -> Result<DomId, Errno> {
-        let id = control(operation::DOMAIN_CREATE, [1 << core, pages, 0])?;
+    fn domain_create(&mut self, cores: u64, pages: u64) -> Result<DomId, Errno> {
+        let id = control(operation::DOMAIN_CREATE, [cores, pages, 0])?;
         DomId::try_from(id).map_err(|_| Errno::ERANGE)
     }
 

@@ -38,8 +38,11 @@ impl<H: Hypervisor> Control<H> {
 
     fn configuration(&self) -> Result<MachineConfig, Refusal> {
         let remedy = "build the boot archive with this version's `atoll image`";
-        let bytes =
-            self.archive.config().ok_or_else(|| refuse("the boot archive has no configuration", remedy))?;
+        let bytes = self
+            .images
+            .archive()
+            .config()
+            .ok_or_else(|| refuse("the boot archive has no configuration", remedy))?;
         postcard::from_bytes(bytes).map_err(|error| {
             refuse(format!("the boot archive's configuration is unreadable: {error}"), remedy)
         })

@@ -1,9 +1,11 @@
-//! Builds a guest: memory, image, start info, console, its place in the mesh; then lets it run.
+//! Builds a guest: memory, image, ramdisk, start info, console, its place in the mesh if it is a member; then lets it
+//! run.
 //!
 //! A guest that cannot be finished is undone: its domain destroyed, our ends of its channels closed. So there are
 //! guests that run and guests that were refused, and nothing between.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use abi::address::{GuestPhys, PAGE_SIZE, PageCount};
 use abi::control::wire::Refusal;
@@ -17,13 +19,16 @@ use super::hypervisor::{Hypervisor, SharedRange};
 use super::image::Image;
 use super::pages::{Pages, Slot};
 use super::refusal::{hypercall_failed, refuse};
-use super::start_info::{StartInfo, command_line};
+use super::start_info::{Facts, StartInfo, command_line};
+use super::unpack::unpack;
 
 /// Where a guest finds its console rings: below the mesh, with a page between that guest kernels have another use
 /// for (the shared-info page).
 pub const CONSOLE_PAGE: GuestPhys = GuestPhys::new(MESH_BASE.as_u64() - 2 * PAGE_SIZE);
-/// The most memory a guest can have: all below the pages domain 0 shares with it.
-pub const MAX_MEMORY_MIB: u32 = (CONSOLE_PAGE.as_u64() >> 20) as u32;
+/// Where what domain 0 shares with a guest lies, mesh windows apart.
+pub const SPECIAL_PAGES: Range<u64> = MESH_BASE.as_u64() - (1 << 16)..MESH_BASE.as_u64();
+/// The most memory a guest can have: all below those.
+pub const MAX_MEMORY_MIB: u32 = (SPECIAL_PAGES.start >> 20) as u32;
 /// `PeerInfo::domain` of an empty slot.
 const EMPTY: DomId = 0xffff;
 /// Bytes of the image that one hypercall copies: a bound on how long domain 0 hears nothing.
@@ -34,15 +39,19 @@ const PIECE: usize = 256 * 1024;
 pub struct Plan<'a> {
     /// Its name.
     pub name: &'a str,
-    /// Its ELF file.
+    /// Its kernel: an ELF file, or Linux's bzImage around one.
     pub image: &'a [u8],
+    /// Its ramdisk; empty: it has none.
+    pub ramdisk: &'a [u8],
     /// The configured command line.
     pub command_line: &'a str,
     /// Its memory.
     pub memory_mib: u32,
-    /// Its core.
-    pub core: u32,
-    /// Its place in the mesh.
+    /// Its cores, ascending.
+    pub cores: &'a [u32],
+    /// Whether it is a member of the mesh. Who is not gets ACPI tables instead, as a kernel of another make wants them.
+    pub mesh: bool,
+    /// Its place among the guests, and in the mesh.
     pub slot: Slot,
     /// The live guests it shall know, by slot; their channels with it are fresh.
     pub peers: &'a [(Slot, DomId)],
@@ -57,8 +66,8 @@ pub struct Built {
     pub domain: DomId,
     /// Our port for its console.
     pub console: Port,
-    /// Our port for its mesh channel with us.
-    pub mesh: Port,
+    /// Our port for its mesh channel with us, where it is a member.
+    pub mesh: Option<Port>,
     /// For each of the plan's peers: the guest's port that waits for that peer to bind.
     pub waiting: Vec<(Slot, Port)>,
     /// The same for strangers, of whom the guest knows nothing yet.
@@ -97,49 +106,80 @@ fn furnish<H: Hypervisor>(
     // All that can be checked without the hypervisor comes first.
     let memory = PageCount::from_mib(plan.memory_mib);
     let memory_bytes = memory.get() * PAGE_SIZE;
-    let image = Image::parse(plan.image, memory_bytes)?;
-    let command_line = command_line(plan.command_line, plan.name, plan.core);
-    let start_info = StartInfo::new(&image, memory_bytes, &command_line)?;
+    let kernel = unpack(plan.image)?;
+    let image = Image::parse(&kernel, memory_bytes)?;
+    let own_line;
+    let (command_line, acpi) = if plan.mesh {
+        own_line = command_line(plan.command_line, plan.name, plan.cores.first().copied().unwrap_or(0));
+        (own_line.as_str(), None)
+    } else {
+        (plan.command_line, Some(plan.cores.len() as u32))
+    };
+    let ramdisk = plan.ramdisk.len() as u64;
+    let start_info = StartInfo::new(&image, &Facts { memory: memory_bytes, command_line, ramdisk, acpi })?;
     let own = pages.guest(plan.slot).ok_or_else(no_slot)?;
 
-    let domain = hypervisor.domain_create(plan.core, memory.get()).map_err(of("making the domain"))?;
+    let cores = plan.cores.iter().fold(0, |mask, core| mask | 1 << core);
+    let domain = hypervisor.domain_create(cores, memory.get()).map_err(of("making the domain"))?;
     started.domain = Some(domain);
     for segment in &image.segments {
         copy(hypervisor, domain, segment.address, segment.bytes)?;
     }
-    copy(hypervisor, domain, start_info.address, &start_info.bytes)?;
+    copy(hypervisor, domain, start_info.ramdisk, plan.ramdisk)?;
+    for (address, bytes) in &start_info.pieces {
+        copy(hypervisor, domain, *address, bytes)?;
+    }
     hypervisor
         .domain_entry(domain, image.entry, start_info.address)
         .map_err(of("setting the guest's entry point"))?;
+    // It may be as large as the guest, and what follows needs none of it.
+    drop(image);
+    drop(kernel);
 
-    let mut share = |there, here| {
-        hypervisor.domain_share(domain, there, here).map_err(of("sharing pages with the guest"))
-    };
-    share(CONSOLE_PAGE, SharedRange::of(own.console))?;
-    share(MESH_BASE, SharedRange::of(own.mesh))?;
-    for other in 0..pages.slots() {
-        if let Some(pair) = pages.pair(plan.slot, other) {
-            share(window(other), SharedRange::of(pair))?;
-        }
-    }
-
+    let share = of("sharing pages with the guest");
+    hypervisor.domain_share(domain, CONSOLE_PAGE, SharedRange::of(own.console)).map_err(share)?;
     let (console, guests_port) = channel(hypervisor, domain, started)?;
     for (index, value) in
         [(param::CONSOLE_PFN, CONSOLE_PAGE.as_u64() / PAGE_SIZE), (param::CONSOLE_EVTCHN, guests_port.into())]
     {
         hypervisor.set_param(domain, index, value).map_err(of("telling the guest of its console"))?;
     }
+    let mut built = Built { domain, console, mesh: None, waiting: Vec::new(), spare: Vec::new() };
+    if plan.mesh {
+        join_mesh(hypervisor, pages, plan, started, &mut built)?;
+    }
+    hypervisor.domain_unpause(domain).map_err(of("starting the guest"))?;
+    Ok(built)
+}
 
+/// Gives the guest its windows, its channel with us and its ports for the others, and tells it of them.
+fn join_mesh<H: Hypervisor>(
+    hypervisor: &mut H,
+    pages: &Pages,
+    plan: &Plan<'_>,
+    started: &mut Started,
+    built: &mut Built,
+) -> Result<(), Refusal> {
+    let domain = built.domain;
+    let own = pages.guest(plan.slot).ok_or_else(no_slot)?;
+    let mut share = |there, here| {
+        hypervisor.domain_share(domain, there, here).map_err(of("sharing pages with the guest"))
+    };
+    share(MESH_BASE, SharedRange::of(own.mesh))?;
+    for other in 0..pages.slots() {
+        if let Some(pair) = pages.pair(plan.slot, other) {
+            share(window(other), SharedRange::of(pair))?;
+        }
+    }
     let (mesh, guests_port) = channel(hypervisor, domain, started)?;
+    built.mesh = Some(mesh);
     let mut ports = |peers: &[(Slot, DomId)]| -> Result<Vec<(Slot, Port)>, Refusal> {
         let port = |&(slot, peer): &(Slot, DomId)| Ok((slot, hypervisor.alloc_unbound(domain, peer)?));
         peers.iter().map(port).collect::<Result<_, Errno>>().map_err(of("making a channel to a peer"))
     };
-    let (waiting, spare) = (ports(plan.peers)?, ports(plan.strangers)?);
-    own.write_mesh(&mesh_page(pages.slots(), plan, domain, guests_port, &waiting));
-
-    hypervisor.domain_unpause(domain).map_err(of("starting the guest"))?;
-    Ok(Built { domain, console, mesh, waiting, spare })
+    (built.waiting, built.spare) = (ports(plan.peers)?, ports(plan.strangers)?);
+    own.write_mesh(&mesh_page(pages.slots(), plan, domain, guests_port, &built.waiting));
+    Ok(())
 }
 
 /// An event channel between the guest and us: our port, and the guest's.
@@ -209,9 +249,11 @@ mod tests {
         Plan {
             name: "web",
             image,
+            ramdisk: &[],
             command_line: "quiet",
             memory_mib: 4,
-            core,
+            cores: &[[0], [1], [2], [3]][core as usize],
+            mesh: true,
             slot: core as usize,
             peers,
             strangers: &[],
@@ -243,7 +285,7 @@ mod tests {
         assert_eq!((mesh.magic, mesh.own_slot, mesh.slots), (MESH_MAGIC, 3, 4));
         assert_eq!(mesh.peers.map(|peer| peer.domain)[..4], [0, elder.domain, EMPTY, built.domain]);
         let port = |slot: usize| fake.ports[&(built.domain, mesh.peers[slot].port)];
-        assert_eq!(port(0), End::Bound(0, built.mesh));
+        assert_eq!(port(0), End::Bound(0, built.mesh.unwrap()));
         assert_eq!(port(1), End::Unbound(elder.domain));
         assert_eq!(built.waiting, [(1, mesh.peers[1].port)]);
         let console = guest.params[&param::CONSOLE_EVTCHN] as Port;
@@ -282,7 +324,7 @@ mod tests {
     #[test]
     fn images_larger_than_a_piece_arrive_whole() {
         let mut fake = Fake::new(2);
-        fake.domain_create(1, 1024).unwrap();
+        fake.domain_create(1 << 1, 1024).unwrap();
         let bytes: Vec<u8> = (0..PIECE * 2 + 5).map(|at| (at / 7) as u8).collect();
         copy(&mut fake, 1, GuestPhys::new(0x5000), &bytes).unwrap();
         assert_eq!(fake.domains[&1].memory[0x5000..][..bytes.len()], bytes);

@@ -16,7 +16,7 @@ use super::hypervisor::{Hypervisor, SharedRange};
 
 /// A domain, as the fake keeps it.
 pub struct Domain {
-    pub core: u32,
+    pub cores: u64,
     pub memory: Vec<u8>,
     pub state: DomainState,
     pub reason: u32,
@@ -67,7 +67,7 @@ impl Fake {
             stopped: None,
             calls_left: None,
         };
-        fake.domain_create(0, 16).unwrap();
+        fake.domain_create(1, 16).unwrap();
         fake.domain_mut(0).unwrap().state = DomainState::Running;
         fake
     }
@@ -138,20 +138,22 @@ impl Hypervisor for Fake {
         if core >= self.cores {
             return Err(Errno::ENODEV);
         }
-        let on = |(id, domain): (&DomId, &Domain)| (domain.core == core).then_some((*id).into());
+        let on = |(id, domain): (&DomId, &Domain)| (domain.cores & 1 << core != 0).then_some((*id).into());
         Ok(CoreInfo { apic_id: core, domain: self.domains.iter().find_map(on).unwrap_or(NO_DOMAIN) })
     }
 
-    fn domain_create(&mut self, core: u32, pages: u64) -> Result<DomId, Errno> {
+    fn domain_create(&mut self, cores: u64, pages: u64) -> Result<DomId, Errno> {
         self.call()?;
-        if self.core_info(core)?.domain != NO_DOMAIN {
-            return Err(Errno::EBUSY);
+        for core in (0..u64::BITS).filter(|core| cores & 1 << core != 0) {
+            if self.core_info(core)?.domain != NO_DOMAIN {
+                return Err(Errno::EBUSY);
+            }
         }
         self.frames_free = self.frames_free.checked_sub(pages).ok_or(Errno::ENOMEM)?;
         let id = self.next_domain;
         self.next_domain += 1;
         let domain = Domain {
-            core,
+            cores,
             memory: vec![0; (pages * PAGE_SIZE) as usize],
             state: DomainState::Building,
             reason: 0,
@@ -217,8 +219,8 @@ impl Hypervisor for Fake {
         let (id, domain) = self.domains.range(from..).next().ok_or(Errno::ESRCH)?;
         Ok(DomainInfo {
             domain: (*id).into(),
-            core: domain.core,
-            cores: 1 << domain.core,
+            core: domain.cores.trailing_zeros(),
+            cores: domain.cores,
             state: domain.state as u32,
             reason: domain.reason,
             pages: domain.memory.len() as u64 / PAGE_SIZE,

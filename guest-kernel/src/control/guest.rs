@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use abi::control::hypercall::{DomainInfo, DomainState};
-use abi::control::wire::State;
+use abi::control::wire::{GuestConfig, State};
 use abi::mesh::MAX_SLOTS;
 use abi::xen::DomId;
 use abi::xen::event_channel::Port;
@@ -20,8 +20,14 @@ pub struct Guest {
     pub domain: DomId,
     /// Its name.
     pub name: String,
-    /// Its image's name.
-    pub image: String,
+    /// What it was made of.
+    pub config: GuestConfig,
+    /// Its cores, ascending; that of virtual CPU 0 is its slot.
+    pub cores: Vec<u32>,
+    /// When it was started.
+    pub started: u64,
+    /// How often in a row it, and those before it of its name, came to an end soon after the start.
+    pub quick_ends: u32,
     /// Its state when we last looked.
     pub state: State,
     /// Its console.

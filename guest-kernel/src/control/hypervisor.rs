@@ -38,8 +38,8 @@ pub trait Hypervisor {
     fn machine_info(&mut self) -> Result<MachineInfo, Errno>;
     /// `CORE_INFO`
     fn core_info(&mut self, core: u32) -> Result<CoreInfo, Errno>;
-    /// `DOMAIN_CREATE`
-    fn domain_create(&mut self, core: u32, pages: u64) -> Result<DomId, Errno>;
+    /// `DOMAIN_CREATE`, a bit for each core
+    fn domain_create(&mut self, cores: u64, pages: u64) -> Result<DomId, Errno>;
     /// `DOMAIN_WRITE`
     fn domain_write(&mut self, domain: DomId, at: GuestPhys, bytes: &[u8]) -> Result<(), Errno>;
     /// `DOMAIN_SHARE`

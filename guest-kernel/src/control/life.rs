@@ -2,7 +2,8 @@
 
 use alloc::format;
 use alloc::string::String;
-use alloc::{vec, vec::Vec};
+use alloc::vec::Vec;
+use core::iter;
 
 use abi::control::wire::{Event, GuestConfig, Refusal, Reply, State};
 use abi::xen::DomId;
@@ -21,50 +22,59 @@ use super::{Control, OWN_NAME};
 /// Messages a channel can hold: what a dead guest can have left in it.
 const CHANNEL_MESSAGES: usize = 64;
 
+/// The other members of the mesh, as a newcomer finds them.
+#[derive(Default)]
+struct Members {
+    peers: Vec<(Slot, DomId)>,
+    strangers: Vec<(Slot, DomId)>,
+}
+
 impl<H: Hypervisor> Control<H> {
     /// Creates and starts a guest. `arrived`: when somebody asked for it.
     pub(super) fn create(&mut self, config: &GuestConfig, arrived: u64) -> Result<Reply, Refusal> {
         self.check_name(&config.name)?;
-        let image = self.archive.image(&config.image).ok_or_else(|| self.no_such_image(&config.image))?;
-        self.check_memory(config.memory_mib)?;
-        let core = self.choose_core(config.cores.first().copied())?;
-        let slot = core as Slot;
-        let own = self.pages.guest(slot).ok_or_else(|| no_such_core(core))?;
-        let window = self.pages.pair(0, slot).ok_or_else(|| no_such_core(core))?;
-
-        // Nobody has an end of these any more: the slot is empty, and its peers' channels are fresh or left alone.
-        own.console.reset();
-        link::reset(window);
-        let peers = self.with_domains(self.membership.meetable(slot));
-        let strangers = self.with_domains(self.membership.strangers(slot));
-        for window in peers.iter().filter_map(|(peer, _)| self.pages.pair(slot, *peer)) {
-            link::reset(window);
+        for image in iter::once(&config.image).chain(&config.ramdisk) {
+            self.images.find(image).ok_or_else(|| self.no_such_image(image))?;
         }
+        self.check_memory(config.memory_mib)?;
+        let cores = self.choose_cores(&config.cores, config.vcpus)?;
+        let home = cores.first().copied().unwrap_or_default();
+        let slot = home as Slot;
+        let own = self.pages.guest(slot).ok_or_else(|| no_such_core(home))?;
+        own.console.reset();
+        let members = if config.mesh { self.make_fresh(slot)? } else { Members::default() };
         let plan = Plan {
             name: &config.name,
-            image,
+            image: self.images.find(&config.image).unwrap_or_default(),
+            ramdisk: config.ramdisk.as_deref().and_then(|name| self.images.find(name)).unwrap_or_default(),
             command_line: &config.command_line,
             memory_mib: config.memory_mib,
-            core,
+            cores: &cores,
+            mesh: config.mesh,
             slot,
-            peers: &peers,
-            strangers: &strangers,
+            peers: &members.peers,
+            strangers: &members.strangers,
         };
         let built = builder::build(&mut self.hypervisor, &self.pages, &plan)?;
-        let ticks = self.hypervisor.ticks().saturating_sub(arrived);
-
-        let peer_slots: Vec<Slot> = peers.iter().map(|(peer, _)| *peer).collect();
-        self.membership.born(slot, &peer_slots);
+        let started = self.hypervisor.ticks();
+        let link = built.mesh.and_then(|port| Some(Link::new(self.pages.pair(0, slot)?, port)));
+        if link.is_some() {
+            let peers: Vec<Slot> = members.peers.iter().map(|(peer, _)| *peer).collect();
+            self.membership.born(slot, &peers);
+        }
         self.guests.put(
             slot,
             Guest {
                 domain: built.domain,
                 name: config.name.clone(),
-                image: config.image.clone(),
+                config: config.clone(),
+                cores: cores.clone(),
+                started,
+                quick_ends: 0,
                 state: State::Running,
                 console: Console::new(own.console, built.console),
                 log: GuestLog::new(arrived),
-                link: Some(Link::new(window, built.mesh)),
+                link,
                 report: Report::default(),
                 spare: built.spare,
                 from_boot: false,
@@ -77,7 +87,20 @@ impl<H: Hypervisor> Control<H> {
         }
         // Should it have stopped already, the event that told so may have come before it was in the table.
         self.domains_changed = true;
-        Ok(Reply::Created { domain: built.domain, cores: vec![core], ticks })
+        Ok(Reply::Created { domain: built.domain, cores, ticks: started.saturating_sub(arrived) })
+    }
+
+    /// Makes a slot's channels fresh: nobody has an end of these any more, since the slot is empty, and its peers' channels
+    /// are fresh or left alone. Tells who the guest will know, and whom it may meet later.
+    fn make_fresh(&mut self, slot: Slot) -> Result<Members, Refusal> {
+        let window = self.pages.pair(0, slot).ok_or_else(|| no_such_core(slot as u32))?;
+        link::reset(window);
+        let peers = self.with_domains(self.membership.meetable(slot));
+        let strangers = self.with_domains(self.membership.strangers(slot));
+        for window in peers.iter().filter_map(|(peer, _)| self.pages.pair(slot, *peer)) {
+            link::reset(window);
+        }
+        Ok(Members { peers, strangers })
     }
 
     /// Ends a guest for good; its slot is free when this returns.
@@ -127,6 +150,7 @@ impl<H: Hypervisor> Control<H> {
             .filter(|(_, guest)| guest.is_alive())
             .map(|(slot, guest)| (slot, guest.domain))
             .collect();
+        let mut stopped = Vec::new();
         for (slot, domain) in alive {
             let Ok(info) = self.hypervisor.domain_info(domain) else { continue };
             let state = guest::state(&info);
@@ -142,8 +166,10 @@ impl<H: Hypervisor> Control<H> {
                 _ => format!("{name} crashed: {}", self.crash_cause(domain)),
             };
             self.journal.say(&mut self.hypervisor, &how);
-            self.news.push(Event::Stopped { name, state });
+            self.news.push(Event::Stopped { name: name.clone(), state });
+            stopped.push(name);
         }
+        self.apply_policies(stopped);
     }
 
     /// A guest runs no more: its last words are heard and its peers told.

@@ -1,7 +1,7 @@
 //! The control program: domain 0's own, on core 0. It decides what the hypervisor only does.
 //!
-//! It builds the guests of the boot configuration and those the toolstack asks for ([`builder`], out of [`archive`]
-//! and [`image`]), owns the memory of all mesh channels ([`pages`]) and says who may use them when ([`membership`]),
+//! It builds the guests of the boot configuration and those the toolstack asks for ([`builder`], out of [`images`],
+//! [`unpack`] and [`image`]; [`policy`] when they end), owns the memory of all mesh channels ([`pages`]) and says who may use them when ([`membership`]),
 //! keeps the guests' consoles ([`console`]), and answers the toolstack on the second serial port ([`session`],
 //! [`requests`]). It holds no memory of a guest's, moves no message between guests, and touches no device but its
 //! serial port ([`serial`]).
@@ -11,6 +11,7 @@
 //! bounded share of a turn and of the memory. All of it runs on the host over a fake [`hypervisor`]; what runs in
 //! domain 0 besides is `atoll` (the hypercalls) and `src/bin/control.rs` (the loop).
 
+pub mod acpi;
 mod admission;
 pub mod archive;
 #[cfg(feature = "bare")]
@@ -23,11 +24,13 @@ pub mod crash;
 pub mod guest;
 pub mod hypervisor;
 pub mod image;
+pub mod images;
 pub mod journal;
 mod life;
 pub mod link;
 pub mod membership;
 pub mod pages;
+mod policy;
 pub mod refusal;
 mod requests;
 pub mod serial;
@@ -36,6 +39,7 @@ pub mod start_info;
 pub mod tail;
 pub mod transfer;
 mod turn;
+pub mod unpack;
 pub mod xenstore;
 
 #[cfg(test)]
@@ -54,6 +58,7 @@ use archive::Archive;
 use bench::Bench;
 use guest::Guests;
 use hypervisor::Hypervisor;
+use images::Images;
 use journal::Journal;
 use membership::Membership;
 use pages::Pages;
@@ -66,7 +71,7 @@ pub const OWN_NAME: &str = "Domain-0";
 /// All that domain 0 knows.
 pub struct Control<H> {
     hypervisor: H,
-    archive: Archive<'static>,
+    images: Images,
     pages: Pages,
     guests: Guests,
     membership: Membership,
@@ -108,7 +113,7 @@ impl<H: Hypervisor> Control<H> {
         let machine = hypervisor.machine_info().unwrap_or_default();
         Self {
             hypervisor,
-            archive: Archive::read(archive),
+            images: Images::new(Archive::read(archive)),
             pages: Pages::new(machine.cores as usize),
             guests: Guests::default(),
             membership: Membership::default(),

@@ -11,7 +11,7 @@ use abi::mesh::{MAX_SLOTS, MeshPage};
 use zerocopy::IntoBytes;
 
 use crate::mesh::Window;
-use io_rings::bytes::ConsolePage;
+use io_rings::bytes::{ConsolePage, XenstorePage};
 
 /// A place in the mesh; by Atoll's custom the number of the core.
 pub type Slot = usize;
@@ -51,6 +51,8 @@ pub struct SlotPages {
     pub mesh: &'static SharedPage,
     /// Its console rings.
     pub console: &'static ConsolePage,
+    /// Its rings with xenstore.
+    pub store: &'static XenstorePage,
 }
 
 impl SlotPages {
@@ -75,6 +77,7 @@ impl Pages {
         let guest = |_| SlotPages {
             mesh: Box::leak(Box::new(SharedPage::new())),
             console: Box::leak(Box::new(ConsolePage::new())),
+            store: Box::leak(Box::new(XenstorePage::new())),
         };
         let pair = |_| -> &'static Window { Box::leak(Box::default()) };
         Self {

@@ -5,7 +5,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use abi::control::hypercall::DomainInfo;
-use abi::control::wire::{Domain, MAX_TEXT, Machine, Refusal, Reply, Request, State, Text, VERSION};
+use abi::control::transfer::MAX_BYTES;
+use abi::control::wire::{
+    Domain, MAX_PIECE, MAX_TEXT, Machine, Refusal, Reply, Request, State, Text, VERSION,
+};
 use abi::exit_code::ExitCode;
 use abi::xen::DomId;
 use abi::xen::errno::Errno;
@@ -35,7 +38,7 @@ impl<H: Hypervisor> Control<H> {
             Request::Create(config) => self.create(&config, arrived),
             Request::Destroy(name) => self.destroy(&name),
             Request::PieceOnDisk { from, bytes } => match self.hypervisor.transfer(bytes as usize) {
-                Some(bytes) => self.answer(Request::Piece { from, bytes }, arrived),
+                Some(bytes) => self.images.piece(from, &bytes, MAX_BYTES).map(done),
                 None => Err(refuse("no piece lies on a transfer disk", "send it over the line")),
             },
             Request::Pause(name) => self.pause(&name),
@@ -45,12 +48,12 @@ impl<H: Hypervisor> Control<H> {
             Request::Dmesg { from } => self.dmesg(from),
             Request::Audit => self.audit(),
             Request::Crash(name) => self.crash(&name),
+            Request::Images => Ok(Reply::Images(self.images.list())),
+            Request::Upload { name, bytes, sha256 } => self.images.begin(&name, bytes, sha256).map(done),
+            Request::Piece { from, bytes } => self.images.piece(from, &bytes, MAX_PIECE).map(done),
+            Request::RemoveImage(name) => self.images.remove(&name).map(done),
             Request::Shutdown(_)
             | Request::Reboot(_)
-            | Request::Images
-            | Request::Upload { .. }
-            | Request::Piece { .. }
-            | Request::RemoveImage(_)
             | Request::XenstoreList { .. }
             | Request::XenstoreWrite { .. }
             | Request::XenstoreRemove(_) => Err(refuse("domain 0 cannot do this yet", "see `atoll --help`")),
@@ -79,7 +82,7 @@ impl<H: Hypervisor> Control<H> {
     fn domain(&self, id: DomId, info: &DomainInfo) -> Domain {
         let known = self.guests.iter().find(|(_, guest)| guest.domain == id).map(|(_, guest)| guest);
         let (name, image) = match known {
-            Some(guest) => (guest.name.clone(), guest.image.clone()),
+            Some(guest) => (guest.name.clone(), guest.config.image.clone()),
             None if id == 0 => (String::from(OWN_NAME), String::from(abi::archive::CONTROL_IMAGE)),
             None => (format!("Domain-{id}"), String::new()),
         };
@@ -207,4 +210,8 @@ impl<H: Hypervisor> Control<H> {
         self.stopping = Some((code, self.after(arrived, FAREWELL)));
         Ok(Reply::Done)
     }
+}
+
+fn done((): ()) -> Reply {
+    Reply::Done
 }

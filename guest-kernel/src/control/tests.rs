@@ -3,6 +3,7 @@
 mod channels;
 mod consoles;
 mod meeting;
+mod policies;
 mod repeats;
 mod requests;
 mod runs;

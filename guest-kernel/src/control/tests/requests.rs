@@ -8,7 +8,7 @@ fn a_guest_lives_by_the_wire() {
     let Ok(Reply::Created { cores, ticks, .. }) = machine.ask(Request::Create(guest("web", None))) else {
         panic!("created")
     };
-    assert!(ticks > 0);
+    assert!(ticks > 0 && cores == [1]);
     machine.refused(Request::Unpause("web".into()), "is running");
     machine.ask(Request::Pause("web".into())).unwrap();
     assert_eq!(machine.list()[1].state, State::Paused);
@@ -47,6 +47,11 @@ fn what_cannot_be_created_is_told_why() {
     machine.refused(with(&|config| config.cores = vec![0]), "core 0 belongs to Domain-0");
     machine.refused(with(&|config| config.cores = vec![1]), "core 1 belongs to web");
     machine.refused(with(&|config| config.cores = vec![77]), "no core 77");
+    machine.refused(with(&|config| config.vcpus = 0), "0 virtual CPUs");
+    machine.refused(with(&|config| config.vcpus = 3), "3 cores, and 2 are idle");
+    machine.refused(with(&|config| (config.vcpus, config.cores) = (2, vec![3, 2])), "cannot be on the cores");
+    machine.refused(with(&|config| (config.vcpus, config.cores) = (2, vec![2])), "cannot be on the cores");
+    machine.refused(with(&|config| config.ramdisk = Some("missing".into())), "no image");
     machine.refused(with(&|config| config.memory_mib = 0), "0 MiB");
     machine.refused(with(&|config| config.memory_mib = u32::MAX), "MiB of memory");
     machine.refused(with(&|config| config.memory_mib = 1000), "are free");

@@ -1,0 +1,94 @@
+//! What becomes of guests that stopped, guests of several cores, and images that are uploaded.
+
+use super::*;
+use abi::control::wire::{MAX_PIECE, Policy};
+use abi::xen::sched::reason;
+use sha2::{Digest, Sha256};
+
+fn config(change: impl FnOnce(&mut GuestConfig)) -> Request {
+    let mut config = guest("web", None);
+    change(&mut config);
+    Request::Create(config)
+}
+
+/// The guest stops with this reason; what domain 0 then makes of it.
+fn ends(machine: &mut Machine, how: u32) -> Vec<Event> {
+    let domain = machine.list()[1].id;
+    machine.control.hypervisor.now += 100_000_000;
+    machine.events.clear();
+    machine.control.hypervisor.becomes(domain, DomainState::Shutdown, how);
+    machine.control.domains_changed();
+    machine.settle();
+    machine.events.clone()
+}
+
+#[test]
+fn a_guest_that_reboots_is_there_again() {
+    let mut machine = Machine::with(&[]);
+    machine.ask(config(|config| config.on_reboot = Policy::Restart)).unwrap();
+    let first = machine.list()[1].id;
+    let events = ends(&mut machine, reason::REBOOT);
+    let second = machine.list()[1].clone();
+    assert_eq!((second.state, second.name.as_str()), (State::Running, "web"));
+    assert_ne!(second.id, first);
+    assert!(events.contains(&Event::Restarted { name: "web".into(), domain: Ok(second.id) }));
+    // A power-off is something else.
+    ends(&mut machine, reason::POWEROFF);
+    assert_eq!(machine.list()[1].state, State::Shutdown(reason::POWEROFF));
+}
+
+#[test]
+fn a_guest_that_reboots_for_ever_is_left_alone() {
+    let mut machine = Machine::with(&[]);
+    machine.ask(config(|config| config.on_reboot = Policy::Restart)).unwrap();
+    for _ in 0..20 {
+        let Some(domain) = machine.list().get(1).map(|domain| domain.id) else { break };
+        machine.control.hypervisor.becomes(domain, DomainState::Shutdown, reason::REBOOT);
+        machine.control.domains_changed();
+        machine.settle();
+    }
+    assert_eq!(machine.list()[1].state, State::Shutdown(reason::REBOOT));
+    let told = |event: &Event| matches!(event, Event::Restarted { domain: Err(_), .. });
+    assert_eq!(machine.events.iter().filter(|event| told(event)).count(), 1);
+}
+
+#[test]
+fn a_guest_may_be_destroyed_when_it_powers_off() {
+    let mut machine = Machine::with(&[]);
+    machine.ask(config(|config| config.on_poweroff = Policy::Destroy)).unwrap();
+    ends(&mut machine, reason::POWEROFF);
+    assert_eq!(machine.list().len(), 1);
+}
+
+#[test]
+fn two_virtual_cpus_have_two_cores() {
+    let mut machine = Machine::with(&[]);
+    let two = |config: &mut GuestConfig| (config.vcpus, config.mesh) = (2, false);
+    let Ok(Reply::Created { cores, .. }) = machine.ask(config(two)) else { panic!("created") };
+    assert_eq!(cores, [1, 2]);
+    assert_eq!(machine.list()[1].cores, [1, 2]);
+    machine.refused(
+        config(|config| (config.name, config.cores) = ("db".into(), vec![2])),
+        "core 2 belongs to web",
+    );
+    machine.ask(Request::Destroy("web".into())).unwrap();
+    assert_eq!(machine.control.hypervisor.own_ports(), 0);
+}
+
+#[test]
+fn an_uploaded_image_makes_a_guest() {
+    let mut machine = Machine::with(&[]);
+    let file = super::super::sample::elf();
+    let sha256 = Sha256::digest(&file).into();
+    machine.ask(Request::Upload { name: "mine".into(), bytes: file.len() as u64, sha256 }).unwrap();
+    for (index, piece) in file.chunks(MAX_PIECE).enumerate() {
+        let from = (index * MAX_PIECE) as u64;
+        machine.ask(Request::Piece { from, bytes: piece.to_vec() }).unwrap();
+    }
+    let Ok(Reply::Images(images)) = machine.ask(Request::Images) else { panic!("images") };
+    assert!(images.iter().any(|image| image.name == "mine" && image.sha256 == Some(sha256)));
+    machine.ask(config(|config| config.image = "mine".into())).unwrap();
+    machine.ask(Request::RemoveImage("mine".into())).unwrap();
+    machine.refused(Request::RemoveImage("mine".into()), "no image");
+    machine.refused(Request::Piece { from: 0, bytes: vec![1] }, "no upload");
+}
