@@ -5,12 +5,17 @@ use vmx::capabilities::Capabilities;
 use vmx::controls::Entry;
 use vmx::field;
 use vmx::injection::Injection;
-use x86::msr::{IA32_APIC_BASE, IA32_EFER, IA32_FEATURE_CONTROL, IA32_PAT, IA32_TIME_STAMP_COUNTER};
+use x86::msr::{
+    IA32_APIC_BASE, IA32_BIOS_SIGN_ID, IA32_EFER, IA32_FEATURE_CONTROL, IA32_MISC_ENABLE, IA32_PAT,
+    IA32_TIME_STAMP_COUNTER,
+};
 
 use super::apic;
 use crate::core::Core;
 use crate::msr_policy::{X2APIC_FIRST, X2APIC_LAST};
 
+/// IA32_MISC_ENABLE as every guest has it: fast strings; no branch trace storage, no precise event sampling.
+const MISC_ENABLE: u64 = 1 | 1 << 11 | 1 << 12;
 /// Interrupt command register.
 const ICR: u32 = 0x830;
 /// Self IPI.
@@ -54,6 +59,9 @@ fn read_value(core: &Core, number: u32) -> Option<u64> {
         IA32_PAT => core.vcpu.as_ref().map(|vcpu| vcpu.pat),
         // Locked, VMX off.
         IA32_FEATURE_CONTROL => Some(1),
+        IA32_MISC_ENABLE => Some(MISC_ENABLE),
+        // No revision: guests do not look for updates, nor take them.
+        IA32_BIOS_SIGN_ID => Some(0),
         APIC_ID => core.vcpu.as_ref().map(|vcpu| vcpu.apic_id().into()),
         LDR => core.vcpu.as_ref().map(|vcpu| apic::logical_id(vcpu.apic_id()).into()),
         ICR => Some(0),
@@ -94,6 +102,8 @@ fn write_value(core: &mut Core, number: u32, value: u64) -> Option<()> {
             unsafe { core.registers.write(number, value) };
             Some(())
         }
+        // A guest that asks for its revision writes zero first; what it can switch in the other is not there.
+        IA32_BIOS_SIGN_ID | IA32_MISC_ENABLE => Some(()),
         HYPERCALL_PAGE_MSR => crate::hypercall::page(core, value),
         _ => None,
     }
