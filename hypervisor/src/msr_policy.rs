@@ -66,7 +66,8 @@ pub const RULES: &[Rule] = &[
 ];
 
 /// The rules for the local APIC where the processor has x2APIC. What could reach another core, the interrupt command
-/// register, and what selects how a pin interrupts, exits instead and is judged (see `exits::msr`).
+/// register, and what selects how a pin interrupts, exits instead and is judged (see `exits::msr`). So does the
+/// spurious-interrupt vector register: who switches the APIC on must not miss what came before.
 pub const X2APIC_RULES: &[Rule] = &[
     // All but the id and what follows from it, which are the virtual CPU's own, and the interrupt command register, which
     // would tell of the hypervisor's.
@@ -75,7 +76,6 @@ pub const X2APIC_RULES: &[Rule] = &[
     rule(0x831, X2APIC_LAST - 1, Direct::READ),
     rule(0x808, 0x808, Direct::WRITE), // TPR
     rule(0x80b, 0x80b, Direct::WRITE), // EOI
-    rule(0x80f, 0x80f, Direct::WRITE), // spurious-interrupt vector
     rule(0x828, 0x828, Direct::WRITE), // error status
     rule(0x832, 0x832, Direct::WRITE), // LVT timer
     rule(0x838, 0x838, Direct::WRITE), // timer's initial count
@@ -134,6 +134,7 @@ mod tests {
             (0x83f, true, false),
             (0x80b, false, false),
             (0x802, true, true),
+            (0x80f, false, true),
             (0x80d, true, true),
             (TSC_DEADLINE, false, false),
             (0x3a, true, true),

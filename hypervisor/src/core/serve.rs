@@ -177,9 +177,9 @@ impl Core {
         self.frame.registers = Registers { rax, rcx, rdx, rbx, rbp, rsi, rdi, ..Registers::default() };
         guest_state::zero_registers();
         guest_state::forget_translations(self, domain);
-        // What siblings sent before it was ready goes, but for the events that wait in its `vcpu_info`.
+        // What siblings sent before it was ready goes, but for the events that wait in its `vcpu_info`: it hears of them
+        // when it switches its APIC on.
         interrupts::quiesce(self.registers, &self.host.bases);
-        crate::events::redeliver(self, self.index);
         Ok(())
     }
 

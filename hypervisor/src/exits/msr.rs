@@ -24,6 +24,12 @@ const SELF_IPI: u32 = 0x83f;
 const APIC_ID: u32 = 0x802;
 /// Logical destination.
 const LDR: u32 = 0x80d;
+/// Spurious-interrupt vector.
+const SVR: u32 = 0x80f;
+/// The APIC takes interrupts.
+const SVR_ENABLED: u64 = 1 << 8;
+/// Vector, and on: all that a guest may set. Other bits need not be there, and would be a fault.
+const SVR_GUEST: u64 = 0xff | SVR_ENABLED;
 /// Thermal LVT, performance LVT, LINT0, LINT1, error.
 const LVT_OTHER: core::ops::RangeInclusive<u32> = 0x833..=0x837;
 /// Mask and vector: all of such an entry that a guest may set.
@@ -93,9 +99,18 @@ fn write_value(core: &mut Core, number: u32, value: u64) -> Option<()> {
             unsafe { core.registers.write(number, value & LVT_GUEST) };
             Some(())
         }
+        SVR => {
+            // SAFETY: this core's own APIC; no other core is reached.
+            unsafe { core.registers.write(SVR, value & SVR_GUEST) };
+            if value & SVR_ENABLED != 0 {
+                // Events that came while it was off had no interrupt, as on Xen.
+                crate::events::redeliver(core, core.index);
+            }
+            Some(())
+        }
         SELF_IPI if !core.registers.is_x2apic() => apic::self_ipi(core, value as u8),
         X2APIC_FIRST..=X2APIC_LAST if !core.registers.is_x2apic() => {
-            if !matches!(number, 0x808 | 0x80b | 0x80f | 0x828 | 0x832 | 0x838 | 0x83e) {
+            if !matches!(number, 0x808 | 0x80b | 0x828 | 0x832 | 0x838 | 0x83e) {
                 return None;
             }
             // SAFETY: the registers that x2APIC guests write directly; none reaches another core.
