@@ -17,8 +17,8 @@ pub fn machine() -> Config {
 
 pub fn checks() -> Vec<Check> {
     vec![
-        Check::new("r18_siblings::a_domain_spans_two_cores", spans),
-        Check::new("r18_siblings::a_crash_of_the_second_is_the_domains", crashes),
+        Check::new("r19_siblings::a_domain_spans_two_cores", spans),
+        Check::new("r19_siblings::a_crash_of_the_second_is_the_domains", crashes),
     ]
 }
 
