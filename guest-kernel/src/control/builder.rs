@@ -20,11 +20,14 @@ use super::image::Image;
 use super::pages::{Pages, Slot};
 use super::refusal::{hypercall_failed, refuse};
 use super::start_info::{Facts, StartInfo, command_line};
+use super::stores::Ports;
 use super::unpack::unpack;
 
 /// Where a guest finds its console rings: below the mesh, with a page between that guest kernels have another use
 /// for (the shared-info page).
 pub const CONSOLE_PAGE: GuestPhys = GuestPhys::new(MESH_BASE.as_u64() - 2 * PAGE_SIZE);
+/// Where a guest finds its rings with xenstore.
+pub const STORE_PAGE: GuestPhys = GuestPhys::new(MESH_BASE.as_u64() - 3 * PAGE_SIZE);
 /// Where what domain 0 shares with a guest lies, mesh windows apart.
 pub const SPECIAL_PAGES: Range<u64> = MESH_BASE.as_u64() - (1 << 16)..MESH_BASE.as_u64();
 /// The most memory a guest can have: all below those.
@@ -66,6 +69,8 @@ pub struct Built {
     pub domain: DomId,
     /// Our port for its console.
     pub console: Port,
+    /// The ports of console and store.
+    pub ports: Ports,
     /// Our port for its mesh channel with us, where it is a member.
     pub mesh: Option<Port>,
     /// For each of the plan's peers: the guest's port that waits for that peer to bind.
@@ -137,14 +142,22 @@ fn furnish<H: Hypervisor>(
     drop(kernel);
 
     let share = of("sharing pages with the guest");
-    hypervisor.domain_share(domain, CONSOLE_PAGE, SharedRange::of(own.console)).map_err(share)?;
-    let (console, guests_port) = channel(hypervisor, domain, started)?;
-    for (index, value) in
-        [(param::CONSOLE_PFN, CONSOLE_PAGE.as_u64() / PAGE_SIZE), (param::CONSOLE_EVTCHN, guests_port.into())]
-    {
-        hypervisor.set_param(domain, index, value).map_err(of("telling the guest of its console"))?;
+    hypervisor.domain_share(domain, CONSOLE_PAGE, SharedRange::of(own.console)).map_err(&share)?;
+    hypervisor.domain_share(domain, STORE_PAGE, SharedRange::of(own.store)).map_err(&share)?;
+    let (console, guests_console) = channel(hypervisor, domain, started)?;
+    let (own_store, guests_store) = channel(hypervisor, domain, started)?;
+    for (index, value) in [
+        (param::CONSOLE_PFN, CONSOLE_PAGE.as_u64() / PAGE_SIZE),
+        (param::CONSOLE_EVTCHN, guests_console.into()),
+        (param::STORE_PFN, STORE_PAGE.as_u64() / PAGE_SIZE),
+        (param::STORE_EVTCHN, guests_store.into()),
+    ] {
+        hypervisor
+            .set_param(domain, index, value)
+            .map_err(of("telling the guest of its console and store"))?;
     }
-    let mut built = Built { domain, console, mesh: None, waiting: Vec::new(), spare: Vec::new() };
+    let ports = Ports { console: guests_console, store: guests_store, own_store };
+    let mut built = Built { domain, console, ports, mesh: None, waiting: Vec::new(), spare: Vec::new() };
     if plan.mesh {
         join_mesh(hypervisor, pages, plan, started, &mut built)?;
     }
@@ -278,8 +291,8 @@ mod tests {
 
         let shared: Vec<u64> = guest.shares.iter().map(|(at, _)| at.as_u64()).collect();
         let windows = [0, 1, 2].map(|slot| window(slot).as_u64());
-        assert_eq!(shared, [&[0xefff_e000, 0xf000_0000][..], &windows].concat());
-        assert_eq!(guest.shares[3].1, SharedRange::of(pages.pair(1, 3).unwrap()));
+        assert_eq!(shared, [&[0xefff_e000, 0xefff_d000, 0xf000_0000][..], &windows].concat());
+        assert_eq!(guest.shares[4].1, SharedRange::of(pages.pair(1, 3).unwrap()));
 
         let mesh = MeshPage::read_from_prefix(&pages.guest(3).unwrap().mesh.bytes()).unwrap().0;
         assert_eq!((mesh.magic, mesh.own_slot, mesh.slots), (MESH_MAGIC, 3, 4));
@@ -291,6 +304,9 @@ mod tests {
         let console = guest.params[&param::CONSOLE_EVTCHN] as Port;
         assert_eq!(fake.ports[&(built.domain, console)], End::Bound(0, built.console));
         assert_eq!(guest.params[&param::CONSOLE_PFN], 0xe_fffe);
+        let store = guest.params[&param::STORE_EVTCHN] as Port;
+        assert_eq!(fake.ports[&(built.domain, store)], End::Bound(0, built.ports.own_store));
+        assert_eq!((store, guest.params[&param::STORE_PFN]), (built.ports.store, 0xe_fffd));
     }
 
     #[test]

@@ -42,6 +42,7 @@ impl<H: Hypervisor> Control<H> {
         let slot = home as Slot;
         let own = self.pages.guest(slot).ok_or_else(|| no_such_core(home))?;
         own.console.reset();
+        own.store.reset();
         let members = if config.mesh { self.make_fresh(slot)? } else { Members::default() };
         let plan = Plan {
             name: &config.name,
@@ -85,6 +86,13 @@ impl<H: Hypervisor> Control<H> {
                 link.peer_up(slot, built.domain, port);
             }
         }
+        self.introduce_to_store(
+            built.domain,
+            &config.name,
+            (config.memory_mib, config.vcpus),
+            slot,
+            built.ports,
+        );
         // Should it have stopped already, the event that told so may have come before it was in the table.
         self.domains_changed = true;
         Ok(Reply::Created { domain: built.domain, cores, ticks: started.saturating_sub(arrived) })
@@ -116,6 +124,7 @@ impl<H: Hypervisor> Control<H> {
         }
         while self.send_followed() {}
         if let Some(guest) = self.guests.take(slot) {
+            self.release_from_store(guest.domain);
             self.hypervisor.close(guest.console.port());
             self.follows.retain(|follow| follow.name != guest.name);
         }
@@ -175,6 +184,7 @@ impl<H: Hypervisor> Control<H> {
     /// A guest runs no more: its last words are heard and its peers told.
     fn part(&mut self, slot: Slot) {
         let Some(guest) = self.guests.get_mut(slot) else { return };
+        self.stores.stopped(guest.domain);
         let Guest { name, console, log, .. } = guest;
         console
             .finish(&mut self.hypervisor, |hypervisor, line| log.line(hypervisor, name, line, self.tsc_khz));
@@ -234,7 +244,7 @@ impl<H: Hypervisor> Control<H> {
         self.guests.find(name).ok_or_else(|| no_such_guest(name))
     }
 
-    fn domain_in_state(&mut self, name: &str, state: State, verb: &str) -> Result<DomId, Refusal> {
+    pub(super) fn domain_in_state(&mut self, name: &str, state: State, verb: &str) -> Result<DomId, Refusal> {
         let slot = self.slot_of(name, verb)?;
         self.notice_stopped();
         let guest = self.guests.get(slot).ok_or_else(|| no_such_guest(name))?;

@@ -36,6 +36,7 @@ mod requests;
 pub mod serial;
 pub mod session;
 pub mod start_info;
+mod stores;
 pub mod tail;
 pub mod transfer;
 mod turn;
@@ -63,6 +64,7 @@ use journal::Journal;
 use membership::Membership;
 use pages::Pages;
 use session::Session;
+use stores::Stores;
 pub use turn::Rest;
 
 /// What domain 0 is called.
@@ -76,6 +78,7 @@ pub struct Control<H> {
     guests: Guests,
     membership: Membership,
     session: Session,
+    stores: Stores,
     /// Consoles the toolstack follows.
     follows: Vec<Follow>,
     /// Events that still have to go out.
@@ -118,6 +121,7 @@ impl<H: Hypervisor> Control<H> {
             guests: Guests::default(),
             membership: Membership::default(),
             session: Session::default(),
+            stores: Stores::default(),
             follows: Vec::new(),
             news: Vec::new(),
             journal: Journal::default(),

@@ -52,11 +52,11 @@ impl<H: Hypervisor> Control<H> {
             Request::Upload { name, bytes, sha256 } => self.images.begin(&name, bytes, sha256).map(done),
             Request::Piece { from, bytes } => self.images.piece(from, &bytes, MAX_PIECE).map(done),
             Request::RemoveImage(name) => self.images.remove(&name).map(done),
-            Request::Shutdown(_)
-            | Request::Reboot(_)
-            | Request::XenstoreList { .. }
-            | Request::XenstoreWrite { .. }
-            | Request::XenstoreRemove(_) => Err(refuse("domain 0 cannot do this yet", "see `atoll --help`")),
+            Request::Shutdown(name) => self.ask_to_stop(&name, "poweroff"),
+            Request::Reboot(name) => self.ask_to_stop(&name, "reboot"),
+            Request::XenstoreList { path, after } => self.store_list(&path, after.as_deref()),
+            Request::XenstoreWrite { path, value } => self.store_write(&path, &value),
+            Request::XenstoreRemove(path) => self.store_remove(&path),
             Request::Stop(code) => self.stop(code, arrived),
         }
     }

@@ -7,6 +7,7 @@ mod policies;
 mod repeats;
 mod requests;
 mod runs;
+mod stores;
 mod wear;
 
 use alloc::boxed::Box;

@@ -47,6 +47,7 @@ impl<H: Hypervisor> Control<H> {
         }
         let mut again = printed > 0;
         again |= self.serve_links();
+        again |= self.serve_store();
         again |= self.send_followed();
         self.send_news();
         self.stop_if_due(now, line_idle);

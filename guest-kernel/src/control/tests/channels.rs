@@ -56,7 +56,7 @@ fn a_liar_loses_its_channel_and_nobody_else_anything() {
     assert_eq!(one.hears()[0][..2], [kind::PONG, 5]);
     machine.ask(Request::Destroy("bad".into())).unwrap();
     assert_eq!(three.hears()[0][..2], [kind::PEER_DOWN, 2]);
-    assert_eq!(machine.control.hypervisor.own_ports(), 4);
+    assert_eq!(machine.control.hypervisor.own_ports(), 6);
 }
 
 #[test]
