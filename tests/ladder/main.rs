@@ -17,6 +17,7 @@ mod r14_kvm;
 mod r15_linux;
 mod r16_linux_two;
 mod r17_linux_nested;
+mod r18_abi;
 mod r19_siblings;
 
 use std::process::ExitCode;
@@ -46,6 +47,7 @@ fn scenes() -> Vec<Scene> {
         Scene::new("figures", r04_figures::checks()),
         Scene::on("mesh", mesh::machine(4, "pace=poll"), on_the_mesh),
         Scene::on("hostile", r07_hostile::machine(), r07_hostile::checks()),
+        Scene::on("abi", r18_abi::machine(), r18_abi::checks()),
         Scene::on("siblings", r19_siblings::machine(), r19_siblings::checks()),
         Scene::new("line", r10_line::checks()),
         Scene::new("image", r11_image::checks()),
