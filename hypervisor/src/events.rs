@@ -3,7 +3,10 @@
 //!
 //! The 2-level ABI (`event_channel.h`): the port's pending bit; unless it is masked, its word's bit in the vCPU's
 //! selector; unless that was set, the vCPU's upcall byte; unless that was set, the upcall vector as an IPI, which the
-//! receiver's core takes straight into the guest, without a VM exit.
+//! receiver's core takes straight into the guest, without a VM exit. Domains that use FIFO events have no page for the
+//! 2-level ABI in their face: so they are told apart by a look that the 2-level path has anyway ([`fifo`]).
+
+pub mod fifo;
 
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
@@ -16,7 +19,7 @@ use crate::core::Core;
 use crate::core::face::FACES;
 use crate::domain::Domain;
 use crate::memory::physical::pointer;
-use crate::ports::{End, Port, Target};
+use crate::ports::{COUNT, End, Port, Target};
 
 /// A word of a domain's `shared_info`, or of a `vcpu_info`.
 fn word<T>(start: u64, offset: usize) -> &'static T {
@@ -33,13 +36,35 @@ pub fn raise(from: &mut Core, home: usize, port: u32, target: Target) {
     from.face.count_sent(target.core.into());
     let page = face.shared_info.load(Ordering::Relaxed);
     if page == 0 {
-        return;
+        return raise_fifo(from, home, port, target);
     }
     let (index, bit) = (port as usize / 64, 1 << (port % 64));
     let pending: &AtomicU64 = word(page, EVTCHN_PENDING + index * 8);
     let mask: &AtomicU64 = word(page, EVTCHN_MASK + index * 8);
     if pending.fetch_or(bit, Ordering::AcqRel) & bit == 0 && mask.load(Ordering::Acquire) & bit == 0 {
         select(from, target.core.into(), index);
+    }
+}
+
+/// The same where there is no page of 2-level events: the domain uses FIFO events, or is at its end.
+#[inline(never)]
+fn raise_fifo(from: &mut Core, home: usize, port: u32, target: Target) {
+    let Some(place) = from.machine.places.get(home) else { return };
+    if place.fifo.is_on() && place.fifo.raise(port, target.vcpu.into(), target.priority) {
+        tell(from, target.core.into());
+    }
+}
+
+/// Raises again, as FIFO events, what waits in a domain's `shared_info` page: it has just switched.
+pub fn carry_over(core: &mut Core, domain: &Domain) {
+    for port in 1..COUNT {
+        let pending: &AtomicU64 = word(domain.shared_info.as_u64(), EVTCHN_PENDING + port as usize / 64 * 8);
+        if pending.load(Ordering::Acquire) & 1 << (port % 64) != 0
+            && let Ok(binding) = domain.ports().get(port)
+            && binding.port != Port::Closed
+        {
+            raise_fifo(core, domain.home(), port, binding.target);
+        }
     }
 }
 
@@ -83,6 +108,12 @@ pub fn raise_virq(from: &mut Core, home: usize, number: u32, vcpu: usize) {
 pub fn unmask(core: &mut Core, port: u32) -> Result<(), Errno> {
     let domain = core.domain()?;
     let binding = domain.ports().get(port)?;
+    if domain.place.fifo.is_on() {
+        if domain.place.fifo.unmask(port, binding.target.vcpu.into(), binding.target.priority) {
+            tell(core, binding.target.core.into());
+        }
+        return Ok(());
+    }
     let page = domain.shared_info.as_u64();
     let (index, bit) = (port as usize / 64, 1 << (port % 64));
     let pending: &AtomicU64 = word(page, EVTCHN_PENDING + index * 8);
@@ -99,6 +130,9 @@ pub fn is_pending(core: &Core, port: u32) -> Result<bool, Errno> {
     if domain.ports().get(port)?.port == Port::Closed {
         return Err(Errno::EINVAL);
     }
+    if domain.place.fifo.is_on() {
+        return Ok(domain.place.fifo.is_pending(port));
+    }
     let pending: &AtomicU64 = word(domain.shared_info.as_u64(), EVTCHN_PENDING + port as usize / 64 * 8);
     Ok(pending.load(Ordering::Acquire) & 1 << (port % 64) != 0)
 }
@@ -111,6 +145,9 @@ pub fn is_upcall_pending(core: &Core) -> bool {
 
 /// The port is not pending any more: it is closed, and may be bound to something else next.
 fn forget(domain: &Domain, port: u32) {
+    if domain.place.fifo.is_on() {
+        domain.place.fifo.clear(port);
+    }
     let pending: &AtomicU64 = word(domain.shared_info.as_u64(), EVTCHN_PENDING + port as usize / 64 * 8);
     pending.fetch_and(!(1 << (port % 64)), Ordering::AcqRel);
 }
@@ -149,6 +186,14 @@ fn select(from: &mut Core, core: usize, index: usize) {
     let upcall: &AtomicU8 = word(info, vcpu_info::UPCALL_PENDING);
     let bit = 1 << index;
     if selector.fetch_or(bit, Ordering::AcqRel) & bit == 0 && upcall.swap(1, Ordering::AcqRel) == 0 {
+        interrupt(from, core);
+    }
+}
+
+/// Tells a virtual CPU that it has FIFO events, unless it was told.
+fn tell(from: &mut Core, core: usize) {
+    let info = FACES.get(core).map_or(0, |face| face.vcpu_info.load(Ordering::Relaxed));
+    if info != 0 && word::<AtomicU8>(info, vcpu_info::UPCALL_PENDING).swap(1, Ordering::AcqRel) == 0 {
         interrupt(from, core);
     }
 }

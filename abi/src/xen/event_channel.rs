@@ -29,6 +29,12 @@ pub const BIND_VCPU: u64 = 8;
 pub const UNMASK: u64 = 9;
 /// `EVTCHNOP_reset`
 pub const RESET: u64 = 10;
+/// `EVTCHNOP_init_control`
+pub const INIT_CONTROL: u64 = 11;
+/// `EVTCHNOP_expand_array`
+pub const EXPAND_ARRAY: u64 = 12;
+/// `EVTCHNOP_set_priority`
+pub const SET_PRIORITY: u64 = 13;
 
 /// Virtual interrupts (`xen.h`).
 pub mod virq {
@@ -136,6 +142,68 @@ pub struct Status {
     pub dom_or_virq: u32,
     /// Out: interdomain: the other side's port.
     pub remote_port: u32,
+}
+
+/// `evtchn_init_control`: a virtual CPU's control block for FIFO events; the first lets the domain use them.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct InitControl {
+    /// In: guest frame number.
+    pub control_gfn: u64,
+    /// In: offset within it, a multiple of 8.
+    pub offset: u32,
+    /// In.
+    pub vcpu: u32,
+    /// Out: [`fifo::LINK_BITS`].
+    pub link_bits: u8,
+    /// Padding.
+    pub pad: [u8; 7],
+}
+
+/// `evtchn_expand_array`: one more page of words.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct ExpandArray {
+    /// In: guest frame number.
+    pub array_gfn: u64,
+}
+
+/// `evtchn_set_priority`.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+pub struct SetPriority {
+    /// In.
+    pub port: Port,
+    /// In: 0 is the most urgent, [`fifo::PRIORITY_MIN`] the least.
+    pub priority: u32,
+}
+
+/// FIFO events: words of 32 bits, one a port, and a control block a virtual CPU.
+pub mod fifo {
+    /// `EVTCHN_FIFO_PENDING`
+    pub const PENDING: u32 = 1 << 31;
+    /// `EVTCHN_FIFO_MASKED`
+    pub const MASKED: u32 = 1 << 30;
+    /// `EVTCHN_FIFO_LINKED`: it is in a queue.
+    pub const LINKED: u32 = 1 << 29;
+    /// `EVTCHN_FIFO_BUSY`: the guest must not unmask it now.
+    pub const BUSY: u32 = 1 << 28;
+    /// `EVTCHN_FIFO_LINK_BITS`
+    pub const LINK_BITS: u8 = 17;
+    /// `EVTCHN_FIFO_LINK_MASK`: the port behind it in the queue; 0: none.
+    pub const LINK_MASK: u32 = (1 << LINK_BITS) - 1;
+    /// `EVTCHN_FIFO_MAX_QUEUES`
+    pub const QUEUES: usize = 16;
+    /// `EVTCHN_FIFO_PRIORITY_DEFAULT`
+    pub const PRIORITY_DEFAULT: u8 = 7;
+    /// `EVTCHN_FIFO_PRIORITY_MIN`
+    pub const PRIORITY_MIN: u8 = 15;
+    /// Offset of a control block's `ready`: a bit for each queue that has news.
+    pub const READY: usize = 0;
+    /// Offset of its heads, 32 bits each.
+    pub const CONTROL_BLOCK_HEADS: usize = 8;
+    /// Bytes of it.
+    pub const CONTROL_BLOCK_BYTES: usize = CONTROL_BLOCK_HEADS + QUEUES * 4;
 }
 
 /// `evtchn_status.status`.

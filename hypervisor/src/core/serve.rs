@@ -277,7 +277,9 @@ impl Core {
             face.shared_info.store(0, Relaxed);
             face.vcpu_info.store(0, Relaxed);
         }
+        domain.place.fifo.reset();
         self.fence(face.acquainted.load(Relaxed));
+        domain.place.fifo.forget();
         Ok(())
     }
 

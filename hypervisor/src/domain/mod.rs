@@ -16,7 +16,7 @@ pub mod physmap;
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use abi::address::{GuestPhys, HostPhys, PAGE_SIZE};
+use abi::address::{GuestPhys, HostPhys};
 use abi::control::hypercall::{CrashRecord, DomainState, MAX_VCPUS};
 use abi::xen::DomId;
 use abi::xen::hvm::param;
@@ -29,8 +29,9 @@ use crate::checks::start::Start;
 use crate::core::face::{FACES, Face};
 use crate::core::timer::Time;
 use crate::cpuid_policy::{self, Asker};
+use crate::events::fifo::{self, Fifo};
 use crate::memory::physical::Pool;
-use crate::ports::{COUNT, Ports};
+use crate::ports::Ports;
 
 /// What is there for a core whether it has a domain or not; for a domain, its home core's. All zeroes: unused.
 #[derive(Debug)]
@@ -38,12 +39,14 @@ use crate::ports::{COUNT, Ports};
 pub struct Place {
     /// Event-channel ports of the domain whose home this is.
     pub ports: Ports,
+    /// Its FIFO events, where it uses them.
+    pub fifo: Fifo,
 }
 
 /// Entries that a domain's memory map may have.
 pub const MAX_MAP_ENTRIES: usize = 32;
 /// Frames that may be pinned: for each virtual CPU its `vcpu_info` and its control block of FIFO events, and their words.
-pub const PINNED: usize = 2 * MAX_VCPUS + COUNT as usize * 4 / PAGE_SIZE as usize;
+pub const PINNED: usize = 2 * MAX_VCPUS + fifo::PAGES;
 /// What is no reason for a shutdown.
 pub const NO_CODE: u32 = u32::MAX;
 

@@ -10,7 +10,7 @@ use abi::xen::event_channel::{self as op, status};
 use abi::xen::{DOMID_SELF, DomId};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::arguments;
+use super::{arguments, event_fifo};
 use crate::core::Core;
 use crate::core::face::FACES;
 use crate::domain::Domain;
@@ -65,7 +65,17 @@ fn rare(core: &mut Core, operation: u64, at: GuestVirt) -> HypercallResult {
             let reset: op::Reset = core.guest_memory()?.read(at)?;
             let domain = subject(core, reset.dom)?;
             events::close_all(core, domain);
+            event_fifo::reset(core, domain);
             Ok(0)
+        }
+        op::INIT_CONTROL => answer(core, at, event_fifo::init_control),
+        op::EXPAND_ARRAY => {
+            let expand: op::ExpandArray = core.guest_memory()?.read(at)?;
+            event_fifo::expand_array(core, expand).map(|()| 0)
+        }
+        op::SET_PRIORITY => {
+            let set: op::SetPriority = core.guest_memory()?.read(at)?;
+            event_fifo::set_priority(core, set).map(|()| 0)
         }
         _ => Err(Errno::ENOSYS),
     }

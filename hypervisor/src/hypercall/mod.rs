@@ -11,6 +11,7 @@ mod audit;
 mod console_io;
 mod control;
 mod event_channel;
+mod event_fifo;
 mod hvm;
 mod memory;
 mod multicall;

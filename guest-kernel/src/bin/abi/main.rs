@@ -11,6 +11,7 @@ extern crate alloc;
 mod call;
 mod ends;
 mod events;
+mod fifo;
 mod hvm;
 mod memory;
 mod multicall;
@@ -52,6 +53,7 @@ fn run(started: Started) -> ! {
     sched::check(&mut tally, &platform);
     time::check(&mut tally, &platform);
     time::move_vcpu_info(&mut tally, &platform);
+    fifo::check(&mut tally);
     tally.tell();
     // The keeper of the console may be slower than this was.
     console::drain(SECONDS_FOR_READING * 1000 * platform.ticks_per_millisecond());
