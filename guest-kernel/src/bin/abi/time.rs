@@ -120,7 +120,8 @@ fn timers(tally: &mut Tally, platform: &Atoll, port: u32) {
     let beats = (0..5).filter_map(|_| wait(platform, port, true)).count() as u64;
     let took = now() - start;
     tally.equal("beats", beats, 5);
-    tally.that("they take their time", took, (8 * MILLISECOND..8 * MILLISECOND + LATE).contains(&took));
+    // At the latest when something else ends the halt: on Xen this timer stands still while the virtual CPU does.
+    tally.that("they take their time", took, took >= 8 * MILLISECOND);
     tally.check("stop_periodic_timer", of(op::STOP_PERIODIC_TIMER, 0), Ok(0));
     platform.take_events(&mut |_| {});
     tally.that("then there are none", 0, wait(platform, port, false).is_none());
