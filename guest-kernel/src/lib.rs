@@ -25,6 +25,7 @@ pub mod mesh;
 pub mod paging;
 pub mod platform;
 pub mod programs;
+pub mod xenbus;
 pub mod xenstore;
 
 /// Makes `$run`, a `fn(Started) -> !`, the image's main function.

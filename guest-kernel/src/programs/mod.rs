@@ -1,6 +1,7 @@
 //! What the programs do, as far as a host test can reach it.
 
 pub mod answer;
+pub mod echo;
 pub mod exchange;
 pub mod measure;
 pub mod random;

@@ -1,5 +1,7 @@
-//! Xenstore's wire, which both ends speak: messages out of a stream of bytes ([`wire`]).
+//! Xenstore, seen from a guest: the wire that both ends speak ([`wire`]) and the guest's end ([`client`]).
 //!
-//! The store's end is [`control::xenstore`](crate::control::xenstore).
+//! The store's end is [`control::xenstore`](crate::control::xenstore); what the two ends of a device keep in the store is
+//! [`xenbus`](crate::xenbus)'s business.
 
+pub mod client;
 pub mod wire;
