@@ -15,7 +15,7 @@ use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use abi::xen::errno::Errno;
 use guest_kernel::kernel::{Kernel, Pace, Program};
-use guest_kernel::platform::atoll::{Atoll, Started, cpu, hypercall, memory};
+use guest_kernel::platform::atoll::{Atoll, Started, cpu, hypercall};
 use guest_kernel::programs::answer;
 use guest_kernel::say;
 use io_rings::urpc::Message;
