@@ -14,7 +14,7 @@ pub fn checks() -> Vec<Check> {
 
 fn nested(stage: &mut Stage) -> Result<()> {
     linux::files()?;
-    let guests = vec![mesh::member(1, 32, ""), linux::member("linux", &[2])];
+    let guests = vec![mesh::member(1, 32, "pace=sleep"), linux::member("linux", &[2])];
     let config = Config { memory_mib: 640, ..linux::machine(3, guests) };
     let spec = stage::spec(Kind::Nested, &config, stage.directory("nested"))?;
     let mut session = stage.attend(&spec)?;
