@@ -9,6 +9,7 @@
 extern crate alloc;
 
 mod calls;
+mod frames;
 mod second;
 
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -89,6 +90,7 @@ fn run(started: Started) -> ! {
     events(&mut tally, &within);
     interrupts(&mut tally, &within);
     down_and_up(&mut tally, &within);
+    come_and_go(&mut tally, &within);
 
     calls::interrupt(SECOND_APIC_ID, calls::INIT);
     tally.same("INIT takes it down", calls::is_up(1), Ok(0));
@@ -161,6 +163,16 @@ fn interrupts(tally: &mut Tally, within: &dyn Fn(&dyn Fn() -> bool) -> bool) {
     calls::interrupt(4, u64::from(TO_SECOND));
     calls::interrupt(SECOND_APIC_ID, 5);
     tally.same("what is for nobody goes nowhere", SECOND.interrupts.load(SeqCst), 2);
+}
+
+/// The second gives a page away and gets another for it; the first must not go on with the old one.
+fn come_and_go(tally: &mut Tally, within: &dyn Fn(&dyn Fn() -> bool) -> bool) {
+    frames::set_word(0x1111);
+    tally.same("a page", frames::word(), 0x1111);
+    second::order(Order::Frames);
+    tally.note("its calls about frames end", within(&|| SECOND.steps.load(SeqCst) != 0));
+    tally.same("all were done", SECOND.steps.load(SeqCst) & !(1 << 63), frames::ALL_STEPS);
+    tally.same("both see the new page", frames::word(), second::WRITTEN);
 }
 
 fn down_and_up(tally: &mut Tally, within: &dyn Fn(&dyn Fn() -> bool) -> bool) {

@@ -11,11 +11,13 @@ use boot::trampoline::{CR0_BOOT, CR4_BOOT, CoreWords, EFER, PageWords, WORDS_OFF
 use guest_kernel::platform::atoll::{hypercall, memory};
 use x86::msr::{rdmsr, wrmsr};
 
-use crate::{TO_SECOND, calls};
+use crate::{TO_SECOND, calls, frames};
 
 /// The page that it starts at in real mode: nobody uses memory below 1 MiB.
 pub const TRAMPOLINE: u64 = 0x9000;
 const PAGE: u64 = 4096;
+/// What it writes to the page that went and came.
+pub const WRITTEN: u64 = 0x2222;
 
 /// What it is to do.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -25,6 +27,8 @@ pub enum Order {
     Answer = 0,
     /// Crashes.
     Crash = 1,
+    /// Lets frames go and come, once, and answers again.
+    Frames = 2,
 }
 
 /// What both share.
@@ -53,6 +57,8 @@ pub struct Second {
     pub logical_id: AtomicU64,
     /// Its IA32_APIC_BASE.
     pub apic_base: AtomicU64,
+    /// What came of its calls about frames; 0: none yet.
+    pub steps: AtomicU64,
     order: AtomicU64,
 }
 
@@ -70,6 +76,7 @@ pub static SECOND: Second = Second {
     apic_id: AtomicU64::new(0),
     logical_id: AtomicU64::new(0),
     apic_base: AtomicU64::new(0),
+    steps: AtomicU64::new(0),
     order: AtomicU64::new(Order::Answer as u64),
 };
 
@@ -184,8 +191,15 @@ extern "sysv64" fn live(_: u64) -> ! {
             SECOND.interrupts.fetch_add(1, SeqCst);
             calls::interrupt(0, SECOND.reply_vector.load(SeqCst));
         }
-        if SECOND.order.load(SeqCst) == Order::Crash as u64 {
-            crash();
+        match SECOND.order.load(SeqCst) {
+            order if order == Order::Crash as u64 => crash(),
+            order if order == Order::Frames as u64 => {
+                self::order(Order::Answer);
+                let steps = frames::go_and_come();
+                frames::set_word(WRITTEN);
+                SECOND.steps.store(steps | 1 << 63, SeqCst);
+            }
+            _ => {}
         }
     }
 }
