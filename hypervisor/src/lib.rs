@@ -21,6 +21,7 @@ pub mod cpuid_policy;
 pub mod domain;
 pub mod events;
 pub mod exits;
+pub mod grants;
 pub mod guest_memory;
 pub mod hypercall;
 pub mod interrupts;

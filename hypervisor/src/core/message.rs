@@ -7,6 +7,7 @@
 //! others, which take a domain off its core or put it there, wait until the target is back in its loop. A core has at
 //! most one request under way.
 
+use abi::xen::DomId;
 use abi::xen::errno::{Errno, HypercallResult};
 use io_rings::urpc::Message;
 
@@ -95,6 +96,90 @@ pub enum Request {
         /// The frame's host-physical address.
         frame: u64,
     },
+    /// Leaf, to a granter's home: take an entry into use, as the [`Use`](crate::grants::Use) at this address says; good
+    /// until the answer, which is written there.
+    Acquire {
+        /// That address.
+        wanted: u64,
+    },
+    /// Leaf, to a granter's home: one use of an entry has ended.
+    ReleaseGrant {
+        /// The granter, lest it be another by now.
+        owner: DomId,
+        /// The entry.
+        reference: u32,
+        /// Whether it was to be written.
+        write: bool,
+    },
+    /// Leaf, to core 0: one more user of this frame, which has to be this domain's. `EINVAL`: it is not.
+    Share {
+        /// The domain.
+        domain: u64,
+        /// The frame's host-physical address.
+        frame: u64,
+    },
+    /// Leaf, to core 0: one user less of this frame.
+    Unshare {
+        /// The frame's host-physical address.
+        frame: u64,
+    },
+    /// Leaf, to home: let another's page appear, as the [`Mapping`](crate::grants::maptrack::Mapping) at this address says;
+    /// good until the answer. Its handle.
+    PlaceGranted {
+        /// That address.
+        mapping: u64,
+    },
+    /// Leaf, to home: take the page with this handle out, and tell what it was. `ENOENT`: there is no such; `EINVAL`: it is
+    /// elsewhere. 1: translations are to be forgotten.
+    TakeGranted {
+        /// The handle.
+        handle: u32,
+        /// Where it should be.
+        gfn: u64,
+        /// Where to write the `Mapping`; good until the answer.
+        into: u64,
+    },
+    /// Leaf, to home: one more frame of the grant table, and the hypervisor's own beside it.
+    GrowGrants {
+        /// Host-physical address.
+        frame: u64,
+        /// Host-physical address.
+        pins: u64,
+    },
+    /// Leaf, to home: one more status frame.
+    GrowMarks {
+        /// Host-physical address.
+        frame: u64,
+    },
+    /// Leaf, to home: let a frame of the grant table appear at this place, where nothing is. 1: translations are to be
+    /// forgotten.
+    PlaceTable {
+        /// Which.
+        index: u32,
+        /// Of the status frames.
+        marks: bool,
+        /// Guest frame number.
+        gfn: u64,
+    },
+    /// Leaf, to home: where a frame of the grant table is; all ones: nowhere.
+    TableAt {
+        /// Which.
+        index: u32,
+        /// Of the status frames.
+        marks: bool,
+    },
+    /// Leaf, to home: the grant table's layout.
+    SetGrantVersion {
+        /// 1 or 2.
+        version: u32,
+    },
+    /// Leaf, to home: exchange two entries. The low half-word of the answer is a `GNTST_*`.
+    SwapGrants {
+        /// One.
+        one: u32,
+        /// The other.
+        other: u32,
+    },
     /// Leaf: the virtual CPU's periodic timer has this period from now on; 0: there is none.
     SetPeriodic {
         /// Nanoseconds.
@@ -154,6 +239,18 @@ const GIVE_BACK: u64 = 37;
 const OWNS: u64 = 38;
 const PIN: u64 = 48;
 const UNPIN: u64 = 49;
+const ACQUIRE: u64 = 64;
+const RELEASE_GRANT: u64 = 65;
+const SHARE: u64 = 66;
+const UNSHARE: u64 = 67;
+const PLACE_GRANTED: u64 = 68;
+const TAKE_GRANTED: u64 = 69;
+const GROW_GRANTS: u64 = 70;
+const GROW_MARKS: u64 = 71;
+const PLACE_TABLE: u64 = 72;
+const TABLE_AT: u64 = 73;
+const SET_GRANT_VERSION: u64 = 74;
+const SWAP_GRANTS: u64 = 75;
 const SET_PERIODIC: u64 = 50;
 const RUNSTATE: u64 = 51;
 const WATCH_RUNSTATE: u64 = 52;
@@ -193,6 +290,20 @@ impl Request {
             Self::GiveBack { frame } => (GIVE_BACK, frame, 0, 0),
             Self::Pin { gfn, frame } => (PIN, gfn, frame, 0),
             Self::Unpin { frame } => (UNPIN, frame, 0, 0),
+            Self::Acquire { wanted } => (ACQUIRE, wanted, 0, 0),
+            Self::ReleaseGrant { owner, reference, write } => {
+                (RELEASE_GRANT, owner as u64, reference as u64, write as u64)
+            }
+            Self::Share { domain, frame } => (SHARE, domain, frame, 0),
+            Self::Unshare { frame } => (UNSHARE, frame, 0, 0),
+            Self::PlaceGranted { mapping } => (PLACE_GRANTED, mapping, 0, 0),
+            Self::TakeGranted { handle, gfn, into } => (TAKE_GRANTED, handle as u64, gfn, into),
+            Self::GrowGrants { frame, pins } => (GROW_GRANTS, frame, pins, 0),
+            Self::GrowMarks { frame } => (GROW_MARKS, frame, 0, 0),
+            Self::PlaceTable { index, marks, gfn } => (PLACE_TABLE, index as u64, marks as u64, gfn),
+            Self::TableAt { index, marks } => (TABLE_AT, index as u64, marks as u64, 0),
+            Self::SetGrantVersion { version } => (SET_GRANT_VERSION, version as u64, 0, 0),
+            Self::SwapGrants { one, other } => (SWAP_GRANTS, one as u64, other as u64, 0),
             Self::SetPeriodic { period } => (SET_PERIODIC, period, 0, 0),
             Self::Runstate { into } => (RUNSTATE, into, 0, 0),
             Self::WatchRunstate { into, area } => (WATCH_RUNSTATE, into, area, 0),
@@ -236,6 +347,18 @@ pub fn decode(message: Message) -> Option<Incoming> {
         GIVE_BACK => Request::GiveBack { frame: a },
         PIN => Request::Pin { gfn: a, frame: b },
         UNPIN => Request::Unpin { frame: a },
+        ACQUIRE => Request::Acquire { wanted: a },
+        RELEASE_GRANT => Request::ReleaseGrant { owner: a as DomId, reference: b as u32, write: c != 0 },
+        SHARE => Request::Share { domain: a, frame: b },
+        UNSHARE => Request::Unshare { frame: a },
+        PLACE_GRANTED => Request::PlaceGranted { mapping: a },
+        TAKE_GRANTED => Request::TakeGranted { handle: a as u32, gfn: b, into: c },
+        GROW_GRANTS => Request::GrowGrants { frame: a, pins: b },
+        GROW_MARKS => Request::GrowMarks { frame: a },
+        PLACE_TABLE => Request::PlaceTable { index: a as u32, marks: b != 0, gfn: c },
+        TABLE_AT => Request::TableAt { index: a as u32, marks: b != 0 },
+        SET_GRANT_VERSION => Request::SetGrantVersion { version: a as u32 },
+        SWAP_GRANTS => Request::SwapGrants { one: a as u32, other: b as u32 },
         SET_PERIODIC => Request::SetPeriodic { period: a },
         RUNSTATE => Request::Runstate { into: a },
         WATCH_RUNSTATE => Request::WatchRunstate { into: a, area: b },

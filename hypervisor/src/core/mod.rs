@@ -11,6 +11,7 @@
 //! A [`Core`] is reached by its own core alone; what others may see is its [`face::Face`].
 
 pub mod face;
+pub mod grants;
 pub mod guest_state;
 pub mod life;
 pub mod message;

@@ -7,7 +7,7 @@ use abi::control::hypercall::DomainState;
 use abi::xen::errno::{Errno, HypercallResult};
 use abi::xen::sched::Watchdog;
 use abi::xen::vcpu_time::RunstateInfo;
-use abi::xen::{DOMID_XEN, DomId};
+use abi::xen::{DOMID_IO, DOMID_XEN, DomId};
 use arrayvec::ArrayVec;
 use vmx::crossing::Registers;
 
@@ -63,8 +63,11 @@ impl Core {
             Request::Watchdog { id, timeout } => self.set_watchdog(Watchdog { id, timeout }),
             Request::TakeFrame { domain } => {
                 let frames = &mut self.registry.as_mut().ok_or(Errno::EPERM)?.frames;
-                let owner =
-                    if domain == DOMID_XEN.into() { Owner::Tables } else { Owner::Domain(domain as DomId) };
+                let owner = match domain as DomId {
+                    DOMID_XEN => Owner::Tables,
+                    DOMID_IO => Owner::Interface,
+                    domain => Owner::Domain(domain),
+                };
                 let (frame, clean) = frames.take_frame(owner).ok_or(Errno::ENOMEM)?;
                 Ok(frame.as_u64() | u64::from(clean))
             }
@@ -86,6 +89,18 @@ impl Core {
                 self.at_home()?.1.unpin(HostPhys::new(frame));
                 Ok(0)
             }
+            Request::Acquire { .. }
+            | Request::ReleaseGrant { .. }
+            | Request::Share { .. }
+            | Request::Unshare { .. }
+            | Request::PlaceGranted { .. }
+            | Request::TakeGranted { .. }
+            | Request::GrowGrants { .. }
+            | Request::GrowMarks { .. }
+            | Request::PlaceTable { .. }
+            | Request::TableAt { .. }
+            | Request::SetGrantVersion { .. }
+            | Request::SwapGrants { .. } => self.serve_grants(request),
             Request::SetPeriodic { period } => self.set_periodic(period),
             Request::Runstate { into } => {
                 let info = self.runstate()?;
@@ -280,6 +295,7 @@ impl Core {
         domain.place.fifo.reset();
         self.fence(face.acquainted.load(Relaxed));
         domain.place.fifo.forget();
+        self.return_grants(domain.home());
         Ok(())
     }
 

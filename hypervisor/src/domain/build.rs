@@ -13,6 +13,7 @@ use ept::{Ept, Frames, MapError, MemoryType, Permissions, Tables};
 use super::{Domain, Home, Place};
 use crate::checks::sched::Watchdogs;
 use crate::core::face::FACES;
+use crate::grants::maptrack::Maptrack;
 use crate::memory::frame_table::{CHUNK_FRAMES, FrameTable, Owner};
 use crate::memory::physical::{Identity, Pool, scrub};
 use crate::registry::{Record, Registry, events_from, events_to};
@@ -109,6 +110,7 @@ pub fn create(
         ept,
         pool: Pool::new(),
         shared_info_at: None,
+        maptrack: Maptrack::new(),
         pinned: ArrayVec::new(),
         tables_added: 0,
         watchdogs: Watchdogs::default(),
@@ -226,13 +228,16 @@ fn take_apart(frames: &mut FrameTable, domain: &Domain, home: &mut Home) {
         for offset in (0..mapping.size.bytes()).step_by(PAGE_SIZE as usize) {
             let frame = HostPhys::new(mapping.hpa.as_u64() + offset);
             if frames.owner(frame) != Owner::Domain(id) {
-                frames.unshare(frame);
+                unshare(frames, frame);
             } else if frame != shared_info {
                 give_back_scrubbed(frames, frame);
             }
         }
     });
     give_back_scrubbed(frames, shared_info);
+    for frame in domain.place.grants.empty() {
+        give_back_scrubbed(frames, frame);
+    }
     while let Some(frame) = home.pool.remove() {
         frames.give_back(frame, false);
     }
@@ -243,10 +248,23 @@ fn take_apart(frames: &mut FrameTable, domain: &Domain, home: &mut Home) {
 }
 
 fn give_back_scrubbed(frames: &mut FrameTable, frame: HostPhys) {
-    // SAFETY: the frame was the domain's, which runs no more and which nobody shares it with: only domain 0 shares its
-    // memory, and domain 0 does not end.
+    if frames.shares(frame) > 0 {
+        // Those who have it mapped keep it until they let go.
+        frames.give_back(frame, false);
+        return;
+    }
+    // SAFETY: the frame was the domain's, which runs no more, and nobody else uses it.
     unsafe { scrub(frame, PAGE_SIZE) };
     frames.give_back(frame, true);
+}
+
+/// One user less of a frame. The last one of a frame whose owner is gone leaves it scrubbed and free.
+pub fn unshare(frames: &mut FrameTable, frame: HostPhys) {
+    if frames.unshare(frame) {
+        // SAFETY: nobody's, and nobody uses it.
+        unsafe { scrub(frame, PAGE_SIZE) };
+        frames.give_back(frame, true);
+    }
 }
 
 /// Copies bytes into a domain that is being built. `EFAULT` where it has no memory.

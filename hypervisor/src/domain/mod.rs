@@ -30,6 +30,8 @@ use crate::core::face::{FACES, Face};
 use crate::core::timer::Time;
 use crate::cpuid_policy::{self, Asker};
 use crate::events::fifo::{self, Fifo};
+use crate::grants::GrantTable;
+use crate::grants::maptrack::Maptrack;
 use crate::memory::physical::Pool;
 use crate::ports::Ports;
 
@@ -39,6 +41,8 @@ use crate::ports::Ports;
 pub struct Place {
     /// Event-channel ports of the domain whose home this is.
     pub ports: Ports,
+    /// Its grant table.
+    pub grants: GrantTable,
     /// Its FIFO events, where it uses them.
     pub fifo: Fifo,
 }
@@ -97,6 +101,8 @@ pub struct Home {
     pub pool: Pool,
     /// Where the guest has put its `shared_info` page.
     pub shared_info_at: Option<GuestPhys>,
+    /// What it has mapped of others'.
+    pub maptrack: Maptrack,
     /// Frames that the hypervisor writes to itself, as often as it has a reason to: they stay where they are.
     pub pinned: ArrayVec<HostPhys, PINNED>,
     /// Frames that were added to the pool since the domain was made.

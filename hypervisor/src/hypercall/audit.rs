@@ -51,11 +51,13 @@ fn walk(core: &mut Core) -> Result<AuditReport, Errno> {
                 report.mappings += 1;
                 match frames.owner(frame) {
                     Owner::Domain(owner) if owner == id => {}
-                    Owner::Domain(_) if frames.shares(frame) > 0 => {
+                    // Which of them may reach it, its home alone decides: there is no way from one table to another.
+                    Owner::Interface => {}
+                    Owner::Domain(_) | Owner::Orphan if frames.shares(frame) > 0 => {
                         report.shared += 1;
                         frames.mark_seen(frame);
                     }
-                    Owner::Domain(_) => report.leaked += 1,
+                    Owner::Domain(_) | Owner::Orphan => report.leaked += 1,
                     Owner::Free { .. } => report.free += 1,
                     Owner::Tables | Owner::Reserved => report.hypervisor += 1,
                 }

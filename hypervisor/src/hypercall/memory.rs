@@ -190,6 +190,7 @@ fn add_one(core: &mut Core, domain: &'static Domain, space: u32, index: u64, gfn
     let core = own(core, domain)?;
     match space {
         space::SHARED_INFO if index == 0 => places::shared_info(core, domain, gfn),
+        space::GRANT_TABLE => places::grant_table(core, domain, index, gfn),
         space::GMFN => places::move_page(core, domain, index, gfn),
         _ => Err(Errno::EINVAL),
     }

@@ -12,6 +12,7 @@ mod console_io;
 mod control;
 mod event_channel;
 mod event_fifo;
+mod grant_table;
 mod hvm;
 mod memory;
 mod multicall;
@@ -75,6 +76,7 @@ fn dispatch(core: &mut Core) -> HypercallResult {
         number::HVM_OP => hvm::handle(core),
         number::SCHED_OP => sched::handle(core),
         number::MEMORY_OP => memory::handle(core),
+        number::GRANT_TABLE_OP => grant_table::handle(core),
         number::VCPU_OP => vcpu::handle(core),
         number::SET_TIMER_OP => vcpu_time::set_timer(core),
         number::MULTICALL => multicall::handle(core),

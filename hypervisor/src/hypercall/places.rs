@@ -10,11 +10,14 @@ use core::sync::atomic::Ordering::Relaxed;
 use abi::address::{HostPhys, PAGE_SIZE};
 use abi::xen::DOMID_XEN;
 use abi::xen::errno::{Errno, HypercallResult};
+use abi::xen::grant_table::STATUS_INDEX;
 use ept::Access;
 
+use super::grant_table::grow;
 use crate::core::Core;
 use crate::core::message::Request;
 use crate::domain::{Domain, physmap};
+use crate::grants::maptrack::Mapping;
 use crate::memory::physical::{Identity, scrub};
 
 /// Frames for page tables that are asked for at a time: as many as one change may need.
@@ -61,7 +64,7 @@ fn take_out(core: &mut Core, domain: &Domain, gfn: u64, frame: HostPhys) -> Resu
 /// domain's to give.
 pub(super) fn give(core: &mut Core, domain: &'static Domain, gfn: u64) -> Result<(), Errno> {
     let frame = frame_at(domain, gfn).ok_or(Errno::ENOENT)?;
-    if frame == domain.shared_info {
+    if frame == domain.shared_info || domain.place.grants.holds(frame) {
         return take_out(core, domain, gfn, frame);
     }
     if !is_own(core, domain, frame) {
@@ -162,4 +165,55 @@ pub(super) fn pin(core: &mut Core, domain: &'static Domain, gfn: u64) -> Result<
 pub(super) fn unpin(core: &mut Core, domain: &'static Domain, frame: HostPhys) {
     // Home does it, whatever it finds.
     let _ = core.ask(domain.home(), Request::Unpin { frame: frame.as_u64() });
+}
+
+/// Lets a frame of the grant table appear at a place, and at no other.
+pub(super) fn grant_table(
+    core: &mut Core,
+    domain: &'static Domain,
+    index: u64,
+    gfn: u64,
+) -> Result<(), Errno> {
+    let marks = index & STATUS_INDEX != 0;
+    let index = u32::try_from(index & !STATUS_INDEX).map_err(|_| Errno::EINVAL)?;
+    let table = &domain.place.grants;
+    let frame = if marks {
+        if table.version() != 2 {
+            return Err(Errno::EINVAL);
+        }
+        table.status_frame(index)
+    } else {
+        grow(core, domain, index)?;
+        table.frame(index)
+    };
+    let frame = frame.ok_or(Errno::EINVAL)?;
+    if frame_at(domain, gfn) == Some(frame) {
+        return Ok(());
+    }
+    clear(core, domain, gfn)?;
+    if change(core, domain, Request::PlaceTable { index, marks, gfn })? != 0 {
+        core.forget_everywhere();
+    }
+    Ok(())
+}
+
+/// Lets another's page appear at a place. The handle.
+pub(super) fn place_granted(core: &mut Core, domain: &'static Domain, mapping: &Mapping) -> HypercallResult {
+    clear(core, domain, mapping.gfn)?;
+    change(core, domain, Request::PlaceGranted { mapping: core::ptr::from_ref(mapping) as u64 })
+}
+
+/// Takes another's page out. What it was.
+pub(super) fn take_granted(
+    core: &mut Core,
+    domain: &'static Domain,
+    handle: u32,
+    gfn: u64,
+) -> Result<Mapping, Errno> {
+    let mut mapping = None::<Mapping>;
+    let into = &raw mut mapping as u64;
+    if change(core, domain, Request::TakeGranted { handle, gfn, into })? != 0 {
+        core.forget_everywhere();
+    }
+    mapping.ok_or(Errno::ENOENT)
 }

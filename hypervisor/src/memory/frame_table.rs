@@ -22,6 +22,10 @@ pub enum Owner {
     },
     /// The hypervisor's, for a domain's sake: page tables.
     Tables,
+    /// The hypervisor's, which a domain may reach: its grant table.
+    Interface,
+    /// Memory of a domain that is gone, or gave it up, and that others use still, by its grants.
+    Orphan,
     /// A domain's memory.
     Domain(DomId),
 }
@@ -41,6 +45,8 @@ const RESERVED: u16 = 0xffff;
 const FREE_DIRTY: u16 = 0xfffe;
 const FREE_CLEAN: u16 = 0xfffd;
 const TABLES: u16 = 0xfffc;
+const INTERFACE: u16 = 0xfffb;
+const ORPHAN: u16 = 0xfffa;
 
 impl Frame {
     /// A frame that is not for use.
@@ -52,6 +58,8 @@ impl Frame {
             FREE_DIRTY => Owner::Free { clean: false },
             FREE_CLEAN => Owner::Free { clean: true },
             TABLES => Owner::Tables,
+            INTERFACE => Owner::Interface,
+            ORPHAN => Owner::Orphan,
             domain => Owner::Domain(domain),
         }
     }
@@ -62,6 +70,8 @@ impl Frame {
             Owner::Free { clean: false } => FREE_DIRTY,
             Owner::Free { clean: true } => FREE_CLEAN,
             Owner::Tables => TABLES,
+            Owner::Interface => INTERFACE,
+            Owner::Orphan => ORPHAN,
             Owner::Domain(domain) => domain,
         }
     }
@@ -137,11 +147,15 @@ impl<'a> FrameTable<'a> {
         Some((address_of(start), clean))
     }
 
-    /// Gives a frame back. `clean`: it was filled with zeroes. Frames that are free or reserved stay so.
+    /// Gives a frame back. `clean`: it was filled with zeroes. Frames that are free or reserved stay so; one that others
+    /// use becomes an orphan.
     pub fn give_back(&mut self, frame: HostPhys, clean: bool) {
         let index = index_of(frame);
-        if let Some(Owner::Tables | Owner::Domain(_)) = self.frames.get(index).map(|entry| entry.owner()) {
-            self.release(index, clean);
+        let Some(entry) = self.frames.get_mut(index) else { return };
+        match entry.owner() {
+            Owner::Domain(_) | Owner::Orphan if entry.shares > 0 => entry.owner = ORPHAN,
+            Owner::Tables | Owner::Interface | Owner::Orphan | Owner::Domain(_) => self.release(index, clean),
+            Owner::Reserved | Owner::Free { .. } => {}
         }
     }
 
@@ -157,11 +171,11 @@ impl<'a> FrameTable<'a> {
         }
     }
 
-    /// Notes one domain less that shares this frame.
-    pub fn unshare(&mut self, frame: HostPhys) {
-        if let Some(entry) = self.frames.get_mut(index_of(frame)) {
-            entry.shares = entry.shares.saturating_sub(1);
-        }
+    /// Notes one domain less that shares this frame. `true`: it was an orphan's last, and the frame is to be given back.
+    pub fn unshare(&mut self, frame: HostPhys) -> bool {
+        let Some(entry) = self.frames.get_mut(index_of(frame)) else { return false };
+        entry.shares = entry.shares.saturating_sub(1);
+        entry.shares == 0 && entry.owner() == Owner::Orphan
     }
 
     /// How many other domains share this frame.
@@ -266,8 +280,23 @@ mod tests {
             assert_eq!(table.miscounted(), 1);
             table.mark_seen(frame);
             assert_eq!(table.miscounted(), 0);
-            table.unshare(frame);
+            assert!(!table.unshare(frame));
             assert_eq!((table.shares(frame), table.miscounted()), (0, 0));
+        });
+    }
+
+    #[test]
+    fn what_others_use_outlives_its_owner() {
+        with_table(|table| {
+            let (frame, _) = table.take_frame(Owner::Domain(4)).unwrap();
+            let free = table.free();
+            assert!(table.share(frame) && table.share(frame));
+            table.give_back(frame, false);
+            assert_eq!((table.owner(frame), table.free()), (Owner::Orphan, free));
+            assert!(!table.unshare(frame));
+            assert!(table.unshare(frame));
+            table.give_back(frame, true);
+            assert_eq!((table.owner(frame), table.free()), (Owner::Free { clean: true }, free + 1));
         });
     }
 }
