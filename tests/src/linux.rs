@@ -1,6 +1,13 @@
 //! An unmodified Linux as a guest: Debian's kernel with a busybox root, and a hand on its shell.
 
-use std::{path::PathBuf, sync::OnceLock, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use abi::control::wire::{GuestConfig, Policy, State};
 use toolstack::{
@@ -36,7 +43,8 @@ pub fn member(name: &str, cores: &[u32]) -> GuestConfig {
         cores: cores.to_vec(),
         vcpus: cores.len() as u32,
         memory_mib: 192,
-        command_line: "console=hvc0 quiet".to_owned(),
+        // Half of the start would be spent on names for tracing.
+        command_line: "console=hvc0 quiet initcall_blacklist=trace_eval_init".to_owned(),
         mesh: false,
         on_poweroff: Policy::Preserve,
         on_reboot: Policy::Restart,
@@ -56,14 +64,13 @@ pub struct Shell<'client> {
     name: String,
     console: Console<'client>,
     printed: String,
-    commands: u32,
 }
 
 impl<'client> Shell<'client> {
     /// Waits until the guest's shell is there.
     pub fn of(client: &'client Client, name: &str) -> Result<Self> {
         let console = Console::new(client, name);
-        let mut shell = Self { client, name: name.to_owned(), console, printed: String::new(), commands: 0 };
+        let mut shell = Self { client, name: name.to_owned(), console, printed: String::new() };
         shell.until(BOOT, READY, |printed| printed.contains(READY).then_some(()))?;
         Ok(shell)
     }
@@ -82,10 +89,11 @@ impl<'client> Shell<'client> {
     ///
     /// The shell prints what is typed, too. So the marks around the output are sums, and what is typed is not them.
     pub fn status_of(&mut self, command: &str) -> Result<(u32, String)> {
-        self.commands += 1;
-        let sum = format!("$((1000+{}))", self.commands);
-        let (begin, end) =
-            (format!("begin{}\r\n", 1000 + self.commands), format!("end{}=", 1000 + self.commands));
+        // Never the same twice: what an earlier hand on this shell has printed is still there.
+        static COMMANDS: AtomicU32 = AtomicU32::new(1001);
+        let number = COMMANDS.fetch_add(1, Ordering::Relaxed);
+        let sum = format!("$((1+{}))", number - 1);
+        let (begin, end) = (format!("begin{number}\r\n"), format!("end{number}="));
         self.client
             .input(&self.name, format!("echo begin{sum}; {command}; echo end{sum}=$?\n").as_bytes())?;
         self.until(COMMAND, &format!("the end of `{command}`"), |printed| {
