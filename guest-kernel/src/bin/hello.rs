@@ -7,6 +7,7 @@ extern crate alloc;
 use alloc::format;
 use alloc::string::String;
 
+use guest_kernel::kernel::store::Store;
 use guest_kernel::kernel::{Kernel, Pace, Program};
 use guest_kernel::platform::atoll::{Atoll, Started};
 use guest_kernel::programs::answer;
@@ -32,7 +33,7 @@ impl Program<Atoll> for Hello {
 }
 
 fn run(started: Started) -> ! {
-    let Started { platform, handover, heap_bytes, vcpu, domain, mesh, .. } = started;
+    let Started { platform, handover, heap_bytes, vcpu, domain, mesh, store } = started;
     let name = handover.option("name").unwrap_or("hello");
     let domain = domain.map_or(String::from("a domain"), |id| format!("domain {id}"));
     // The local APIC of a virtual CPU does not know its core: domain 0 says which it is.
@@ -42,5 +43,7 @@ fn run(started: Started) -> ! {
         "hello: {name} is {domain}, virtual CPU {vcpu}{core}, {} MiB of memory, TSC {mhz} MHz",
         heap_bytes >> 20
     );
-    Kernel::new(platform, mesh, Pace::from_option(handover.option("pace"))).run(&mut Hello)
+    let mut kernel = Kernel::new(platform, mesh, Pace::from_option(handover.option("pace")));
+    kernel.store = store.map(|(page, port)| Store::new(page, port));
+    kernel.run(&mut Hello)
 }

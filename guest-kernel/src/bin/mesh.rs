@@ -4,6 +4,7 @@
 
 extern crate alloc;
 
+use guest_kernel::kernel::store::Store;
 use guest_kernel::kernel::{Kernel, Pace, Program, Step};
 use guest_kernel::platform::atoll::{Atoll, Started};
 use guest_kernel::programs::exchange::Exchange;
@@ -48,7 +49,7 @@ impl Program<Atoll> for Member {
 }
 
 fn run(started: Started) -> ! {
-    let Started { platform, handover, mesh, .. } = started;
+    let Started { platform, handover, mesh, store, .. } = started;
     match &mesh {
         Some(mesh) => {
             say!("mesh: slot {} of {}, domain {}", mesh.own_slot(), mesh.slots(), mesh.own_domain())
@@ -56,5 +57,7 @@ fn run(started: Started) -> ! {
         None => say!("mesh: no mesh here, nobody to talk to"),
     }
     let pace = Pace::from_option(handover.option("pace"));
-    Kernel::new(platform, mesh, pace).run(&mut Member { exchange: Exchange::new() })
+    let mut kernel = Kernel::new(platform, mesh, pace);
+    kernel.store = store.map(|(page, port)| Store::new(page, port));
+    kernel.run(&mut Member { exchange: Exchange::new() })
 }

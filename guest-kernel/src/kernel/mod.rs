@@ -4,6 +4,8 @@
 //! lets the program do a bounded step of its own. After rounds without news the core goes to sleep, in an order that
 //! loses no wake-up: interrupts are off already; every receiver asks its peer for an event and looks once more; only
 //! then are interrupts let in and the core halted, in one step.
+//!
+//! Xenstore ([`store`]) is looked at only when its event came, so a kernel that has nothing to do with it pays nothing.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -13,6 +15,11 @@ use io_rings::urpc::Message;
 
 use crate::mesh::{Mesh, News, NotSent};
 use crate::platform::Platform;
+use crate::xenstore::client;
+
+pub mod store;
+
+use store::Store;
 
 /// The longest line that is taken from the console.
 const LINE_BYTES: usize = 256;
@@ -93,6 +100,11 @@ pub trait Program<P: Platform> {
         let _ = (kernel, line);
     }
 
+    /// Xenstore answered one of the program's requests, or told of a change that the program watches.
+    fn store(&mut self, kernel: &mut Kernel<P>, news: &client::News) {
+        let _ = (kernel, news);
+    }
+
     /// The kernel is about to halt. A program with rings of its own asks for events here; false, if it found news.
     fn may_sleep(&mut self) -> bool {
         true
@@ -123,6 +135,8 @@ pub struct Kernel<P: Platform> {
     pub pace: Pace,
     /// Whether it tells domain 0 the mesh's counts from time to time.
     pub reporting: bool,
+    /// Its line to xenstore, if it wants one.
+    pub store: Option<Store>,
     typed: Vec<u8>,
     next_report: u64,
 }
@@ -130,12 +144,13 @@ pub struct Kernel<P: Platform> {
 impl<P: Platform> Kernel<P> {
     /// A kernel that has not begun.
     pub fn new(platform: P, mesh: Option<Mesh<'static>>, pace: Pace) -> Self {
-        Self { platform, mesh, pace, reporting: true, typed: Vec::new(), next_report: 0 }
+        Self { platform, mesh, pace, reporting: true, store: None, typed: Vec::new(), next_report: 0 }
     }
 
     /// Runs the program for ever.
     pub fn run(mut self, program: &mut impl Program<P>) -> ! {
         program.start(&mut self);
+        self.notify_store();
         let mut quiet_rounds = 0;
         loop {
             match self.round(program) {
@@ -167,6 +182,9 @@ impl<P: Platform> Kernel<P> {
             mesh.flush(&self.platform);
         }
         let printing = self.platform.console_flush();
+        if let Some(reason) = self.store.as_mut().and_then(Store::ordered) {
+            return Round::Stop(reason);
+        }
         let until = match step {
             Step::Stop(reason) => return Round::Stop(reason),
             Step::Busy => return Round::Busy,
@@ -217,9 +235,30 @@ impl<P: Platform> Kernel<P> {
             self.take_typed(program);
         }
         for port in ports {
+            if self.store.as_ref().is_some_and(|store| store.port() == port) {
+                self.take_store_news(program);
+            }
             program.event(self, port);
         }
         any
+    }
+
+    fn take_store_news(&mut self, program: &mut impl Program<P>) {
+        while let Some(news) = self.store.as_mut().and_then(Store::take) {
+            program.store(self, &news);
+        }
+        self.notify_store();
+    }
+
+    /// Has xenstore look at what was asked of it. The kernel does so by itself behind [`Program::start`] and
+    /// [`Program::store`]; whoever asks elsewhere does it then.
+    pub fn notify_store(&mut self) {
+        if let Some(store) = &mut self.store
+            && store.client.moved()
+        {
+            // A store that is gone answers nothing; there is nobody to tell.
+            let _ = self.platform.send_event(store.port());
+        }
     }
 
     fn take_typed(&mut self, program: &mut impl Program<P>) {

@@ -1,12 +1,18 @@
 //! The loop, on thin air.
 
+use std::boxed::Box;
 use std::string::{String, ToString};
 use std::vec;
 use std::vec::Vec;
 
 use abi::mesh::kind;
+use abi::xen::sched::reason;
+use io_rings::bytes::XenstorePage;
 
 use super::*;
+use crate::control::xenstore::Xenstore;
+use crate::control::xenstore::link::PageRing;
+use crate::control::xenstore::tests::newcomer;
 use crate::mesh::fixture::gather;
 use crate::platform::fake::{Fake, Switch};
 use crate::programs::answer;
@@ -129,4 +135,41 @@ fn a_message_that_came_last_moment_keeps_the_kernel_awake() {
 fn pace_by_its_name() {
     assert_eq!(Pace::from_option(Some("poll")), Pace::Poll);
     assert!(matches!(Pace::from_option(None), Pace::Sleep(_)));
+}
+
+/// A kernel, and the page that it shares with the store.
+fn with_store() -> (Kernel<Fake>, Diary, Port, &'static XenstorePage) {
+    let (mut kernel, diary, port) = with_port();
+    let page: &'static XenstorePage = Box::leak(Box::new(XenstorePage::new()));
+    kernel.store = Some(Store::new(page, port));
+    (kernel, diary, port, page)
+}
+
+#[test]
+fn who_is_asked_to_stop_in_xenstore_does_and_says_so() {
+    for (word, reason) in [("poweroff", reason::POWEROFF), ("reboot", reason::REBOOT)] {
+        let (mut kernel, mut diary, port, page) = with_store();
+        let mut store = Xenstore::new();
+        let newcomer = newcomer(1);
+        store.introduce(&newcomer, PageRing::new(page), 9).unwrap();
+        kernel.notify_store();
+        let path = "/local/domain/1/control/shutdown";
+        let mut rounds = |store: &mut Xenstore<PageRing>, kernel: &mut Kernel<Fake>| {
+            for _ in 0..10 {
+                store.turn(|_| kernel.platform.deliver(port));
+                if let Round::Stop(reason) = kernel.round(&mut diary) {
+                    return Some(reason);
+                }
+            }
+            None
+        };
+        assert_eq!(rounds(&mut store, &mut kernel), None);
+        assert_eq!(store.read("/local/domain/1/control/feature-reboot").as_deref(), Some(&b"1"[..]));
+        store.write(path, b"dance").unwrap();
+        assert_eq!(rounds(&mut store, &mut kernel), None);
+        store.write(path, word.as_bytes()).unwrap();
+        assert_eq!(rounds(&mut store, &mut kernel), Some(reason));
+        store.turn(|_| {});
+        assert_eq!(store.read(path).as_deref(), Some(&b""[..]));
+    }
 }

@@ -80,6 +80,13 @@ pub struct Fake {
     pub deadline: Cell<Option<u64>>,
 }
 
+impl Fake {
+    /// An event comes at one of its ports.
+    pub fn deliver(&self, port: Port) {
+        self.shared.send(port);
+    }
+}
+
 impl Platform for Fake {
     fn now(&self) -> u64 {
         self.switch.clock.get()

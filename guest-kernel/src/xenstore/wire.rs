@@ -19,6 +19,7 @@ pub trait ByteRing {
 }
 
 /// One end of the store's page.
+#[derive(Debug)]
 pub struct PageEnd {
     reader: Reader<'static, 1024>,
     writer: Writer<'static, 1024>,

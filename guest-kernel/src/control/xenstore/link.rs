@@ -26,6 +26,7 @@ pub trait ServedRing: ByteRing {
 }
 
 /// The ring in the page that guests have.
+#[derive(Debug)]
 pub struct PageRing {
     page: &'static XenstorePage,
     end: PageEnd,

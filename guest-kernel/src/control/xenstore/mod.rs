@@ -30,7 +30,7 @@ mod tree;
 mod work;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use abi::control::wire::XenstoreNode;
 use abi::xen::DomId;

@@ -12,6 +12,7 @@ pub mod interrupts;
 pub mod memory;
 #[cfg(not(test))]
 mod panic;
+mod store;
 pub mod upcall;
 
 use core::cell::Cell;
@@ -22,6 +23,7 @@ use abi::xen::errno::Errno;
 use abi::xen::event_channel::Port;
 use abi::xen::{DomId, cpuid};
 use boot::handover::{self, Handover};
+use io_rings::bytes::XenstorePage;
 
 use super::Platform;
 use crate::events::SharedInfo;
@@ -54,6 +56,8 @@ pub struct Started {
     pub domain: Option<DomId>,
     /// The place in the mesh, on Atoll alone.
     pub mesh: Option<Mesh<'static>>,
+    /// The ring with xenstore and its port, where somebody keeps a store for this domain.
+    pub store: Option<(&'static XenstorePage, Port)>,
 }
 
 /// Brings the kernel up: memory, console, descriptor tables, local APIC, events, mesh. Called once, by [`crate::main!`].
@@ -103,6 +107,7 @@ pub unsafe fn start(magic: u32, info: u32) -> Started {
         domain: present(cpuid::features::DOMID_PRESENT).then_some(hvm.ecx as DomId),
         handover,
         mesh,
+        store: store::find(),
     }
 }
 
