@@ -22,16 +22,17 @@ pub fn run(file: Option<&Path>, machine: &MachineArgs) -> Result<()> {
         return Err(Error::new("a machine is running already", "stop it first with `atoll down`"));
     }
     let (config, images, kind) = super::prepare(file, machine)?;
+    let archive = archive::build(&images, &config)?;
     let order = Order {
         kind,
         cores: config.cores,
         memory_mib: config.memory_mib,
-        command_line: COMMAND_LINE.to_owned(),
+        command_line: format!("{COMMAND_LINE} dom0_mem={}", control_mib(archive.len())),
         images: machine.images.clone(),
         files: sums(&config)?,
     };
     let hypervisor = archive::read_image(&images.hypervisor)?;
-    let client = holder::launch(&directory, &order, &hypervisor, &archive::build(&images, &config)?)?;
+    let client = holder::launch(&directory, &order, &hypervisor, &archive)?;
     for (name, refusal) in client.hello(kind.reply_patience())? {
         eprintln!("atoll: guest `{name}` did not start: {}", Error::from(refusal));
     }
@@ -43,6 +44,14 @@ pub fn run(file: Option<&Path>, machine: &MachineArgs) -> Result<()> {
         domains.len()
     ));
     Ok(())
+}
+
+/// Domain 0's memory: twice the archive and its own needs, as without being told; and room for a kernel that is uploaded
+/// later and unpacked there, within what the description reserves.
+fn control_mib(archive_bytes: usize) -> usize {
+    const OWN: usize = 48;
+    const WITH_UPLOADS: usize = 112;
+    WITH_UPLOADS.max(OWN + 2 * (archive_bytes >> 20))
 }
 
 /// The files that go into the boot archive, and their checksums, so that `create` need not upload them again.
