@@ -372,3 +372,79 @@ pub fn decode(message: Message) -> Option<Incoming> {
         _ => return None,
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One of each kind, with values that would not fit if a field were cut or swapped.
+    const ALL: &[Request] = &[
+        Request::Run { domain: u64::MAX, home: 1 << 40, vcpu: 7 },
+        Request::Follow,
+        Request::Release,
+        Request::Stop,
+        Request::Fence,
+        Request::Forget,
+        Request::PlaceSharedInfo { gfn: u64::MAX },
+        Request::Place { gfn: 1 << 39, frame: 1 << 51 },
+        Request::Displace { gfn: 1 << 38, frame: 1 << 50 },
+        Request::AddTable { frame: 1 << 49 },
+        Request::Watchdog { id: u32::MAX, timeout: 1 << 31 },
+        Request::TakeFrame { domain: 0x7ff2 },
+        Request::Owns { domain: 0x7fef, frame: 1 << 48 },
+        Request::GiveBack { frame: 1 << 47 },
+        Request::Pin { gfn: 1 << 37, frame: 1 << 46 },
+        Request::Unpin { frame: 1 << 45 },
+        Request::Acquire { wanted: 1 << 44 },
+        Request::ReleaseGrant { owner: 0x7fef, reference: u32::MAX, write: true },
+        Request::Share { domain: 3, frame: 1 << 43 },
+        Request::Unshare { frame: 1 << 42 },
+        Request::PlaceGranted { mapping: 1 << 41 },
+        Request::TakeGranted { handle: u32::MAX, gfn: 1 << 36, into: 1 << 33 },
+        Request::GrowGrants { frame: 1 << 35, pins: 1 << 34 },
+        Request::GrowMarks { frame: 1 << 32 },
+        Request::PlaceTable { index: u32::MAX, marks: true, gfn: 1 << 36 },
+        Request::TableAt { index: u32::MAX, marks: false },
+        Request::SetGrantVersion { version: 2 },
+        Request::SwapGrants { one: 1, other: u32::MAX },
+        Request::SetPeriodic { period: u64::MAX },
+        Request::Runstate { into: 1 << 31 },
+        Request::WatchRunstate { into: 1 << 30, area: u64::MAX },
+        Request::Init,
+        Request::StartUp { page: 0xff },
+        Request::Nmi,
+        Request::Initialise { start: 1 << 29 },
+        Request::Up,
+        Request::Down,
+    ];
+
+    #[test]
+    fn what_is_asked_is_what_is_heard() {
+        for &request in ALL {
+            assert_eq!(decode(request.encode()), Some(Incoming::Request(request)));
+        }
+    }
+
+    #[test]
+    fn each_kind_has_a_number_of_its_own() {
+        let mut numbers: std::vec::Vec<u64> = ALL.iter().map(|request| request.encode()[0]).collect();
+        numbers.push(REPLY);
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!(numbers.len(), ALL.len() + 1);
+    }
+
+    #[test]
+    fn only_what_moves_a_domain_waits_for_the_loop() {
+        let waits = ALL.iter().filter(|request| !request.is_leaf());
+        assert!(waits.eq(&[ALL[0], Request::Follow, Request::Release]));
+    }
+
+    #[test]
+    fn answers_and_errors_are_told_apart() {
+        for result in [Ok(0), Ok(1 << 51), Err(Errno::EINVAL), Err(Errno::ESRCH)] {
+            assert_eq!(decode(reply(result)), Some(Incoming::Reply(result)));
+        }
+        assert_eq!(decode([0; 7]), None);
+    }
+}
