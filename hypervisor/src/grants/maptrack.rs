@@ -56,6 +56,11 @@ impl Maptrack {
         Some(mapping)
     }
 
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Mapping> {
+        self.entries.iter().flatten()
+    }
+
     /// Any one of them, to be removed.
     pub fn any(&self) -> Option<GrantHandle> {
         self.entries.iter().position(Option::is_some).map(|at| at as GrantHandle)

@@ -43,9 +43,14 @@ fn walk(core: &mut Core) -> Result<AuditReport, Errno> {
         report.domains += 1;
         // SAFETY: there is a record, so the slot is initialised; the domain is paused, ours, or, on core 0, in the
         // hypercall that is under way here, which does not change its tables. Only the tables are looked at.
-        let ept = unsafe { &(*(*registry.slots[on].home).as_ptr()).ept };
+        let home = unsafe { &*(*registry.slots[on].home).as_ptr() };
         let frames = &mut registry.frames;
-        ept.for_each_mapping(&Identity, |mapping| {
+        // Pages that a domain has granted to itself are there twice, and look like its own.
+        for mapping in home.maptrack.iter().filter(|mapping| mapping.owner == id) {
+            report.shared += 1;
+            frames.mark_seen(mapping.frame);
+        }
+        home.ept.for_each_mapping(&Identity, |mapping| {
             for offset in (0..mapping.size.bytes()).step_by(PAGE_SIZE as usize) {
                 let frame = HostPhys::new(mapping.hpa.as_u64() + offset);
                 report.mappings += 1;

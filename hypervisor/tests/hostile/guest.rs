@@ -4,10 +4,14 @@
 use abi::address::{GuestPhys, PAGE_SIZE};
 use abi::xen::hypercall as number;
 use ept::Access;
+use std::sync::atomic::Ordering::Relaxed;
+
 use hypervisor::core::Core;
+use hypervisor::core::face::FACES;
 use hypervisor::exits;
 use hypervisor::memory::physical::{Identity, pointer};
 
+use crate::machine::CORES;
 use crate::processor;
 
 /// A generator of numbers: xorshift64*.
@@ -129,6 +133,9 @@ impl Guest {
             let (at, word) = (self.address(), self.word());
             store(core, at, &word.to_le_bytes());
         }
+        if self.dice.below(4) == 0 {
+            self.grant(core);
+        }
         let reason = match self.dice.below(20) {
             0 => CPUID,
             1 => RDMSR,
@@ -187,6 +194,10 @@ impl Guest {
             number::MULTICALL => (second, self.dice.below(9)),
             _ => (first, second),
         };
+        if number == number::GRANT_TABLE_OP && self.dice.below(2) == 0 {
+            return self.sound_grant_call(core);
+        }
+        let registers = &mut core.frame.registers;
         match number {
             number::GRANT_TABLE_OP => registers.rdx = self.dice.below(5),
             number::VCPU_OP => registers.rdx = second,
@@ -196,6 +207,48 @@ impl Guest {
             }
             _ => {}
         }
+    }
+
+    /// A domain that lives.
+    fn living(&mut self) -> u64 {
+        let core = 1 + self.dice.below(CORES as u64 - 1);
+        FACES[core as usize].domain.load(Relaxed).into()
+    }
+
+    /// Writes an entry that is as it should be into its grant table, or takes one back.
+    fn grant(&mut self, core: &Core) {
+        let Ok(domain) = core.domain() else { return };
+        let Some(frame) = domain.place.grants.frame(0) else { return };
+        let (flags, gfn) = (self.dice.pick(&[0, 1, 1, 5, 0x101]), self.dice.below(24));
+        let first = flags | self.living() << 16;
+        let at = self.dice.below(8);
+        let (width, gfn_at) = if domain.place.grants.version() == 2 { (16, 8) } else { (8, 4) };
+        // SAFETY: the guest's own table, which it may write at any time.
+        unsafe {
+            let entry = pointer::<u8>(frame).add((at * width) as usize);
+            entry.add(gfn_at).cast::<u32>().write_volatile(gfn as u32);
+            entry.cast::<u32>().write_volatile(first as u32);
+        }
+    }
+
+    /// A call about a grant whose arguments may well be good.
+    fn sound_grant_call(&mut self, core: &mut Core) {
+        let (reference, owner) = (self.dice.below(8), self.living());
+        let place = (self.memory / PAGE_SIZE + self.dice.below(16)) * PAGE_SIZE;
+        let at = PAGE_SIZE * 20;
+        let (operation, words) = match self.dice.below(5) {
+            0 => (0, [place, reference << 32 | self.dice.pick(&[2, 2, 6]), owner, 0, 0]),
+            1 => (1, [place, 0, self.dice.below(16), 0, 0]),
+            2 => (5, [reference, owner, self.dice.below(16), 0x7ff0, 1 << 16 | self.dice.below(100)]),
+            3 => (2, [0x7ff0 | 1 << 32, 0, at + 64, 0, 0]),
+            _ => (8, [1 + self.dice.below(2), 0, 0, 0, 0]),
+        };
+        for (index, word) in words.into_iter().enumerate() {
+            store(core, at + index as u64 * 8, &word.to_le_bytes());
+        }
+        let registers = &mut core.frame.registers;
+        (registers.rax, registers.rdi, registers.rsi, registers.rdx) =
+            (number::GRANT_TABLE_OP, operation, at, 1);
     }
 
     /// Writes a structure somewhere, and tells where.
@@ -228,7 +281,8 @@ impl Guest {
     /// A word that may mean something: a domain, a port, a frame, a count, a flag, an address.
     fn word(&mut self) -> u64 {
         match self.dice.below(12) {
-            0..3 => self.dice.below(8),
+            0 => self.living(),
+            1..3 => self.dice.below(8),
             3 => self.dice.below(64),
             4 => self.dice.pick(&[0x7ff0, 0x7ff1, 0x7ff2, 0x7ff4, 0xffff, 0xffff_ffff, u64::MAX]),
             5 => self.address(),
