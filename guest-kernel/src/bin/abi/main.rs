@@ -17,6 +17,7 @@ mod memory;
 mod multicall;
 mod numbers;
 mod places;
+mod rings;
 mod sched;
 mod tally;
 mod time;
@@ -42,6 +43,7 @@ fn run(started: Started) -> ! {
     }
     let mut tally = Tally::new(domain.unwrap_or(0), version::is_control_domain());
     numbers::check(&mut tally);
+    rings::check(&mut tally);
     version::check(&mut tally);
     vm_assist(&mut tally);
     hvm::check(&mut tally);
