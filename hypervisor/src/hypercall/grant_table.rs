@@ -34,19 +34,13 @@ pub(super) fn handle(core: &mut Core) -> HypercallResult {
         op::MAP_GRANT_REF => batch(core, at, count, map),
         op::UNMAP_GRANT_REF => batch(core, at, count, unmap),
         op::COPY => batch(core, at, count, copy),
-        op::TRANSFER => batch(core, at, count, transfer),
         op::SWAP_GRANT_REF => batch(core, at, count, swap),
-        op::UNMAP_AND_REPLACE => batch(core, at, count, |_, replace: &mut op::UnmapGrantRef| {
-            // Nothing but a page-table entry could be replaced, and those are the guest's own.
-            replace.status = status::GENERAL_ERROR;
-            Ok(())
-        }),
         op::SETUP_TABLE => one(core, at, count, setup_table),
         op::QUERY_SIZE => one(core, at, count, query_size),
         op::GET_STATUS_FRAMES => one(core, at, count, get_status_frames),
         op::SET_VERSION => one(core, at, 1, set_version),
         op::GET_VERSION => one(core, at, 1, get_version),
-        op::CACHE_FLUSH => Err(Errno::EOPNOTSUPP),
+        // Transfers, replacements and the rest are for guests without page tables of their own.
         _ => Err(Errno::ENOSYS),
     }
 }
@@ -262,19 +256,6 @@ fn move_bytes(domain: &Domain, copy: &op::Copy, source: &Side, dest: &Side) -> R
     unsafe {
         core::ptr::copy(pointer::<u8>(from).add(first), pointer::<u8>(to).add(last), copy.len.into());
     }
-    Ok(())
-}
-
-/// Refused to guests whose frame numbers are their own: there is no frame that could be given away.
-fn transfer(core: &mut Core, transfer: &mut op::Transfer) -> Result<(), Errno> {
-    let domain = core.domain()?;
-    transfer.status = if places::frame_at(domain, transfer.mfn).is_none() {
-        status::BAD_PAGE
-    } else if !exists(transfer.domid) {
-        status::BAD_DOMAIN
-    } else {
-        status::GENERAL_ERROR
-    };
     Ok(())
 }
 
