@@ -208,6 +208,12 @@ impl Capabilities {
         self.entry.choose(Entry::LOAD_EFER.bits(), 0)
     }
 
+    /// Primary controls with HLT exiting, or without. Every processor can do both.
+    pub const fn with_halts(primary: u32, exit: bool) -> u32 {
+        let halts = Primary::HLT_EXITING.bits();
+        if exit { primary | halts } else { primary & !halts }
+    }
+
     /// Primary controls with an exit as soon as the guest can take an NMI, or without. `None`: the processor can not tell.
     pub const fn with_nmi_window(&self, primary: u32, open: bool) -> Option<u32> {
         let window = Primary::NMI_WINDOW_EXITING.bits();

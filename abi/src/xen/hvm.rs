@@ -41,6 +41,8 @@ pub struct Param {
 
 /// `HVM_PARAM_*`.
 pub mod param {
+    /// The `SHUTDOWN_*` reason that a triple fault is.
+    pub const TRIPLE_FAULT_REASON: u32 = 31;
     /// How events reach a guest that has set no upcall vector.
     pub const CALLBACK_IRQ: u32 = 0;
     /// Frame of the xenstore ring.

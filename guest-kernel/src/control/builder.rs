@@ -14,6 +14,7 @@ use abi::xen::DomId;
 use abi::xen::errno::Errno;
 use abi::xen::event_channel::Port;
 use abi::xen::hvm::param;
+use abi::xen::sched::reason;
 
 use super::hypervisor::{Hypervisor, SharedRange};
 use super::image::Image;
@@ -146,7 +147,10 @@ fn furnish<H: Hypervisor>(
     hypervisor.domain_share(domain, STORE_PAGE, SharedRange::of(own.store)).map_err(&share)?;
     let (console, guests_console) = channel(hypervisor, domain, started)?;
     let (own_store, guests_store) = channel(hypervisor, domain, started)?;
+    // Other kernels restart a PC that way, when all else fails; ours never mean it.
+    let triple_fault = if plan.mesh { reason::CRASH } else { reason::REBOOT };
     for (index, value) in [
+        (param::TRIPLE_FAULT_REASON, triple_fault.into()),
         (param::CONSOLE_PFN, CONSOLE_PAGE.as_u64() / PAGE_SIZE),
         (param::CONSOLE_EVTCHN, guests_console.into()),
         (param::STORE_PFN, STORE_PAGE.as_u64() / PAGE_SIZE),

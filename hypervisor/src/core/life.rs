@@ -6,9 +6,12 @@
 
 use core::sync::atomic::Ordering::Relaxed;
 
+use abi::control::hypercall::DomainState;
 use abi::xen::errno::{Errno, HypercallResult};
+use abi::xen::sched::reason;
 
 use super::Core;
+use super::face::FACES;
 use crate::checks::start::Start;
 use crate::domain::{Life, Vcpu};
 use crate::interrupts;
@@ -74,6 +77,16 @@ impl Core {
             (vcpu.life, vcpu.nmi) = (Life::Up, true);
         }
         self.show_life();
+        Ok(0)
+    }
+
+    /// This core's virtual CPU goes down; the domain is off when it was the last that was up.
+    pub fn go_down(&mut self) -> HypercallResult {
+        let up = |core: &u8| FACES[usize::from(*core)].up.load(Relaxed) != 0;
+        if self.siblings().iter().any(up) {
+            return self.down();
+        }
+        self.stop_domain(DomainState::Shutdown, reason::POWEROFF);
         Ok(0)
     }
 

@@ -6,6 +6,7 @@ use abi::address::{GuestPhys, HostPhys, PAGE_SIZE, PageCount};
 use abi::control::hypercall::{DomainState, MAX_VCPUS, NO_DOMAIN};
 use abi::xen::DomId;
 use abi::xen::errno::Errno;
+use abi::xen::hvm::param::TRIPLE_FAULT_REASON;
 use abi::xen::shared_info::{VCPU_INFO, VCPU_INFO_SIZE};
 use arrayvec::ArrayVec;
 use ept::{Ept, Frames, MapError, MemoryType, Permissions, Tables};
@@ -106,6 +107,8 @@ pub fn create(
         memory_map: spin::Mutex::new(ArrayVec::new()),
         crash: spin::Mutex::new(None),
     };
+    // A reason that is seen, until domain 0 says otherwise.
+    domain.params[TRIPLE_FAULT_REASON as usize].store(abi::xen::sched::reason::CRASH.into(), Relaxed);
     let home_part = Home {
         ept,
         pool: Pool::new(),

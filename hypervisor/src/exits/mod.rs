@@ -7,7 +7,11 @@ pub mod exception;
 mod io;
 mod msr;
 
-use abi::control::hypercall::ExitKind;
+use core::sync::atomic::Ordering::Relaxed;
+
+use abi::control::hypercall::{DomainState, ExitKind};
+use abi::xen::hvm::param::TRIPLE_FAULT_REASON;
+use abi::xen::sched::reason;
 use vmx::capabilities::Capabilities;
 use vmx::exit::{Exit, ReadExit, Reason};
 use vmx::field;
@@ -92,8 +96,12 @@ fn handle_rare(core: &mut Core, exit: Exit) -> ExitKind {
         }
         Exit::EntryFailed(Reason::MACHINE_CHECK_ON_ENTRY) => panic!("machine check on core {}", core.index),
         Exit::TripleFault => {
-            core.crash(exit);
+            core.triple_fault(exit);
             ExitKind::TripleFault
+        }
+        Exit::Other(Reason::HLT) => {
+            core.halted();
+            ExitKind::Instruction
         }
         _ => {
             core.crash(exit);
@@ -125,6 +133,36 @@ impl Core {
         let event = if in_real_mode { event.without_error_code() } else { event };
         self.vmcs.write(field::ENTRY_EXCEPTION_ERROR_CODE, event.error_code);
         self.vmcs.write(field::ENTRY_INTERRUPTION_INFO, event.info);
+    }
+
+    /// HLT exits, or does not: it does while the virtual CPU's APIC is off, which is how one goes off for good. All others
+    /// halt where they are.
+    pub fn watch_halts(&mut self, exit: bool) {
+        let primary = self.vmcs.get(field::PRIMARY_CONTROLS);
+        self.vmcs.write(field::PRIMARY_CONTROLS, Capabilities::with_halts(primary, exit));
+    }
+
+    /// A virtual CPU that can take no interrupt halts: as on Xen it is down, and the domain is off with the last one.
+    fn halted(&mut self) {
+        const INTERRUPTS_ON: u64 = 1 << 9;
+        const HALTED: u32 = 1;
+        self.advance();
+        if self.vmcs.get(field::GUEST_RFLAGS) & INTERRUPTS_ON != 0 {
+            self.vmcs.write(field::GUEST_ACTIVITY, HALTED);
+            return;
+        }
+        // Its own virtual CPU is there.
+        let _ = self.go_down();
+    }
+
+    /// What a triple fault is to the domain is a parameter of its own: a crash, or, as guests know it from PCs, a way to
+    /// restart.
+    fn triple_fault(&mut self, exit: Exit) {
+        let parameter = self.domain().ok().and_then(|domain| domain.params.get(TRIPLE_FAULT_REASON as usize));
+        match parameter.map_or(reason::CRASH, |parameter| parameter.load(Relaxed) as u32) {
+            reason::CRASH => self.crash(exit),
+            other => self.stop_domain(DomainState::Shutdown, other),
+        }
     }
 
     /// Lets the guest take an NMI as soon as it can. Where the processor can not tell when that is, there are none.

@@ -102,7 +102,9 @@ fn write_value(core: &mut Core, number: u32, value: u64) -> Option<()> {
         SVR => {
             // SAFETY: this core's own APIC; no other core is reached.
             unsafe { core.registers.write(SVR, value & SVR_GUEST) };
-            if value & SVR_ENABLED != 0 {
+            let on = value & SVR_ENABLED != 0;
+            core.watch_halts(!on);
+            if on {
                 // Events that came while it was off had no interrupt, as on Xen.
                 crate::events::redeliver(core, core.index);
             }
