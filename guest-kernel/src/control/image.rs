@@ -182,6 +182,20 @@ mod tests {
         assert!(Image::parse(b"#!/bin/sh", MEMORY).is_err());
     }
 
+    #[test]
+    fn every_field_may_lie() {
+        let note = sample::note(&sample::ENTRY.to_le_bytes());
+        for file in [sample::elf(), Elf { note, ..Elf::default() }.build()] {
+            for damaged in sample::damaged(&file) {
+                let Ok(image) = Image::parse(&damaged, MEMORY) else { continue };
+                for segment in &image.segments {
+                    assert!(segment.range.end <= MEMORY);
+                    assert!(segment.bytes.len() as u64 <= segment.range.end - segment.range.start);
+                }
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn damage_never_panics_and_what_is_accepted_fits(

@@ -77,3 +77,25 @@ pub fn note(description: &[u8]) -> Vec<u8> {
     }
     notes
 }
+
+/// This file cut at every place, and with every word of 1, 2, 4 and 8 bytes in turn at each of its edges.
+pub fn damaged(file: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    const EDGES: [u64; 6] = [0, 1, 0x7fff_ffff_ffff_ffff, 0x8000_0000_0000_0000, u64::MAX - 7, u64::MAX];
+    let cut = (0..file.len()).map(|end| file[..end].to_vec());
+    let lies = [1, 2, 4, 8].into_iter().flat_map(move |width| {
+        (0..=file.len() - width).flat_map(move |at| {
+            EDGES.into_iter().map(move |edge| {
+                let mut file = file.to_vec();
+                // The highest bytes have the sign, the lowest are as the edge needs them.
+                let bytes = if edge > 1 && edge < u64::MAX - 7 {
+                    (edge >> (64 - 8 * width)).to_le_bytes()
+                } else {
+                    edge.to_le_bytes()
+                };
+                file[at..at + width].copy_from_slice(&bytes[..width]);
+                file
+            })
+        })
+    });
+    cut.chain(lies)
+}

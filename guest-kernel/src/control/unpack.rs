@@ -25,6 +25,15 @@ const LZ4_MAGIC: u32 = 0x184c_2102;
 const LZ4_BLOCK: usize = 8 << 20;
 /// Larger than any kernel.
 const MAX_UNPACKED: usize = 512 << 20;
+/// What a byte can become at most: 258 bytes from two bits of a deflate stream; of an LZ4 block, less.
+const MAX_RATIO: usize = 1032;
+
+/// How a payload is compressed, told by how it begins.
+#[derive(Clone, Copy)]
+enum Packing {
+    Gzip,
+    Lz4,
+}
 
 /// The ELF file in this image.
 pub fn unpack(file: &[u8]) -> Result<Cow<'_, [u8]>, Refusal> {
@@ -36,12 +45,10 @@ pub fn unpack(file: &[u8]) -> Result<Cow<'_, [u8]>, Refusal> {
     let (packed, size) = payload
         .split_last_chunk::<4>()
         .ok_or_else(|| unusable("its payload is empty", "fetch the file anew"))?;
-    let size = u32::from_le_bytes(*size) as usize;
-    let mut unpacked = zeroes(size)?;
-    let whole = match packed {
+    let packing = match packed {
         [0x7f, b'E', b'L', b'F', ..] => return Ok(Cow::Borrowed(payload)),
-        [0x1f, 0x8b, ..] => gunzip(packed, &mut unpacked),
-        _ if word(packed, 0) == Some(LZ4_MAGIC) => unlz4(&packed[4..], &mut unpacked),
+        [0x1f, 0x8b, ..] => Packing::Gzip,
+        _ if word(packed, 0) == Some(LZ4_MAGIC) => Packing::Lz4,
         _ => {
             let start = packed.get(..6).unwrap_or(packed);
             return Err(unusable(
@@ -49,6 +56,19 @@ pub fn unpack(file: &[u8]) -> Result<Cow<'_, [u8]>, Refusal> {
                 "give the uncompressed kernel instead: Linux's `scripts/extract-vmlinux` makes it",
             ));
         }
+    };
+    let size = u32::from_le_bytes(*size) as usize;
+    if size / MAX_RATIO > packed.len() {
+        // Before memory is taken for it.
+        return Err(unusable(
+            format!("its payload is damaged: {} bytes cannot become {size}", packed.len()),
+            "fetch the file anew",
+        ));
+    }
+    let mut unpacked = zeroes(size)?;
+    let whole = match packing {
+        Packing::Gzip => gunzip(packed, &mut unpacked),
+        Packing::Lz4 => unlz4(&packed[size_of_val(&LZ4_MAGIC)..], &mut unpacked),
     };
     whole.ok_or_else(|| unusable("its payload is damaged", "fetch the file anew"))?;
     Ok(Cow::Owned(unpacked))
@@ -183,13 +203,28 @@ mod tests {
         refused(&bzimage(b"\xfd7zXZ\0 and more", 10), "compressed in a way");
         refused(&bzimage(&[0x1f, 0x8b, 8], 10), "damaged");
         refused(&bzimage(&LZ4_MAGIC.to_le_bytes(), 10), "damaged");
-        refused(&bzimage(&LZ4_MAGIC.to_le_bytes(), MAX_UNPACKED + 1), "no 512 MiB");
+        refused(&bzimage(&LZ4_MAGIC.to_le_bytes(), MAX_UNPACKED), "cannot become");
+        let mut large = LZ4_MAGIC.to_le_bytes().to_vec();
+        large.resize(MAX_UNPACKED / MAX_RATIO, 0);
+        refused(&bzimage(&large, MAX_UNPACKED + 1), "no 512 MiB");
         let mut old = lz4(b"kernel", 10);
         old[MAGIC + 4] = 7;
         refused(&old, "no payload");
         let mut cut = lz4(b"kernel", 10);
         cut.pop();
         refused(&cut, "no payload");
+    }
+
+    #[test]
+    fn no_byte_and_no_end_of_the_file_matters_more_than_it_may() {
+        let elf = sample::elf();
+        for file in [lz4(&elf, 90), gzip(&elf)] {
+            for damaged in sample::damaged(&file) {
+                if let Ok(unpacked) = unpack(&damaged) {
+                    assert!(unpacked.len() <= damaged.len() * MAX_RATIO);
+                }
+            }
+        }
     }
 
     proptest! {
