@@ -91,6 +91,41 @@ fn events_nobody_reads_take_bounded_memory() {
     machine.fails(2, kind::READ, "data/none\0", "ENOENT");
 }
 
+/// Streams that have broken stores before, each with whether the conversation goes on after it.
+#[test]
+fn streams_that_break_careless_stores() {
+    let long = "x".repeat(4094);
+    let deep = "/a".repeat(1024);
+    let messages = |kind: u32, tx: u32, payload: &str| Message::bytes(kind, 0, tx, &[payload.as_bytes()]);
+    let corpus: [(&str, Vec<u8>, bool); 10] = [
+        ("no payload at all, for every kind", (0..32).flat_map(|kind| messages(kind, 0, "")).collect(), true),
+        ("the longest payload, without a zero", messages(kind::WRITE, 0, &[&long, "xx"].concat()), true),
+        ("the longest payload, all zeroes", messages(kind::SET_PERMS, 0, &"\0".repeat(4096)), true),
+        ("a path as deep as can be", messages(kind::MKDIR, 0, &[&deep[1..], "\0"].concat()), true),
+        ("a path too long", messages(kind::READ, 0, &[&long, "\0"].concat()), true),
+        ("the end of a transaction that is none", messages(kind::TRANSACTION_END, u32::MAX, "T\0"), true),
+        ("its own home removed", messages(kind::RM, 0, "/local/domain/1\0"), true),
+        ("the root removed", messages(kind::RM, 0, "/\0"), true),
+        ("one byte too many announced", [&messages(2, 0, "")[..12], &4097u32.to_le_bytes()].concat(), false),
+        ("all ones", alloc::vec![0xff; 64], false),
+    ];
+    for (name, stream, goes_on) in corpus {
+        let mut machine = Machine::new(2);
+        let mut rest = stream.as_slice();
+        for _ in 0..200 {
+            rest = &rest[machine.guests[0].end.write(rest)..];
+            machine.turn();
+            while goes_on && machine.guests[0].receive().is_some() {}
+        }
+        assert!(rest.is_empty(), "{name}");
+        assert_eq!(machine.guests[0].page.error() == 0, goes_on, "{name}");
+        assert_eq!(machine.read(2, "name").as_deref(), Ok("web"), "{name}");
+        if goes_on {
+            assert_eq!(machine.read(1, "name").as_deref(), Ok("web"), "{name}");
+        }
+    }
+}
+
 proptest! {
     /// Any bytes in any pieces: the store answers or ends it, and the neighbour notices nothing.
     #[test]
