@@ -118,7 +118,8 @@ fn poll(core: &mut Core, at: GuestVirt) -> HypercallResult {
         ports.push(port);
     }
     look(core, |core| {
-        let late = poll.timeout != 0 && core.machine.system_time() >= poll.timeout;
+        // Xen's times are signed: what is negative is over.
+        let late = poll.timeout != 0 && core.machine.system_time() as i64 >= poll.timeout as i64;
         // A port that was closed meanwhile is not waited for.
         late || ports.iter().any(|&port| events::is_pending(core, port).unwrap_or(true))
             || takes_interrupts && events::is_upcall_pending(core)

@@ -2,7 +2,7 @@
 
 use abi::xen::event_channel::{CLOSE, RESET};
 use abi::xen::hypercall::{EVENT_CHANNEL_OP, SCHED_OP, VCPU_OP, vcpu};
-use abi::xen::sched::{BLOCK, SHUTDOWN};
+use abi::xen::sched::{BLOCK, POLL, SHUTDOWN};
 use guest_kernel::platform::atoll::hypercall;
 use guest_kernel::programs::random::Random;
 use guest_kernel::say;
@@ -40,7 +40,7 @@ pub fn fuzz(random: &mut Random) {
         let operation = if random.below(8) == 0 { random.draw() } else { random.below(40) };
         // These are allowed, and would end the act: the guest's own end, a sleep that nobody may end, and the end of its
         // console's event channel.
-        let ends = number == SCHED_OP && (operation == SHUTDOWN || operation == BLOCK)
+        let ends = number == SCHED_OP && matches!(operation, SHUTDOWN | BLOCK | POLL)
             || number == VCPU_OP && operation == vcpu::DOWN
             || number == EVENT_CHANNEL_OP && (operation == CLOSE || operation == RESET);
         if ends {
