@@ -92,3 +92,31 @@ fn an_uploaded_image_makes_a_guest() {
     machine.refused(Request::RemoveImage("mine".into()), "no image");
     machine.refused(Request::Piece { from: 0, bytes: vec![1] }, "no upload");
 }
+
+#[test]
+fn an_image_may_be_replaced_while_its_guest_runs() {
+    let mut machine = Machine::with(&[]);
+    let upload = |machine: &mut Machine, file: &[u8]| {
+        let sha256 = Sha256::digest(file).into();
+        machine.ask(Request::Upload { name: "mine".into(), bytes: file.len() as u64, sha256 }).unwrap();
+        machine.ask(Request::Piece { from: 0, bytes: file.to_vec() }).unwrap();
+    };
+    upload(&mut machine, &super::super::sample::elf());
+    let restarts = |config: &mut GuestConfig| {
+        (config.image, config.on_reboot) = ("mine".into(), Policy::Restart);
+    };
+    machine.ask(config(restarts)).unwrap();
+    let first = machine.list()[1].clone();
+    upload(&mut machine, b"no kernel at all");
+    assert_eq!(machine.list()[1], first, "it has its own copy");
+    // The next life needs the file, and what it says of it is heard.
+    let events = ends(&mut machine, reason::REBOOT);
+    let refused = |event: &Event| match event {
+        Event::Restarted { domain: Err(refusal), .. } => refusal.what.contains("ELF"),
+        _ => false,
+    };
+    assert!(events.iter().any(refused));
+    assert_eq!(machine.list().len(), 1);
+    upload(&mut machine, &super::super::sample::elf());
+    machine.ask(config(restarts)).unwrap();
+}
