@@ -9,7 +9,13 @@ use crate::{
     error::Result,
     holder, host, leftovers,
     machine::Kind,
-    verbs::{self, bench::Suite, console::Script, stop::Wish, xenstore::Form},
+    verbs::{
+        self,
+        bench::{On, Suite},
+        console::Script,
+        stop::Wish,
+        xenstore::Form,
+    },
 };
 
 /// Atoll: a multikernel as virtual machines, one guest kernel a core.
@@ -298,6 +304,9 @@ enum Verb {
         /// What to measure
         #[arg(value_enum)]
         suite: Suite,
+        /// `para`: where
+        #[arg(long, value_enum, default_value_t)]
+        on: On,
         #[command(flatten)]
         machine: MachineArgs,
         #[command(flatten)]
@@ -416,8 +425,8 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Dmesg { json } => verbs::dmesg::run(json.json)?,
         Verb::Top => verbs::top::run()?,
         Verb::Crash { name, json } => verbs::crash::run(&name, json.json)?,
-        Verb::Bench { suite, machine, setup, json } => {
-            verbs::bench::run(suite, &machine, setup.yes, json.json)?;
+        Verb::Bench { suite, on, machine, setup, json } => {
+            verbs::bench::run(suite, on, &machine, setup.yes, json.json)?;
         }
         Verb::Linux { directory, setup } => verbs::linux::run(&directory, setup.yes)?,
         Verb::Doctor { json } => verbs::doctor::run(json.json),

@@ -9,6 +9,7 @@ mod nested;
 mod qemu;
 mod serial_log;
 mod transfer;
+pub mod xen;
 
 use std::{
     fs,

@@ -21,31 +21,37 @@ const DEAR: u64 = 1000;
 const APIC_BASE: u32 = 0x1b;
 
 /// Measures and prints all of them.
-pub fn measure(platform: &Atoll, empty: u64) {
-    let sampling = Sampling { empty, operations: operations_per_sample(empty) };
-    print(repeat("hypercall_null", &sampling, || {
+pub fn measure(platform: &Atoll, sampling: &Sampling) {
+    print(repeat("hypercall_null", sampling, || {
         core::hint::black_box(hypercall::xen_version());
     }));
-    print(repeat("exit_cpuid", &sampling, || {
+    print(repeat("exit_cpuid", sampling, || {
         core::hint::black_box(core::arch::x86_64::__cpuid(cpuid::BASE));
     }));
-    print(repeat("exit_rdmsr", &sampling, read_apic_base));
-    print(repeat("hypercall_pointer", &sampling, || {
+    print(repeat("exit_rdmsr", sampling, read_apic_base));
+    print(repeat("hypercall_pointer", sampling, || {
         // Whatever it answers, it was read and written.
         let _ = core::hint::black_box(hypercall::get_param(param::CONSOLE_EVTCHN));
     }));
-    match event_self(platform, &sampling) {
+    match event_self(platform, sampling) {
         Some(row) => print(row),
         None => say!("bench: event_self: no port to send to ourselves"),
     }
 }
 
 /// How samples are taken.
-struct Sampling {
+pub struct Sampling {
     /// The cost of looking at the counter.
-    empty: u64,
+    pub empty: u64,
     /// Operations in one sample.
     operations: u64,
+}
+
+impl Sampling {
+    /// Where looking at the counter costs so much.
+    pub fn new(empty: u64) -> Self {
+        Self { empty, operations: operations_per_sample(empty) }
+    }
 }
 
 /// [`OPERATIONS`], or one where leaving the guest is dear.
@@ -60,7 +66,7 @@ fn operations_per_sample(empty: u64) -> u64 {
 }
 
 /// The median of samples of one operation.
-fn repeat(name: &'static str, sampling: &Sampling, operation: impl Fn()) -> Row {
+pub fn repeat(name: &'static str, sampling: &Sampling, operation: impl Fn()) -> Row {
     let mut row = Row::new(name);
     while !row.is_complete() {
         let before = cpu::tsc();

@@ -3,7 +3,8 @@
 //! `role=main` measures and prints a row per line; `role=peer` is whom it talks to. First come the rows that need
 //! nobody else ([`local`]), on Xen as well as on Atoll; then those with a peer ([`pair`]), where there is a mesh; then
 //! two phases during which neither guest causes an exit, announced on the console so that domain 0, who can count
-//! exits, looks before and after. At the end both guests power off.
+//! exits, looks before and after. At the end both guests power off. `role=para` prints the rows that need nobody else, and
+//! more of them ([`para`]).
 #![no_std]
 #![no_main]
 
@@ -11,6 +12,7 @@ extern crate alloc;
 
 mod local;
 mod pair;
+mod para;
 mod peer;
 
 use abi::xen::sched::reason;
@@ -35,7 +37,7 @@ fn rest_ticks(platform: &Atoll) -> u64 {
 }
 
 fn run(started: Started) -> ! {
-    let Started { platform, handover, mesh, .. } = started;
+    let Started { platform, handover, mesh, domain, .. } = started;
     let mut kernel = Kernel::new(platform, mesh, Pace::Poll);
     // A report is an event to domain 0, and so an exit, at a time nobody chose.
     kernel.reporting = false;
@@ -43,7 +45,13 @@ fn run(started: Started) -> ! {
         kernel.run(&mut peer::Peer::default());
     }
     let empty = empty_pair();
-    local::measure(&kernel.platform, empty);
+    let sampling = local::Sampling::new(empty);
+    local::measure(&kernel.platform, &sampling);
+    if handover.option("role") == Some("para") {
+        para::measure(&kernel.platform, &sampling, domain.unwrap_or(0));
+        say!("bench: done");
+        kernel.platform.shutdown(reason::POWEROFF)
+    }
     let ticks = phase_ticks(&kernel.platform);
     phase("steady_exits_compute", rest_ticks(&kernel.platform), || {
         let start = cpu::tsc();

@@ -1,5 +1,6 @@
 //! `bench`: figures, each with a label that says what kind of figure it is.
 
+mod para;
 mod rows;
 
 use std::{
@@ -11,6 +12,7 @@ use std::{
 use abi::control::wire::{GuestConfig, State};
 use clap::ValueEnum;
 
+pub use para::On;
 pub use rows::{MachineDescription, Row, parse};
 
 use crate::{
@@ -30,6 +32,8 @@ use crate::{
 pub enum Suite {
     /// What each kind of exit costs, what an event costs, and what running costs (nothing)
     Exits,
+    /// What a para guest's calls cost, on Atoll and on real Xen
+    Para,
 }
 
 /// Cores of the machine that is measured: domain 0, and two guests.
@@ -39,18 +43,19 @@ const CORES: u32 = 3;
 const WAKES: u64 = 1000;
 
 /// Measures and prints.
-pub fn run(suite: Suite, machine: &MachineArgs, yes: bool, as_json: bool) -> Result<()> {
+pub fn run(suite: Suite, on: On, machine: &MachineArgs, yes: bool, as_json: bool) -> Result<()> {
     let kind = machine.machine.kind();
     setup::ensure(&[kind.name()], yes)?;
     super::can_run(kind)?;
     let images = Images::find(machine.images.as_deref())?;
     let rows = match suite {
         Suite::Exits => measure_exits(kind, &images, places::run_directory("bench"))?,
+        Suite::Para => para::measure(on, kind, &images)?,
     };
     if as_json {
         output::say_json(&rows);
     } else {
-        output::say(table(&rows));
+        output::say(if suite == Suite::Para { para::table(&rows) } else { table(&rows) });
     }
     Ok(())
 }
@@ -58,11 +63,20 @@ pub fn run(suite: Suite, machine: &MachineArgs, yes: bool, as_json: bool) -> Res
 /// Boots a machine with its files in `directory`, lets the guest program `bench` measure with a peer, and collects the
 /// rows it prints.
 pub fn measure_exits(kind: Kind, images: &Images, directory: PathBuf) -> Result<Vec<Row>> {
-    let program = |name: &str, core: u32, role: &str| GuestConfig {
-        command_line: format!("role={role}"),
-        ..guest(name, "bench", core)
+    measure_roles(kind, images, &["role=main", "role=peer"], directory)
+}
+
+/// The same with one guest, on a machine of its own.
+fn measure_guest(kind: Kind, images: &Images, role: &str, directory: PathBuf) -> Result<Vec<Row>> {
+    measure_roles(kind, images, &[role], directory)
+}
+
+fn measure_roles(kind: Kind, images: &Images, roles: &[&str], directory: PathBuf) -> Result<Vec<Row>> {
+    let program = |(index, role): (usize, &&str)| GuestConfig {
+        command_line: (*role).to_owned(),
+        ..guest(&format!("bench{}", index + 1), "bench", index as u32 + 1)
     };
-    let mut config = Config::of_guests(CORES, [program("bench1", 1, "main"), program("bench2", 2, "peer")]);
+    let mut config = Config::of_guests(CORES, roles.iter().enumerate().map(program));
     config.machine.stop_when_done = true;
     let spec = Spec {
         kind,
