@@ -61,7 +61,7 @@ fn the_highest_page_is_found_behind_empty_tables() {
     guest.map(GIB, GIB, MIB_2).unwrap();
     assert_eq!(highest(&guest), Some(GIB + MIB_2 - 0x1000));
     guest.map(3 * GIB, 3 * GIB, 0x1000).unwrap();
-    guest.ept.clear(&mut guest.pool, GuestPhys::new(3 * GIB), PageCount::new(1)).unwrap();
+    let _ = guest.ept.clear(&mut guest.pool, GuestPhys::new(3 * GIB), PageCount::new(1)).unwrap();
     assert_eq!(highest(&guest), Some(GIB + MIB_2 - 0x1000));
 }
 
