@@ -19,6 +19,7 @@ extern crate std;
 
 pub mod control;
 pub mod events;
+pub mod grants;
 pub mod kernel;
 pub mod memory_map;
 pub mod mesh;

@@ -7,6 +7,7 @@
 mod apic;
 pub mod console;
 pub mod cpu;
+pub mod grants;
 pub mod hypercall;
 pub mod interrupts;
 pub mod memory;
