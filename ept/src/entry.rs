@@ -133,6 +133,11 @@ impl Entry {
         Some(Self(((self.0 & !ACCESSED_DIRTY) - offset) | MAPS_PAGE))
     }
 
+    /// Whether the processor has used it, where it keeps such flags.
+    pub(crate) const fn is_accessed(self) -> bool {
+        self.0 & 1 << 8 != 0
+    }
+
     /// The accessed and dirty flags alone.
     pub(crate) const fn flags(self) -> u64 {
         self.0 & ACCESSED_DIRTY

@@ -26,4 +26,7 @@ pub trait Frames: Tables {
     /// Sets the entry `index` (below [`ENTRIES`]) of the table in frame `table`, as one aligned 64-bit store: the
     /// processor may walk the table at any time.
     fn write(&mut self, table: HostPhys, index: usize, entry: u64);
+
+    /// Sets an entry and tells what it was, as one locked exchange.
+    fn swap(&mut self, table: HostPhys, index: usize, entry: u64) -> u64;
 }

@@ -25,7 +25,7 @@
 //! Table frames that the call freed are covered by the same promise.
 //!
 //! Where to read on: [`Tables`] and [`Frames`] (`frames`), one entry (`entry`), the tables as a whole (`table`), then
-//! `map`, `change` (unmap and protect), `merge`, and the hot path, `translate`. `capabilities` says what the
+//! `map`, `change` (unmap and protect), `page` (single ones), `merge`, and the hot path, `translate`. `capabilities` says what the
 //! processor can do, `violation` what it reports. Next room: `hypervisor`, which gives each domain its `Ept`.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -38,6 +38,7 @@ mod frames;
 mod level;
 mod map;
 mod merge;
+mod page;
 mod reserve;
 mod table;
 mod translate;
@@ -50,6 +51,7 @@ pub use entry::{MemoryType, Permissions};
 pub use error::{Invalidation, MapError};
 pub use frames::{ENTRIES, Frames, Tables};
 pub use level::{GUEST_ADDRESS_BITS, PageSize};
+pub use page::{NoPlace, Place};
 pub use table::{Ept, Settings, View};
 pub use translate::{Access, Translation};
 pub use violation::Violation;

@@ -5,7 +5,7 @@ mod common;
 use abi::address::{GuestPhys, HostPhys, PageCount};
 use common::pool::Pool;
 use common::raw::{Audit, dirty};
-use ept::{Access, Ept, Invalidation, MapError, MemoryType, PageSize, Permissions, Settings};
+use ept::{Access, Ept, Invalidation, MapError, MemoryType, NoPlace, PageSize, Permissions, Settings};
 
 const RWX: Permissions = Permissions::READ_WRITE_EXECUTE;
 const GIB: u64 = 1 << 30;
@@ -264,4 +264,30 @@ fn what_is_cleared_leaves_its_tables_and_can_be_mapped_again() {
     assert_eq!(found.hpa, HostPhys::new(8 * MIB_2 + 4096));
     assert_eq!(guest.unmap(0, 2 * MIB_2), Ok(Invalidation::Needed));
     assert_eq!(guest.tables(), 1);
+}
+
+#[test]
+fn single_pages_come_and_go() {
+    for accessed_dirty in [false, true] {
+        let mut guest = Guest::new(Settings { accessed_dirty, ..BEST });
+        guest.map(MIB_2, MIB_2, MIB_2).unwrap();
+        let at = |gpa: u64| GuestPhys::new(gpa);
+        assert_eq!(guest.ept.vacancy(&guest.pool, at(0x5000)), Err(NoPlace::NoTable));
+        assert_eq!(guest.ept.vacancy(&guest.pool, at(MIB_2 + 0x5000)), Err(NoPlace::Taken));
+        assert_eq!(guest.ept.vacancy(&guest.pool, at(u64::MAX)), Err(NoPlace::OutOfRange));
+        assert_eq!(guest.ept.occupant(&guest.pool, at(MIB_2)), None, "a larger page");
+        guest.map(0x4000, 0x9000, 0x1000).unwrap();
+        let place = guest.ept.vacancy(&guest.pool, at(0x5fff)).unwrap();
+        assert!(!guest.ept.fill(&mut guest.pool, place, HostPhys::new(0x7000), Permissions::WRITE));
+        assert!(guest.ept.fill(&mut guest.pool, place, HostPhys::new(0x7000), Permissions::READ));
+        assert_eq!(guest.ept.vacancy(&guest.pool, at(0x5000)), Err(NoPlace::Taken));
+        let found = guest.ept.translate(&guest.pool, at(0x5123), Access::Read).unwrap();
+        assert_eq!(found.hpa, HostPhys::new(0x7123));
+        assert_eq!(guest.ept.translate(&guest.pool, at(0x5000), Access::Write), None);
+        assert_eq!(guest.ept.occupant(&guest.pool, at(0x5000)), Some((place, HostPhys::new(0x7000))));
+        let unused = if accessed_dirty { Invalidation::None } else { Invalidation::Needed };
+        assert_eq!(guest.ept.vacate(&mut guest.pool, place), unused);
+        assert_eq!(guest.ept.occupant(&guest.pool, at(0x5000)), None);
+        assert_eq!(guest.ept.vacancy(&guest.pool, at(0x5000)), Ok(place));
+    }
 }

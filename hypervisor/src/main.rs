@@ -288,7 +288,7 @@ fn books(handover: &Handover, machine: &Machine, early: &mut Early, archive: &[u
     // SAFETY: memory of our own, zeroed, which is a value of both types, and long enough.
     let (frame_entries, chunk_entries) = unsafe {
         (
-            core::slice::from_raw_parts_mut(frame_entries, frames),
+            core::slice::from_raw_parts(frame_entries, frames),
             core::slice::from_raw_parts_mut(chunk_entries, chunks),
         )
     };

@@ -10,8 +10,7 @@ use boot::cores::MAX_CORES;
 
 use crate::core::face::FACES;
 use crate::domain::{Domain, Home};
-use crate::grants::maptrack::Mapping;
-use crate::memory::frame_table::FrameTable;
+use crate::memory::frame_table::{self, FrameTable};
 
 /// What core 0 knows of the domain on one core.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +52,7 @@ pub struct Registry {
 impl Registry {
     /// Books without domains.
     pub fn new(frames: FrameTable<'static>, slots: ArrayVec<Slot, MAX_CORES>, ept: ept::Settings) -> Self {
+        frame_table::publish(frames.words());
         let records = slots.iter().map(|_| None).collect();
         Self { frames, records, slots, ept, next_id: 0 }
     }
@@ -78,14 +78,6 @@ impl Registry {
         }
         // SAFETY: there is a record, so the slot is initialised, and it was not given to its core.
         Some(unsafe { (*self.slots[core].home).assume_init_mut() })
-    }
-
-    /// Takes out one of the mappings of others' pages that a domain has, which its cores have released.
-    pub fn any_mapping(&mut self, core: usize) -> Option<Mapping> {
-        (*self.records.get(core)?)?;
-        // SAFETY: there is a record, so the slot is initialised, and by the caller no core has it.
-        let home = unsafe { (*self.slots[core].home).assume_init_mut() };
-        home.maptrack.remove(home.maptrack.any()?)
     }
 
     /// An id that no domain has, and none had for as long as there are ids.

@@ -19,6 +19,7 @@ mod r16_linux_two;
 mod r17_linux_nested;
 mod r18_abi;
 mod r19_siblings;
+mod r20_grants;
 
 use std::process::ExitCode;
 
@@ -49,6 +50,7 @@ fn scenes() -> Vec<Scene> {
         Scene::on("hostile", r07_hostile::machine(), r07_hostile::checks()),
         Scene::on("abi", r18_abi::machine(), r18_abi::checks()),
         Scene::on("siblings", r19_siblings::machine(), r19_siblings::checks()),
+        Scene::on("grants", r20_grants::machine(), r20_grants::checks()),
         Scene::new("line", r10_line::checks()),
         Scene::new("image", r11_image::checks()),
         Scene::new("demo", r12_demo::checks()),

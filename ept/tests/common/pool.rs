@@ -82,4 +82,10 @@ impl Frames for Pool {
         self.written.insert(table.as_u64());
         self.entries_mut(table.as_u64())[index] = entry;
     }
+
+    fn swap(&mut self, table: HostPhys, index: usize, entry: u64) -> u64 {
+        let was = self.read(table, index);
+        self.write(table, index, entry);
+        was
+    }
 }

@@ -7,7 +7,6 @@
 //! others, which take a domain off its core or put it there, wait until the target is back in its loop. A core has at
 //! most one request under way.
 
-use abi::xen::DomId;
 use abi::xen::errno::{Errno, HypercallResult};
 use io_rings::urpc::Message;
 
@@ -71,12 +70,20 @@ pub enum Request {
         /// The domain.
         domain: u64,
     },
-    /// Leaf, to core 0: whether the frame is this domain's and no other's: 1 or 0.
-    Owns {
+    /// Leaf, to core 0: the same, for the domain's grant table.
+    LendFrame {
         /// The domain.
         domain: u64,
-        /// The frame's host-physical address.
-        frame: u64,
+    },
+    /// Leaf, to home: `GNTTABOP_map_grant_ref`. Where it answers with an error, nothing was done.
+    MapGrant {
+        /// Address of the `MapGrantRef`, in the hypervisor's own memory; good until the answer.
+        op: u64,
+    },
+    /// Leaf, to home: the first part of `GNTTABOP_unmap_grant_ref`.
+    UnmapGrants {
+        /// Address of the `Unmaps`, in the hypervisor's own memory; good until the answer.
+        unmaps: u64,
     },
     /// Leaf, to core 0: nobody uses this frame any more.
     GiveBack {
@@ -95,90 +102,6 @@ pub enum Request {
     Unpin {
         /// The frame's host-physical address.
         frame: u64,
-    },
-    /// Leaf, to a granter's home: take an entry into use, as the [`Use`](crate::grants::Use) at this address says; good
-    /// until the answer, which is written there.
-    Acquire {
-        /// That address.
-        wanted: u64,
-    },
-    /// Leaf, to a granter's home: one use of an entry has ended.
-    ReleaseGrant {
-        /// The granter, lest it be another by now.
-        owner: DomId,
-        /// The entry.
-        reference: u32,
-        /// Whether it was to be written.
-        write: bool,
-    },
-    /// Leaf, to core 0: one more user of this frame, which has to be this domain's. `EINVAL`: it is not.
-    Share {
-        /// The domain.
-        domain: u64,
-        /// The frame's host-physical address.
-        frame: u64,
-    },
-    /// Leaf, to core 0: one user less of this frame.
-    Unshare {
-        /// The frame's host-physical address.
-        frame: u64,
-    },
-    /// Leaf, to home: let another's page appear, as the [`Mapping`](crate::grants::maptrack::Mapping) at this address says;
-    /// good until the answer. Its handle.
-    PlaceGranted {
-        /// That address.
-        mapping: u64,
-    },
-    /// Leaf, to home: take the page with this handle out, and tell what it was. `ENOENT`: there is no such; `EINVAL`: it is
-    /// elsewhere. 1: translations are to be forgotten.
-    TakeGranted {
-        /// The handle.
-        handle: u32,
-        /// Where it should be.
-        gfn: u64,
-        /// Where to write the `Mapping`; good until the answer.
-        into: u64,
-    },
-    /// Leaf, to home: one more frame of the grant table, and the hypervisor's own beside it.
-    GrowGrants {
-        /// Host-physical address.
-        frame: u64,
-        /// Host-physical address.
-        pins: u64,
-    },
-    /// Leaf, to home: one more status frame.
-    GrowMarks {
-        /// Host-physical address.
-        frame: u64,
-    },
-    /// Leaf, to home: let a frame of the grant table appear at this place, where nothing is. 1: translations are to be
-    /// forgotten.
-    PlaceTable {
-        /// Which.
-        index: u32,
-        /// Of the status frames.
-        marks: bool,
-        /// Guest frame number.
-        gfn: u64,
-    },
-    /// Leaf, to home: where a frame of the grant table is; all ones: nowhere.
-    TableAt {
-        /// Which.
-        index: u32,
-        /// Of the status frames.
-        marks: bool,
-    },
-    /// Leaf, to home: the grant table's layout.
-    SetGrantVersion {
-        /// 1 or 2.
-        version: u32,
-    },
-    /// Leaf, to home: exchange two entries. The low half-word of the answer is a `GNTST_*`.
-    SwapGrants {
-        /// One.
-        one: u32,
-        /// The other.
-        other: u32,
     },
     /// Leaf: the virtual CPU's periodic timer has this period from now on; 0: there is none.
     SetPeriodic {
@@ -236,21 +159,11 @@ const ADD_TABLE: u64 = 34;
 const WATCHDOG: u64 = 35;
 const TAKE_FRAME: u64 = 36;
 const GIVE_BACK: u64 = 37;
-const OWNS: u64 = 38;
+const LEND_FRAME: u64 = 38;
+const MAP_GRANT: u64 = 39;
+const UNMAP_GRANTS: u64 = 40;
 const PIN: u64 = 48;
 const UNPIN: u64 = 49;
-const ACQUIRE: u64 = 64;
-const RELEASE_GRANT: u64 = 65;
-const SHARE: u64 = 66;
-const UNSHARE: u64 = 67;
-const PLACE_GRANTED: u64 = 68;
-const TAKE_GRANTED: u64 = 69;
-const GROW_GRANTS: u64 = 70;
-const GROW_MARKS: u64 = 71;
-const PLACE_TABLE: u64 = 72;
-const TABLE_AT: u64 = 73;
-const SET_GRANT_VERSION: u64 = 74;
-const SWAP_GRANTS: u64 = 75;
 const SET_PERIODIC: u64 = 50;
 const RUNSTATE: u64 = 51;
 const WATCH_RUNSTATE: u64 = 52;
@@ -286,24 +199,12 @@ impl Request {
             Self::AddTable { frame } => (ADD_TABLE, frame, 0, 0),
             Self::Watchdog { id, timeout } => (WATCHDOG, id as u64, timeout as u64, 0),
             Self::TakeFrame { domain } => (TAKE_FRAME, domain, 0, 0),
-            Self::Owns { domain, frame } => (OWNS, domain, frame, 0),
+            Self::LendFrame { domain } => (LEND_FRAME, domain, 0, 0),
+            Self::MapGrant { op } => (MAP_GRANT, op, 0, 0),
+            Self::UnmapGrants { unmaps } => (UNMAP_GRANTS, unmaps, 0, 0),
             Self::GiveBack { frame } => (GIVE_BACK, frame, 0, 0),
             Self::Pin { gfn, frame } => (PIN, gfn, frame, 0),
             Self::Unpin { frame } => (UNPIN, frame, 0, 0),
-            Self::Acquire { wanted } => (ACQUIRE, wanted, 0, 0),
-            Self::ReleaseGrant { owner, reference, write } => {
-                (RELEASE_GRANT, owner as u64, reference as u64, write as u64)
-            }
-            Self::Share { domain, frame } => (SHARE, domain, frame, 0),
-            Self::Unshare { frame } => (UNSHARE, frame, 0, 0),
-            Self::PlaceGranted { mapping } => (PLACE_GRANTED, mapping, 0, 0),
-            Self::TakeGranted { handle, gfn, into } => (TAKE_GRANTED, handle as u64, gfn, into),
-            Self::GrowGrants { frame, pins } => (GROW_GRANTS, frame, pins, 0),
-            Self::GrowMarks { frame } => (GROW_MARKS, frame, 0, 0),
-            Self::PlaceTable { index, marks, gfn } => (PLACE_TABLE, index as u64, marks as u64, gfn),
-            Self::TableAt { index, marks } => (TABLE_AT, index as u64, marks as u64, 0),
-            Self::SetGrantVersion { version } => (SET_GRANT_VERSION, version as u64, 0, 0),
-            Self::SwapGrants { one, other } => (SWAP_GRANTS, one as u64, other as u64, 0),
             Self::SetPeriodic { period } => (SET_PERIODIC, period, 0, 0),
             Self::Runstate { into } => (RUNSTATE, into, 0, 0),
             Self::WatchRunstate { into, area } => (WATCH_RUNSTATE, into, area, 0),
@@ -343,22 +244,12 @@ pub fn decode(message: Message) -> Option<Incoming> {
         ADD_TABLE => Request::AddTable { frame: a },
         WATCHDOG => Request::Watchdog { id: a as u32, timeout: b as u32 },
         TAKE_FRAME => Request::TakeFrame { domain: a },
-        OWNS => Request::Owns { domain: a, frame: b },
+        LEND_FRAME => Request::LendFrame { domain: a },
+        MAP_GRANT => Request::MapGrant { op: a },
+        UNMAP_GRANTS => Request::UnmapGrants { unmaps: a },
         GIVE_BACK => Request::GiveBack { frame: a },
         PIN => Request::Pin { gfn: a, frame: b },
         UNPIN => Request::Unpin { frame: a },
-        ACQUIRE => Request::Acquire { wanted: a },
-        RELEASE_GRANT => Request::ReleaseGrant { owner: a as DomId, reference: b as u32, write: c != 0 },
-        SHARE => Request::Share { domain: a, frame: b },
-        UNSHARE => Request::Unshare { frame: a },
-        PLACE_GRANTED => Request::PlaceGranted { mapping: a },
-        TAKE_GRANTED => Request::TakeGranted { handle: a as u32, gfn: b, into: c },
-        GROW_GRANTS => Request::GrowGrants { frame: a, pins: b },
-        GROW_MARKS => Request::GrowMarks { frame: a },
-        PLACE_TABLE => Request::PlaceTable { index: a as u32, marks: b != 0, gfn: c },
-        TABLE_AT => Request::TableAt { index: a as u32, marks: b != 0 },
-        SET_GRANT_VERSION => Request::SetGrantVersion { version: a as u32 },
-        SWAP_GRANTS => Request::SwapGrants { one: a as u32, other: b as u32 },
         SET_PERIODIC => Request::SetPeriodic { period: a },
         RUNSTATE => Request::Runstate { into: a },
         WATCH_RUNSTATE => Request::WatchRunstate { into: a, area: b },
@@ -391,22 +282,12 @@ mod tests {
         Request::AddTable { frame: 1 << 49 },
         Request::Watchdog { id: u32::MAX, timeout: 1 << 31 },
         Request::TakeFrame { domain: 0x7ff2 },
-        Request::Owns { domain: 0x7fef, frame: 1 << 48 },
+        Request::LendFrame { domain: 0x7fef },
+        Request::MapGrant { op: 1 << 48 },
+        Request::UnmapGrants { unmaps: 1 << 44 },
         Request::GiveBack { frame: 1 << 47 },
         Request::Pin { gfn: 1 << 37, frame: 1 << 46 },
         Request::Unpin { frame: 1 << 45 },
-        Request::Acquire { wanted: 1 << 44 },
-        Request::ReleaseGrant { owner: 0x7fef, reference: u32::MAX, write: true },
-        Request::Share { domain: 3, frame: 1 << 43 },
-        Request::Unshare { frame: 1 << 42 },
-        Request::PlaceGranted { mapping: 1 << 41 },
-        Request::TakeGranted { handle: u32::MAX, gfn: 1 << 36, into: 1 << 33 },
-        Request::GrowGrants { frame: 1 << 35, pins: 1 << 34 },
-        Request::GrowMarks { frame: 1 << 32 },
-        Request::PlaceTable { index: u32::MAX, marks: true, gfn: 1 << 36 },
-        Request::TableAt { index: u32::MAX, marks: false },
-        Request::SetGrantVersion { version: 2 },
-        Request::SwapGrants { one: 1, other: u32::MAX },
         Request::SetPeriodic { period: u64::MAX },
         Request::Runstate { into: 1 << 31 },
         Request::WatchRunstate { into: 1 << 30, area: u64::MAX },

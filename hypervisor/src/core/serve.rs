@@ -5,13 +5,15 @@ use core::sync::atomic::Ordering::Relaxed;
 use abi::address::{GuestVirt, HostPhys};
 use abi::control::hypercall::DomainState;
 use abi::xen::errno::{Errno, HypercallResult};
+use abi::xen::grant_table::MapGrantRef;
 use abi::xen::sched::Watchdog;
 use abi::xen::vcpu_time::RunstateInfo;
-use abi::xen::{DOMID_IO, DOMID_XEN, DomId};
+use abi::xen::{DOMID_XEN, DomId};
 use arrayvec::ArrayVec;
 use vmx::crossing::Registers;
 
 use super::face::FACES;
+use super::grants::Unmaps;
 use super::message::Request;
 use super::{Core, guest_state};
 use crate::checks::start::Start;
@@ -62,20 +64,20 @@ impl Core {
             }
             Request::Watchdog { id, timeout } => self.set_watchdog(Watchdog { id, timeout }),
             Request::TakeFrame { domain } => {
-                let frames = &mut self.registry.as_mut().ok_or(Errno::EPERM)?.frames;
-                let owner = match domain as DomId {
-                    DOMID_XEN => Owner::Tables,
-                    DOMID_IO => Owner::Interface,
-                    domain => Owner::Domain(domain),
-                };
-                let (frame, clean) = frames.take_frame(owner).ok_or(Errno::ENOMEM)?;
-                Ok(frame.as_u64() | u64::from(clean))
+                let is_table = domain == DOMID_XEN.into();
+                self.take_frame(if is_table { Owner::Tables } else { Owner::Domain(domain as DomId) })
             }
-            Request::Owns { domain, frame } => {
-                let frames = &self.registry.as_ref().ok_or(Errno::EPERM)?.frames;
-                let frame = HostPhys::new(frame);
-                let owns = frames.owner(frame) == Owner::Domain(domain as DomId) && frames.shares(frame) == 0;
-                Ok(owns.into())
+            Request::LendFrame { domain } => self.take_frame(Owner::Lent(domain as DomId)),
+            Request::MapGrant { op } => {
+                // SAFETY: the asking core's own, which waits for the answer.
+                let op = unsafe { &mut *(op as *mut MapGrantRef) };
+                op.status = self.map_grant(op)?;
+                Ok(0)
+            }
+            Request::UnmapGrants { unmaps } => {
+                // SAFETY: the asking core's own, which waits for the answer.
+                self.unmap_grants(unsafe { &mut *(unmaps as *mut Unmaps) })?;
+                Ok(0)
             }
             Request::GiveBack { frame } => {
                 self.registry.as_mut().ok_or(Errno::EPERM)?.frames.give_back(HostPhys::new(frame), false);
@@ -89,18 +91,6 @@ impl Core {
                 self.at_home()?.1.unpin(HostPhys::new(frame));
                 Ok(0)
             }
-            Request::Acquire { .. }
-            | Request::ReleaseGrant { .. }
-            | Request::Share { .. }
-            | Request::Unshare { .. }
-            | Request::PlaceGranted { .. }
-            | Request::TakeGranted { .. }
-            | Request::GrowGrants { .. }
-            | Request::GrowMarks { .. }
-            | Request::PlaceTable { .. }
-            | Request::TableAt { .. }
-            | Request::SetGrantVersion { .. }
-            | Request::SwapGrants { .. } => self.serve_grants(request),
             Request::SetPeriodic { period } => self.set_periodic(period),
             Request::Runstate { into } => {
                 let info = self.runstate()?;
@@ -125,6 +115,13 @@ impl Core {
             Request::Up => self.up(),
             Request::Down => self.down(),
         }
+    }
+
+    fn take_frame(&mut self, owner: Owner) -> HypercallResult {
+        let frames = &mut self.registry.as_mut().ok_or(Errno::EPERM)?.frames;
+        frames.collect();
+        let (frame, clean) = frames.take_frame(owner).ok_or(Errno::ENOMEM)?;
+        Ok(frame.as_u64() | u64::from(clean))
     }
 
     /// This core's domain, where this is its home, and what is home's alone.
@@ -287,6 +284,7 @@ impl Core {
             self.ask(core.into(), Request::Release)?;
         }
         crate::events::close_all(self, domain);
+        self.end_grants(domain);
         for &core in &domain.cores {
             let face = &FACES[usize::from(core)];
             face.shared_info.store(0, Relaxed);
@@ -295,7 +293,6 @@ impl Core {
         domain.place.fifo.reset();
         self.fence(face.acquainted.load(Relaxed));
         domain.place.fifo.forget();
-        self.return_grants(domain.home());
         Ok(())
     }
 

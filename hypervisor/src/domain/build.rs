@@ -9,12 +9,11 @@ use abi::xen::errno::Errno;
 use abi::xen::hvm::param::TRIPLE_FAULT_REASON;
 use abi::xen::shared_info::{VCPU_INFO, VCPU_INFO_SIZE};
 use arrayvec::ArrayVec;
-use ept::{Ept, Frames, MapError, MemoryType, Permissions, Tables};
+use ept::{Ept, Frames, MapError, Mapping, MemoryType, Permissions, Tables};
 
 use super::{Domain, Home, Place};
 use crate::checks::sched::Watchdogs;
 use crate::core::face::FACES;
-use crate::grants::maptrack::Maptrack;
 use crate::memory::frame_table::{CHUNK_FRAMES, FrameTable, Owner};
 use crate::memory::physical::{Identity, Pool, scrub};
 use crate::registry::{Record, Registry, events_from, events_to};
@@ -49,6 +48,10 @@ impl Frames for FromTable<'_, '_> {
         // The pool's way of writing is the one way.
         Pool::new().write(table, index, entry);
     }
+
+    fn swap(&mut self, table: HostPhys, index: usize, entry: u64) -> u64 {
+        Pool::new().swap(table, index, entry)
+    }
 }
 
 fn errno(error: MapError) -> Errno {
@@ -73,6 +76,7 @@ pub fn create(
     if pages == PageCount::new(0) {
         return Err(Errno::EINVAL);
     }
+    registry.frames.collect();
     if pages.get() > registry.frames.free() {
         return Err(Errno::ENOMEM);
     }
@@ -113,7 +117,6 @@ pub fn create(
         ept,
         pool: Pool::new(),
         shared_info_at: None,
-        maptrack: Maptrack::new(),
         pinned: ArrayVec::new(),
         tables_added: 0,
         watchdogs: Watchdogs::default(),
@@ -122,7 +125,9 @@ pub fn create(
     // SAFETY: the slots are core 0's, as there is no record of a domain there.
     let (domain, home_part): (&Domain, _) =
         unsafe { ((*slot.domain).write(domain), (*slot.home).write(home_part)) };
-    if let Err(error) = populate(&mut registry.frames, domain, home_part) {
+    let built = populate(&mut registry.frames, domain, home_part)
+        .and_then(|()| lend_first_grants(&mut registry.frames, domain));
+    if let Err(error) = built {
         take_apart(&mut registry.frames, domain, home_part);
         return Err(error);
     }
@@ -141,6 +146,7 @@ pub fn create(
     let (events_in_before, events_out_before) = (all(events_to), all(events_from));
     registry.records[usize::from(home)] =
         Some(Record { id, started: false, events_in_before, events_out_before });
+    place.grants.open(id, domain);
     Ok(id)
 }
 
@@ -207,6 +213,22 @@ fn populate(frames: &mut FrameTable, domain: &Domain, home: &mut Home) -> Result
     Ok(())
 }
 
+/// A grant table has a frame from the start.
+fn lend_first_grants(frames: &mut FrameTable, domain: &Domain) -> Result<(), Errno> {
+    let (frame, clean) = frames.take_frame(Owner::Lent(domain.id)).ok_or(Errno::ENOMEM)?;
+    if !clean {
+        // SAFETY: the frame was free, and the domain does not have it yet.
+        unsafe { scrub(frame, PAGE_SIZE) };
+    }
+    let grants = &domain.place.grants;
+    if grants.shared(0).is_some_and(|lent| lent.put(frame)) {
+        grants.has_frames(1);
+    } else {
+        frames.give_back(frame, true);
+    }
+    Ok(())
+}
+
 /// Ends a domain that no core has any more: memory scrubbed and free, shares returned.
 pub fn destroy(registry: &mut Registry, core: usize) {
     if registry.records.get_mut(core).and_then(Option::take).is_none() {
@@ -227,20 +249,26 @@ pub fn destroy(registry: &mut Registry, core: usize) {
 fn take_apart(frames: &mut FrameTable, domain: &Domain, home: &mut Home) {
     let id = domain.id;
     let shared_info = domain.shared_info;
+    // Pages by others' grants first: the domain may have granted some to itself, and a page goes back unshared.
     home.ept.for_each_mapping(&Identity, |mapping| {
-        for offset in (0..mapping.size.bytes()).step_by(PAGE_SIZE as usize) {
-            let frame = HostPhys::new(mapping.hpa.as_u64() + offset);
-            if frames.owner(frame) != Owner::Domain(id) {
-                unshare(frames, frame);
-            } else if frame != shared_info {
+        for frame in frames_of(&mapping) {
+            let is_own =
+                matches!(frames.owner(frame), Owner::Domain(owner) | Owner::Lent(owner) if owner == id);
+            let is_grant = !is_own || !mapping.permissions.contains(Permissions::EXECUTE);
+            if is_grant && frames.words().unshare(frame) {
                 give_back_scrubbed(frames, frame);
             }
         }
     });
+    home.ept.for_each_mapping(&Identity, |mapping| {
+        for frame in frames_of(&mapping) {
+            if frames.owner(frame) == Owner::Domain(id) && frame != shared_info {
+                give_back_scrubbed(frames, frame);
+            }
+        }
+    });
+    domain.place.grants.reset(|frame| give_back_scrubbed(frames, frame));
     give_back_scrubbed(frames, shared_info);
-    for frame in domain.place.grants.empty() {
-        give_back_scrubbed(frames, frame);
-    }
     while let Some(frame) = home.pool.remove() {
         frames.give_back(frame, false);
     }
@@ -250,21 +278,15 @@ fn take_apart(frames: &mut FrameTable, domain: &Domain, home: &mut Home) {
     let _ = ept.destroy(&mut FromTable(frames));
 }
 
-fn give_back_scrubbed(frames: &mut FrameTable, frame: HostPhys) {
-    if frames.shares(frame) > 0 {
-        // Those who have it mapped keep it until they let go.
-        frames.give_back(frame, false);
-        return;
-    }
-    // SAFETY: the frame was the domain's, which runs no more, and nobody else uses it.
-    unsafe { scrub(frame, PAGE_SIZE) };
-    frames.give_back(frame, true);
+fn frames_of(mapping: &Mapping) -> impl Iterator<Item = HostPhys> + use<> {
+    let start = mapping.hpa.as_u64();
+    (0..mapping.size.bytes()).step_by(PAGE_SIZE as usize).map(move |offset| HostPhys::new(start + offset))
 }
 
-/// One user less of a frame. The last one of a frame whose owner is gone leaves it scrubbed and free.
-pub fn unshare(frames: &mut FrameTable, frame: HostPhys) {
-    if frames.unshare(frame) {
-        // SAFETY: nobody's, and nobody uses it.
+/// A frame of a domain that runs no more. What others have mapped by a grant stays until they let go.
+fn give_back_scrubbed(frames: &mut FrameTable, frame: HostPhys) {
+    if frames.owner(frame) == Owner::Orphan || frames.disown(frame) {
+        // SAFETY: nobody owns it any more, and nobody has it mapped.
         unsafe { scrub(frame, PAGE_SIZE) };
         frames.give_back(frame, true);
     }
@@ -320,23 +342,27 @@ fn share_page(
     to: GuestPhys,
 ) -> Result<(), Errno> {
     let found = owner.view.translate(&Identity, from, ept::Access::Write).ok_or(Errno::EFAULT)?;
-    if frames.owner(found.hpa) != Owner::Domain(owner.id) || found.hpa == owner.shared_info {
+    if found.hpa == owner.shared_info || !frames.words().share(found.hpa, owner.id) {
         return Err(Errno::EFAULT);
     }
     let (one, rights) = (PageCount::new(1), Permissions::READ | Permissions::WRITE);
-    home.ept.map(&mut FromTable(frames), to, found.hpa, one, rights, MemoryType::WriteBack).map_err(errno)?;
-    if !frames.share(found.hpa) {
-        // Never translated yet, since the domain has not run.
-        let _ = home.ept.unmap(&mut FromTable(frames), to, one);
-        return Err(Errno::ENOSPC);
+    let mapped = home.ept.map(&mut FromTable(frames), to, found.hpa, one, rights, MemoryType::WriteBack);
+    if mapped.is_err() {
+        drop_share(frames, found.hpa);
     }
-    Ok(())
+    mapped.map_err(errno)
 }
 
 fn unshare_page(frames: &mut FrameTable, home: &mut Home, at: GuestPhys) {
     if let Some(found) = home.ept.lookup(&Identity, at) {
         // Never translated yet, since the domain has not run.
         let _ = home.ept.unmap(&mut FromTable(frames), at, PageCount::new(1));
-        frames.unshare(found.hpa);
+        drop_share(frames, found.hpa);
+    }
+}
+
+fn drop_share(frames: &mut FrameTable, frame: HostPhys) {
+    if frames.words().unshare(frame) {
+        frames.give_back(frame, false);
     }
 }

@@ -30,8 +30,7 @@ use crate::core::face::{FACES, Face};
 use crate::core::timer::Time;
 use crate::cpuid_policy::{self, Asker};
 use crate::events::fifo::{self, Fifo};
-use crate::grants::GrantTable;
-use crate::grants::maptrack::Maptrack;
+use crate::grants::Grants;
 use crate::memory::physical::Pool;
 use crate::ports::Ports;
 
@@ -41,10 +40,10 @@ use crate::ports::Ports;
 pub struct Place {
     /// Event-channel ports of the domain whose home this is.
     pub ports: Ports,
-    /// Its grant table.
-    pub grants: GrantTable,
     /// Its FIFO events, where it uses them.
     pub fifo: Fifo,
+    /// What it grants, and what it has mapped of others.
+    pub grants: Grants,
 }
 
 /// Entries that a domain's memory map may have.
@@ -101,8 +100,6 @@ pub struct Home {
     pub pool: Pool,
     /// Where the guest has put its `shared_info` page.
     pub shared_info_at: Option<GuestPhys>,
-    /// What it has mapped of others'.
-    pub maptrack: Maptrack,
     /// Frames that the hypervisor writes to itself, as often as it has a reason to: they stay where they are.
     pub pinned: ArrayVec<HostPhys, PINNED>,
     /// Frames that were added to the pool since the domain was made.

@@ -1,188 +1,259 @@
-//! One entry of a grant table, as its owner wrote it: who may use which page how, and the marks that say that somebody
-//! does. Pure.
+//! The words of one entry, in memory that the granter writes to whenever it likes.
 //!
-//! The owner may change an entry at any time, so each word is read once, and a mark is set by compare-exchange against
-//! what was read (version 1), or set first and looked at again afterwards (version 2, whose marks lie elsewhere).
+//! Each word is an atomic and is read once for each decision that is taken by it. The hypervisor's own two flags, reading
+//! and writing, tell the granter that it cannot take the page back yet. In version 1 they are beside the granter's own, so
+//! that one compare-exchange both checks and sets; in version 2 they have a word of their own, and the entry is looked at
+//! again once they are set.
 
-use core::sync::atomic::{AtomicU16, AtomicU32, Ordering::SeqCst};
+use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-use abi::address::PAGE_SIZE;
+use abi::address::{HostPhys, PAGE_SIZE};
 use abi::xen::DomId;
-use abi::xen::grant_table::{flag, status};
+use abi::xen::grant_table::{EntryV1, EntryV2, flag, status};
 
-/// Tries before an owner that changes its entry all the time is believed to do so on purpose, as on Xen.
-const TRIES: usize = 5;
+use crate::memory::physical::pointer;
 
-/// What somebody wants with an entry.
+/// How often an entry may change under one attempt.
+const PATIENCE: usize = 5;
+
+/// One entry's words.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    header: &'static AtomicU32,
+    body: Body,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Body {
+    V1 { frame: &'static AtomicU32 },
+    V2 { part: &'static AtomicU32, frame: &'static AtomicU64, status: &'static AtomicU16 },
+}
+
+/// What an entry is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wish {
-    /// Who.
-    pub from: DomId,
-    /// Whether to write.
+    /// By whom.
+    pub domain: DomId,
+    /// To write as well.
     pub write: bool,
-    /// Only a whole page will do.
-    pub whole: bool,
+    /// To map it; else to copy.
+    pub mapping: bool,
 }
 
-/// What an entry is about.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Window {
-    /// The owner's frame number.
-    pub gfn: u64,
-    /// The part of it that may be used.
-    pub start: u16,
-    /// Its length.
-    pub length: u16,
+/// What an entry leads to, by its own words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A frame of the granter's.
+    Page {
+        /// The granter's number for it.
+        gfn: u64,
+    },
+    /// A part of one.
+    Part {
+        /// The granter's number for it.
+        gfn: u64,
+        /// First byte.
+        start: u16,
+        /// Bytes.
+        length: u16,
+    },
+    /// What another domain grants to this one.
+    Through {
+        /// That domain.
+        domain: DomId,
+        /// Its entry.
+        reference: u32,
+    },
 }
 
-/// Why not: a `GNTST_*`.
-pub type Refused = i16;
-
-/// An entry where it lies.
-#[derive(Clone, Copy, Debug)]
-pub enum Entry<'a> {
-    /// Version 1: flags and domain, frame.
-    One(&'a [AtomicU32; 2]),
-    /// Version 2: flags and domain, part, frame; and the marks.
-    Two(&'a [AtomicU32; 4], &'a AtomicU16),
+/// A word in a frame. `offset` is a multiple of its size, below 4096.
+fn word<T>(frame: HostPhys, offset: u32) -> &'static T {
+    // SAFETY: frames of a grant table stay until the fence that follows its end, and nobody keeps an `Entry` over one. `T`
+    // is an atomic integer, for the guest writes there too; the offset is within the frame, and aligned.
+    unsafe { &*pointer::<u8>(frame).add(offset as usize % PAGE_SIZE as usize).cast::<T>() }
 }
 
-const fn domain_of(word: u32) -> DomId {
-    (word >> 16) as DomId
+/// Fills a frame of entries with zeroes.
+pub fn clear(frame: HostPhys) {
+    for offset in (0..PAGE_SIZE as u32).step_by(8) {
+        word::<AtomicU64>(frame, offset).store(0, Ordering::Relaxed);
+    }
 }
 
-const fn marks(write: bool) -> u16 {
-    if write { flag::READING | flag::WRITING } else { flag::READING }
+const fn kind(header: u32) -> u16 {
+    header as u16 & flag::TYPE
 }
 
-/// Whether a first word lets `wish` be. The marks in it do not matter.
-fn permits(word: u32, wish: Wish) -> Result<(), Refused> {
-    let flags = word as u16;
-    let fits = flags & flag::TYPE == flag::PERMIT_ACCESS && domain_of(word) == wish.from;
-    // A part of a page is not to be mapped, since a mapping shows all of it.
-    let whole = flags & flag::SUB_PAGE == 0 || !wish.whole;
-    if fits && whole && !(wish.write && flags & flag::READONLY != 0) {
-        Ok(())
-    } else {
+const fn domain(header: u32) -> DomId {
+    (header >> 16) as DomId
+}
+
+const fn has(header: u32, flag: u16) -> bool {
+    header as u16 & flag != 0
+}
+
+impl Entry {
+    /// An entry of version 1.
+    #[inline]
+    pub fn v1(frame: HostPhys, slot: u32) -> Self {
+        let at = slot * size_of::<EntryV1>() as u32;
+        Self { header: word(frame, at), body: Body::V1 { frame: word(frame, at + 4) } }
+    }
+
+    /// An entry of version 2.
+    #[inline]
+    pub fn v2(frame: HostPhys, slot: u32, status: HostPhys, status_slot: u32) -> Self {
+        let at = slot * size_of::<EntryV2>() as u32;
+        let body = Body::V2 {
+            part: word(frame, at + 4),
+            frame: word(frame, at + 8),
+            status: word(status, status_slot * 2),
+        };
+        Self { header: word(frame, at), body }
+    }
+
+    /// Tells the granter that its page is in use, if the entry allows what is wished. `pinned`: it is in use already by
+    /// the same domain, so that only the right to write is in question.
+    pub fn begin(&self, wish: Wish, pinned: bool) -> Result<(), i16> {
+        match self.body {
+            Body::V1 { .. } => self.begin_v1(wish, pinned),
+            Body::V2 { status, .. } => self.begin_v2(status, wish, pinned),
+        }
+    }
+
+    fn begin_v1(&self, wish: Wish, pinned: bool) -> Result<(), i16> {
+        let mut now = self.header.load(Ordering::Acquire);
+        for _ in 0..PATIENCE {
+            let fits = kind(now) == flag::PERMIT_ACCESS
+                && !(wish.mapping && has(now, flag::SUB_PAGE))
+                && domain(now) == wish.domain;
+            if !pinned && !fits || wish.write && has(now, flag::READONLY) {
+                return Err(status::GENERAL_ERROR);
+            }
+            let mark = flag::READING | if wish.write { flag::WRITING } else { 0 };
+            let new = now | u32::from(mark);
+            match self.header.compare_exchange(now, new, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Ok(()),
+                Err(other) => now = other,
+            }
+        }
         Err(status::GENERAL_ERROR)
     }
-}
 
-impl Entry<'_> {
-    /// Marks the entry as in use, if it permits that.
-    pub fn acquire(&self, wish: Wish) -> Result<Window, Refused> {
-        match *self {
-            Self::One(words) => acquire_one(words, wish),
-            Self::Two(words, marked) => acquire_two(words, marked, wish),
-        }
-    }
-
-    /// Takes marks away: that of writing when nobody writes any more, that of reading when nobody uses it at all.
-    pub fn release(&self, writing: bool, reading: bool) {
-        let gone = if writing { flag::WRITING } else { 0 } | if reading { flag::READING } else { 0 };
-        match *self {
-            Self::One(words) => words[0].fetch_and(!u32::from(gone), SeqCst) as u16,
-            Self::Two(_, marked) => marked.fetch_and(!gone, SeqCst),
+    fn begin_v2(&self, in_use: &AtomicU16, wish: Wish, pinned: bool) -> Result<(), i16> {
+        let fits = |now: u32| {
+            let kind = kind(now);
+            let kind_fits = kind == flag::PERMIT_ACCESS || kind == flag::TRANSITIVE && !wish.mapping;
+            kind_fits && !(wish.mapping && has(now, flag::SUB_PAGE)) && domain(now) == wish.domain
         };
+        let refuses = |now: u32| !pinned && !fits(now) || wish.write && has(now, flag::READONLY);
+        if refuses(self.header.load(Ordering::Acquire)) {
+            return Err(status::GENERAL_ERROR);
+        }
+        let mark = flag::READING | if wish.write { flag::WRITING } else { 0 };
+        // A locked instruction: the granter sees it before we look whether the entry still stands.
+        in_use.fetch_or(mark, Ordering::SeqCst);
+        if refuses(self.header.load(Ordering::SeqCst)) {
+            let taken_back = if pinned { flag::WRITING } else { mark };
+            in_use.fetch_and(!taken_back, Ordering::AcqRel);
+            return Err(status::GENERAL_ERROR);
+        }
+        Ok(())
     }
-}
 
-fn acquire_one(words: &[AtomicU32; 2], wish: Wish) -> Result<Window, Refused> {
-    let mut word = words[0].load(SeqCst);
-    for _ in 0..TRIES {
-        permits(word, Wish { whole: false, ..wish })?;
-        let marked = word | u32::from(marks(wish.write));
-        match words[0].compare_exchange(word, marked, SeqCst, SeqCst) {
-            Ok(_) => {
-                let gfn = words[1].load(SeqCst).into();
-                return Ok(Window { gfn, start: 0, length: PAGE_SIZE as u16 });
+    /// Takes flags back: the page is not in use any more, or not for writing.
+    pub fn end(&self, flags: u16) {
+        if flags == 0 {
+            return;
+        }
+        match self.body {
+            Body::V1 { .. } => {
+                self.header.fetch_and(!u32::from(flags), Ordering::AcqRel);
             }
-            Err(now) => word = now,
-        }
-    }
-    Err(status::GENERAL_ERROR)
-}
-
-fn acquire_two(words: &[AtomicU32; 4], marked: &AtomicU16, wish: Wish) -> Result<Window, Refused> {
-    let word = words[0].load(SeqCst);
-    permits(word, wish)?;
-    let before = marked.fetch_or(marks(wish.write), SeqCst);
-    let part = words[1].load(SeqCst);
-    let gfn = u64::from(words[2].load(SeqCst)) | u64::from(words[3].load(SeqCst)) << 32;
-    // An owner that revoked meanwhile has either seen the marks, or is seen here.
-    let window = if word as u16 & flag::SUB_PAGE == 0 {
-        Window { gfn, start: 0, length: PAGE_SIZE as u16 }
-    } else {
-        Window { gfn, start: part as u16, length: (part >> 16) as u16 }
-    };
-    let sound = u64::from(window.start) + u64::from(window.length) <= PAGE_SIZE;
-    if words[0].load(SeqCst) != word || !sound {
-        marked.fetch_and(before | !marks(wish.write), SeqCst);
-        return Err(status::GENERAL_ERROR);
-    }
-    Ok(window)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const READ: Wish = Wish { from: 7, write: false, whole: true };
-    const WRITE: Wish = Wish { write: true, ..READ };
-    const ALL: u16 = PAGE_SIZE as u16;
-
-    fn first(flags: u16, domain: DomId) -> AtomicU32 {
-        AtomicU32::new(u32::from(flags) | u32::from(domain) << 16)
-    }
-
-    #[test]
-    fn version_1() {
-        let words = [first(flag::PERMIT_ACCESS, 7), AtomicU32::new(99)];
-        let entry = Entry::One(&words);
-        assert_eq!(entry.acquire(READ), Ok(Window { gfn: 99, start: 0, length: ALL }));
-        assert_eq!(words[0].load(SeqCst) as u16, flag::PERMIT_ACCESS | flag::READING);
-        assert!(entry.acquire(WRITE).is_ok());
-        entry.release(true, false);
-        assert_eq!(words[0].load(SeqCst) as u16, flag::PERMIT_ACCESS | flag::READING);
-        entry.release(false, true);
-        assert_eq!(words[0].load(SeqCst) as u16, flag::PERMIT_ACCESS);
-        assert_eq!(entry.acquire(Wish { from: 8, ..READ }), Err(status::GENERAL_ERROR));
-        for (flags, wish) in [
-            (flag::INVALID, READ),
-            (flag::TRANSITIVE, READ),
-            (2, READ),
-            (flag::PERMIT_ACCESS | flag::READONLY, WRITE),
-        ] {
-            let words = [first(flags, 7), AtomicU32::new(99)];
-            assert_eq!(Entry::One(&words).acquire(wish), Err(status::GENERAL_ERROR));
-            assert_eq!(words[0].load(SeqCst), u32::from(flags) | 7 << 16, "no mark stays");
+            Body::V2 { status, .. } => {
+                status.fetch_and(!flags, Ordering::AcqRel);
+            }
         }
     }
 
-    fn two(flags: u16, part: u32) -> [AtomicU32; 4] {
-        [first(flags, 7), AtomicU32::new(part), AtomicU32::new(5), AtomicU32::new(1)]
+    /// Where the entry leads.
+    pub fn target(&self) -> Target {
+        let Body::V2 { part, frame, .. } = self.body else {
+            let Body::V1 { frame } = self.body else { return Target::Page { gfn: u64::MAX } };
+            return Target::Page { gfn: frame.load(Ordering::Acquire).into() };
+        };
+        let (header, part, frame) = (
+            self.header.load(Ordering::Acquire),
+            part.load(Ordering::Acquire),
+            frame.load(Ordering::Acquire),
+        );
+        if kind(header) == flag::TRANSITIVE {
+            Target::Through { domain: part as DomId, reference: frame as u32 }
+        } else if has(header, flag::SUB_PAGE) {
+            Target::Part { gfn: frame, start: part as u16, length: (part >> 16) as u16 }
+        } else {
+            Target::Page { gfn: frame }
+        }
     }
 
-    #[test]
-    fn version_2() {
-        let (words, marked) = (two(flag::PERMIT_ACCESS, 0), AtomicU16::new(0));
-        let entry = Entry::Two(&words, &marked);
-        assert_eq!(entry.acquire(WRITE), Ok(Window { gfn: 1 << 32 | 5, start: 0, length: ALL }));
-        assert_eq!(marked.load(SeqCst), flag::READING | flag::WRITING);
-        entry.release(true, true);
-        assert_eq!(marked.load(SeqCst), 0);
+    /// What it says, in the words of version 1. `None`: it has none for it.
+    pub fn as_v1(&self) -> Option<EntryV1> {
+        let header = self.header.load(Ordering::Acquire);
+        let says =
+            |frame: u32, used: u16| EntryV1 { flags: header as u16 | used, domid: domain(header), frame };
+        match self.body {
+            Body::V1 { frame } => Some(says(frame.load(Ordering::Acquire), 0)),
+            Body::V2 { frame, status, .. } => match kind(header) {
+                flag::PERMIT_ACCESS => {
+                    let frame = u32::try_from(frame.load(Ordering::Acquire)).ok()?;
+                    Some(says(frame, status.load(Ordering::Acquire)))
+                }
+                flag::TRANSITIVE => None,
+                _ => Some(EntryV1::default()),
+            },
+        }
     }
 
-    #[test]
-    fn a_part_of_a_page() {
-        let copy = Wish { whole: false, ..READ };
-        let (words, marked) = (two(flag::PERMIT_ACCESS | flag::SUB_PAGE, 100 | 50 << 16), AtomicU16::new(0));
-        let entry = Entry::Two(&words, &marked);
-        assert_eq!(entry.acquire(copy), Ok(Window { gfn: 1 << 32 | 5, start: 100, length: 50 }));
-        assert_eq!(entry.acquire(READ), Err(status::GENERAL_ERROR), "it is not to be mapped");
-        let words = two(flag::PERMIT_ACCESS | flag::SUB_PAGE, 4000 | 200 << 16);
-        let marked = AtomicU16::new(0);
-        assert_eq!(Entry::Two(&words, &marked).acquire(copy), Err(status::GENERAL_ERROR));
-        assert_eq!(marked.load(SeqCst), 0);
+    /// Says that.
+    pub fn set(&self, entry: &EntryV1) {
+        let used = entry.flags & (flag::READING | flag::WRITING);
+        let header = |flags: u16| u32::from(flags) | u32::from(entry.domid) << 16;
+        match self.body {
+            Body::V1 { frame } => {
+                frame.store(entry.frame, Ordering::Release);
+                self.header.store(header(entry.flags), Ordering::Release);
+            }
+            Body::V2 { frame, status, .. } => {
+                frame.store(entry.frame.into(), Ordering::Release);
+                status.store(used, Ordering::Release);
+                self.header.store(header(entry.flags & !used), Ordering::Release);
+            }
+        }
     }
+
+    /// Exchanges what two entries say.
+    pub fn swap(&self, other: &Self) {
+        exchange(self.header, other.header, AtomicU32::load, AtomicU32::store);
+        match (self.body, other.body) {
+            (Body::V1 { frame: a }, Body::V1 { frame: b }) => {
+                exchange(a, b, AtomicU32::load, AtomicU32::store)
+            }
+            (
+                Body::V2 { part, frame, status },
+                Body::V2 { part: part_b, frame: frame_b, status: status_b },
+            ) => {
+                exchange(part, part_b, AtomicU32::load, AtomicU32::store);
+                exchange(frame, frame_b, AtomicU64::load, AtomicU64::store);
+                exchange(status, status_b, AtomicU16::load, AtomicU16::store);
+            }
+            // The version changed in between: then both entries were to be forgotten.
+            _ => {}
+        }
+    }
+}
+
+fn exchange<A, V>(a: &A, b: &A, load: fn(&A, Ordering) -> V, store: fn(&A, V, Ordering)) {
+    let (was_a, was_b) = (load(a, Ordering::Acquire), load(b, Ordering::Acquire));
+    store(a, was_b, Ordering::Release);
+    store(b, was_a, Ordering::Release);
 }

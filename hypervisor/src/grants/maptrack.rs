@@ -1,108 +1,118 @@
-//! What a domain has mapped of others': by handle, until it is unmapped. Pure; the home core's alone.
+//! What a domain has mapped of others, by handle. Its home core alone changes it; when the domain is taken apart, core 0.
+//!
+//! Three words a mapping, in memory that is all zeroes at first: handles that were used before are strung together, and
+//! above those the rest was never used.
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use abi::address::HostPhys;
 use abi::xen::DomId;
-use abi::xen::grant_table::{GrantHandle, GrantRef};
 
-/// How many mappings a domain may have at a time.
-pub const CAPACITY: usize = 1024;
+/// Mappings that a domain may have at a time.
+pub const MAPPINGS: usize = 8192;
 
 /// One mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapping {
-    /// Whose page.
-    pub owner: DomId,
-    /// By which entry of its.
-    pub reference: GrantRef,
-    /// Whether it may be written.
-    pub write: bool,
-    /// The frame number it is at.
-    pub gfn: u64,
+    /// The granter.
+    pub domain: DomId,
+    /// Its home core, by which its grants are found.
+    pub home: u8,
+    /// Its entry.
+    pub reference: u32,
+    /// Not for writing.
+    pub readonly: bool,
     /// The frame.
     pub frame: HostPhys,
+    /// The guest frame number where it appears.
+    pub gfn: u64,
 }
 
-/// All mappings of a domain.
+/// The rest of the word with the reference: domain in bits 32 to 47, home 48 to 55, flags above. A free handle's word has
+/// the next one's number plus one instead.
+const USED: u64 = 1 << 56;
+const READONLY: u64 = 1 << 57;
+
+#[derive(Debug)]
+struct Slot {
+    grant: AtomicU64,
+    frame: AtomicU64,
+    gfn: AtomicU64,
+}
+
+/// All of one domain's. All zeroes: none.
 #[derive(Debug)]
 pub struct Maptrack {
-    entries: [Option<Mapping>; CAPACITY],
-    /// Below it none is free.
-    first_free: usize,
+    slots: [Slot; MAPPINGS],
+    /// The first free handle plus one; 0: none below `used`.
+    free: AtomicU32,
+    /// Handles from here on were never used.
+    used: AtomicU32,
 }
 
 impl Maptrack {
-    /// None yet.
-    pub const fn new() -> Self {
-        Self { entries: [None; CAPACITY], first_free: 0 }
-    }
-
-    /// Notes a mapping. `None`: there are too many.
-    pub fn add(&mut self, mapping: Mapping) -> Option<GrantHandle> {
-        let free = (self.first_free..CAPACITY).find(|&at| self.entries[at].is_none())?;
-        self.entries[free] = Some(mapping);
-        self.first_free = free + 1;
-        Some(free as GrantHandle)
-    }
-
-    /// The mapping with this handle.
-    pub fn get(&self, handle: GrantHandle) -> Option<Mapping> {
-        *self.entries.get(handle as usize)?
-    }
-
-    /// Forgets it.
-    pub fn remove(&mut self, handle: GrantHandle) -> Option<Mapping> {
-        let mapping = self.entries.get_mut(handle as usize)?.take()?;
-        self.first_free = self.first_free.min(handle as usize);
-        Some(mapping)
-    }
-
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &Mapping> {
-        self.entries.iter().flatten()
-    }
-
-    /// Any one of them, to be removed.
-    pub fn any(&self) -> Option<GrantHandle> {
-        self.entries.iter().position(Option::is_some).map(|at| at as GrantHandle)
-    }
-}
-
-impl Default for Maptrack {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::collections::BTreeMap;
-    use std::vec::Vec;
-
-    fn mapping(reference: GrantRef) -> Mapping {
-        Mapping { owner: 3, reference, write: true, gfn: 9, frame: HostPhys::new(0x5000) }
-    }
-
-    proptest! {
-        #[test]
-        fn handles_name_what_they_were_given_for(steps in proptest::collection::vec(any::<(bool, u16)>(), 1..2000)) {
-            let (mut track, mut model) = (Maptrack::new(), BTreeMap::new());
-            for (add, number) in steps {
-                if add {
-                    match track.add(mapping(number.into())) {
-                        Some(handle) => prop_assert!(model.insert(handle, number).is_none()),
-                        None => prop_assert_eq!(model.len(), CAPACITY),
-                    }
-                } else {
-                    let handles: Vec<_> = model.keys().copied().collect();
-                    let handle = *handles.get(number as usize % (handles.len() + 1)).unwrap_or(&u32::from(number));
-                    let expected = model.remove(&handle).map(|number| mapping(number.into()));
-                    prop_assert_eq!(track.get(handle), expected);
-                    prop_assert_eq!(track.remove(handle), expected);
-                }
-                prop_assert_eq!(track.any().is_some(), !model.is_empty());
+    /// A handle that is free. It stays so until [`Self::set`]. `None`: all are in use.
+    #[inline]
+    pub fn vacant(&self) -> Option<u32> {
+        match self.free.load(Relaxed).checked_sub(1) {
+            Some(handle) => Some(handle),
+            None => {
+                let handle = self.used.load(Relaxed);
+                ((handle as usize) < MAPPINGS).then_some(handle)
             }
         }
+    }
+
+    /// Notes a mapping under the handle that [`Self::vacant`] has just named.
+    #[inline]
+    pub fn set(&self, handle: u32, mapping: &Mapping) {
+        let Some(slot) = self.slots.get(handle as usize) else { return };
+        if self.free.load(Relaxed) == handle + 1 {
+            self.free.store(slot.grant.load(Relaxed) as u32, Relaxed);
+        } else {
+            self.used.store(handle + 1, Relaxed);
+        }
+        let Mapping { domain, home, reference, readonly, frame, gfn } = *mapping;
+        let grant = u64::from(reference) | u64::from(domain) << 32 | u64::from(home) << 48 | USED;
+        slot.frame.store(frame.as_u64(), Relaxed);
+        slot.gfn.store(gfn, Relaxed);
+        slot.grant.store(grant | if readonly { READONLY } else { 0 }, Relaxed);
+    }
+
+    /// A mapping. `None`: there is no such one.
+    #[inline]
+    pub fn get(&self, handle: u32) -> Option<Mapping> {
+        let slot = self.slots.get(handle as usize)?;
+        let grant = slot.grant.load(Relaxed);
+        (grant & USED != 0).then(|| Mapping {
+            domain: (grant >> 32) as DomId,
+            home: (grant >> 48) as u8,
+            reference: grant as u32,
+            readonly: grant & READONLY != 0,
+            frame: HostPhys::new(slot.frame.load(Relaxed)),
+            gfn: slot.gfn.load(Relaxed),
+        })
+    }
+
+    /// Frees the handle of a mapping.
+    #[inline]
+    pub fn remove(&self, handle: u32) {
+        let Some(slot) = self.slots.get(handle as usize) else { return };
+        slot.grant.store(self.free.load(Relaxed).into(), Relaxed);
+        self.free.store(handle + 1, Relaxed);
+    }
+
+    /// All mappings.
+    pub fn all(&self) -> impl Iterator<Item = Mapping> {
+        (0..self.used.load(Relaxed)).filter_map(|handle| self.get(handle))
+    }
+
+    /// Forgets them.
+    pub fn reset(&self) {
+        for slot in self.slots.iter().take(self.used.load(Relaxed) as usize) {
+            slot.grant.store(0, Relaxed);
+        }
+        self.free.store(0, Relaxed);
+        self.used.store(0, Relaxed);
     }
 }

@@ -5,10 +5,11 @@ use abi::control::hypercall::{AuditReport, DomainState};
 use abi::xen::errno::{Errno, HypercallResult};
 
 use arrayvec::ArrayVec;
+use ept::{Mapping, Permissions};
 
 use crate::core::Core;
 use crate::domain::Domain;
-use crate::memory::frame_table::Owner;
+use crate::memory::frame_table::{FrameTable, Owner};
 use crate::memory::physical::Identity;
 
 /// Every running domain is paused for it, since a domain's own core may change its tables.
@@ -35,36 +36,37 @@ pub(super) fn handle(core: &mut Core, at: GuestVirt) -> HypercallResult {
     Ok(0)
 }
 
+/// Whether a domain's own frame is seen where the domain has mapped it by a grant to itself: what is granted is never
+/// executable, and what is its own always.
+fn is_grant(mapping: &Mapping, frames: &FrameTable) -> bool {
+    !mapping.permissions.contains(Permissions::EXECUTE) && frames.words().shares(mapping.hpa) > 0
+}
+
 fn walk(core: &mut Core) -> Result<AuditReport, Errno> {
     let registry = core.registry.as_deref_mut().ok_or(Errno::EPERM)?;
+    registry.frames.collect();
     let mut report = AuditReport::default();
     for on in 0..registry.records.len() {
         let Some(id) = registry.records[on].map(|record| record.id) else { continue };
         report.domains += 1;
         // SAFETY: there is a record, so the slot is initialised; the domain is paused, ours, or, on core 0, in the
         // hypercall that is under way here, which does not change its tables. Only the tables are looked at.
-        let home = unsafe { &*(*registry.slots[on].home).as_ptr() };
+        let ept = unsafe { &(*(*registry.slots[on].home).as_ptr()).ept };
         let frames = &mut registry.frames;
-        // Pages that a domain has granted to itself are there twice, and look like its own.
-        for mapping in home.maptrack.iter().filter(|mapping| mapping.owner == id) {
-            report.shared += 1;
-            frames.mark_seen(mapping.frame);
-        }
-        home.ept.for_each_mapping(&Identity, |mapping| {
+        ept.for_each_mapping(&Identity, |mapping| {
             for offset in (0..mapping.size.bytes()).step_by(PAGE_SIZE as usize) {
                 let frame = HostPhys::new(mapping.hpa.as_u64() + offset);
                 report.mappings += 1;
                 match frames.owner(frame) {
-                    Owner::Domain(owner) if owner == id => {}
-                    // Which of them may reach it, its home alone decides: there is no way from one table to another.
-                    Owner::Interface => {}
-                    Owner::Domain(_) | Owner::Orphan if frames.shares(frame) > 0 => {
+                    Owner::Domain(owner) | Owner::Lent(owner)
+                        if owner == id && !is_grant(&mapping, frames) => {}
+                    Owner::Domain(_) | Owner::Orphan if frames.words().shares(frame) > 0 => {
                         report.shared += 1;
                         frames.mark_seen(frame);
                     }
                     Owner::Domain(_) | Owner::Orphan => report.leaked += 1,
                     Owner::Free { .. } => report.free += 1,
-                    Owner::Tables | Owner::Reserved => report.hypervisor += 1,
+                    Owner::Tables | Owner::Reserved | Owner::Lent(_) => report.hypervisor += 1,
                 }
             }
         });

@@ -91,7 +91,8 @@ fn building(core: &mut Core, id: DomId) -> Result<(&'static Domain, &'static mut
 
 fn machine_info(core: &mut Core, at: GuestVirt) -> HypercallResult {
     let machine = core.machine;
-    let frames = &registry(core)?.frames;
+    let frames = &mut registry(core)?.frames;
+    frames.collect();
     let (frames_total, frames_free) = (frames.total(), frames.free());
     let (log_start, log_end) = console::lock().range();
     let info = MachineInfo {

@@ -11,7 +11,7 @@ use abi::xen::errno::{Errno, HypercallResult};
 use abi::xen::memory::{self as op, E820_RAM, E820Entry, EXTENT_SHIFT, OPERATION_MASK, space};
 use zerocopy::IntoBytes;
 
-use super::{arguments, caller, exists, places};
+use super::{arguments, caller, exists, grant_table, places};
 use crate::checks::batch::{self, Extents};
 use crate::checks::memory as check;
 use crate::core::Core;
@@ -190,7 +190,7 @@ fn add_one(core: &mut Core, domain: &'static Domain, space: u32, index: u64, gfn
     let core = own(core, domain)?;
     match space {
         space::SHARED_INFO if index == 0 => places::shared_info(core, domain, gfn),
-        space::GRANT_TABLE => places::grant_table(core, domain, index, gfn),
+        space::GRANT_TABLE => grant_table::place(core, domain, index, gfn),
         space::GMFN => places::move_page(core, domain, index, gfn),
         _ => Err(Errno::EINVAL),
     }

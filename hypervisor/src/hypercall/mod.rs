@@ -12,6 +12,8 @@ mod console_io;
 mod control;
 mod event_channel;
 mod event_fifo;
+mod grant_copy;
+mod grant_map;
 mod grant_table;
 mod hvm;
 mod memory;
@@ -73,10 +75,10 @@ fn dispatch(core: &mut Core) -> HypercallResult {
     match core.frame.registers.rax {
         number::XEN_VERSION => version::handle(core),
         number::EVENT_CHANNEL_OP => event_channel::handle(core),
+        number::GRANT_TABLE_OP => grant_table::handle(core),
         number::HVM_OP => hvm::handle(core),
         number::SCHED_OP => sched::handle(core),
         number::MEMORY_OP => memory::handle(core),
-        number::GRANT_TABLE_OP => grant_table::handle(core),
         number::VCPU_OP => vcpu::handle(core),
         number::SET_TIMER_OP => vcpu_time::set_timer(core),
         number::MULTICALL => multicall::handle(core),

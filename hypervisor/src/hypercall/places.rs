@@ -5,19 +5,18 @@
 //! it; core 0 takes it back. The frame table knows who may use it still: a frame that others have mapped by a grant is
 //! nobody's memory until they let go.
 
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::Ordering::{Relaxed, Release};
 
 use abi::address::{HostPhys, PAGE_SIZE};
 use abi::xen::DOMID_XEN;
 use abi::xen::errno::{Errno, HypercallResult};
-use abi::xen::grant_table::STATUS_INDEX;
 use ept::Access;
 
-use super::grant_table::grow;
 use crate::core::Core;
 use crate::core::message::Request;
 use crate::domain::{Domain, physmap};
-use crate::grants::maptrack::Mapping;
+use crate::grants::Lent;
+use crate::memory::frame_table::{Owner, words};
 use crate::memory::physical::{Identity, scrub};
 
 /// Frames for page tables that are asked for at a time: as many as one change may need.
@@ -30,9 +29,13 @@ pub(super) fn frame_at(domain: &Domain, gfn: u64) -> Option<HostPhys> {
 }
 
 /// Whether a frame that the domain can reach is its own memory, as against another's and the hypervisor's.
-fn is_own(core: &mut Core, domain: &Domain, frame: HostPhys) -> bool {
-    let request = Request::Owns { domain: domain.id.into(), frame: frame.as_u64() };
-    frame != domain.shared_info && core.ask(0, request) == Ok(1)
+fn is_own(domain: &Domain, frame: HostPhys) -> bool {
+    frame != domain.shared_info && words().owner(frame) == Owner::Domain(domain.id)
+}
+
+/// Whether it is the hypervisor's, for the domain to see.
+fn is_lent(domain: &Domain, frame: HostPhys) -> bool {
+    frame == domain.shared_info || words().owner(frame) == Owner::Lent(domain.id)
 }
 
 /// Asks home for a change that may need frames for page tables, and sees that it has some.
@@ -42,6 +45,13 @@ fn change(core: &mut Core, domain: &Domain, request: Request) -> HypercallResult
         Err(Errno::ENOMEM) => {}
         other => return other,
     }
+    add_tables(core, domain)?;
+    core.ask(home, request)
+}
+
+/// Gives home more frames for page tables.
+pub(super) fn add_tables(core: &mut Core, domain: &Domain) -> Result<(), Errno> {
+    let home = domain.home();
     for _ in 0..TABLES_AT_A_TIME {
         let frame = core.ask(0, Request::TakeFrame { domain: DOMID_XEN.into() })? & !(PAGE_SIZE - 1);
         if let Err(error) = core.ask(home, Request::AddTable { frame }) {
@@ -49,7 +59,28 @@ fn change(core: &mut Core, domain: &Domain, request: Request) -> HypercallResult
             return Err(error);
         }
     }
-    core.ask(home, request)
+    Ok(())
+}
+
+/// Lets a frame that the domain is lent appear at a place, and at no other.
+pub(super) fn lent(core: &mut Core, domain: &'static Domain, lent: &Lent, gfn: u64) -> Result<(), Errno> {
+    let frame = lent.frame().ok_or(Errno::EINVAL)?;
+    if frame_at(domain, gfn) == Some(frame) {
+        return Ok(());
+    }
+    physmap::address(gfn)?;
+    clear(core, domain, gfn)?;
+    withdraw(core, domain, lent)?;
+    change(core, domain, Request::Place { gfn, frame: frame.as_u64() })?;
+    lent.at.store(gfn + 1, Release);
+    Ok(())
+}
+
+/// Takes a frame that the domain is lent from where it appears.
+pub(super) fn withdraw(core: &mut Core, domain: &'static Domain, lent: &Lent) -> Result<(), Errno> {
+    let (Some(frame), Some(gfn)) = (lent.frame(), lent.gfn()) else { return Ok(()) };
+    lent.at.store(0, Release);
+    if frame_at(domain, gfn) == Some(frame) { take_out(core, domain, gfn, frame) } else { Ok(()) }
 }
 
 /// Takes out what is at a place, and leaves it to the caller.
@@ -64,10 +95,10 @@ fn take_out(core: &mut Core, domain: &Domain, gfn: u64, frame: HostPhys) -> Resu
 /// domain's to give.
 pub(super) fn give(core: &mut Core, domain: &'static Domain, gfn: u64) -> Result<(), Errno> {
     let frame = frame_at(domain, gfn).ok_or(Errno::ENOENT)?;
-    if frame == domain.shared_info || domain.place.grants.holds(frame) {
+    if is_lent(domain, frame) {
         return take_out(core, domain, gfn, frame);
     }
-    if !is_own(core, domain, frame) {
+    if !is_own(domain, frame) {
         return Err(Errno::ENXIO);
     }
     take_out(core, domain, gfn, frame)?;
@@ -77,7 +108,7 @@ pub(super) fn give(core: &mut Core, domain: &'static Domain, gfn: u64) -> Result
 }
 
 /// Makes room at a place: what is there goes back, as it does on Xen.
-fn clear(core: &mut Core, domain: &'static Domain, gfn: u64) -> Result<(), Errno> {
+pub(super) fn clear(core: &mut Core, domain: &'static Domain, gfn: u64) -> Result<(), Errno> {
     match give(core, domain, gfn) {
         Ok(()) | Err(Errno::ENOENT) => Ok(()),
         Err(error) => Err(error),
@@ -130,7 +161,7 @@ pub(super) fn move_page(core: &mut Core, domain: &'static Domain, from: u64, to:
     if frame == domain.shared_info {
         return shared_info(core, domain, to);
     }
-    if !is_own(core, domain, frame) {
+    if !is_own(domain, frame) {
         return Err(Errno::EINVAL);
     }
     if from == to {
@@ -154,7 +185,7 @@ pub(super) fn pin(core: &mut Core, domain: &'static Domain, gfn: u64) -> Result<
     let frame = frame_at(domain, gfn).ok_or(Errno::EINVAL)?;
     let frame = HostPhys::new(frame.as_u64() & !(PAGE_SIZE - 1));
     core.ask(domain.home(), Request::Pin { gfn, frame: frame.as_u64() })?;
-    if !is_own(core, domain, frame) {
+    if !is_own(domain, frame) {
         unpin(core, domain, frame);
         return Err(Errno::EINVAL);
     }
@@ -165,55 +196,4 @@ pub(super) fn pin(core: &mut Core, domain: &'static Domain, gfn: u64) -> Result<
 pub(super) fn unpin(core: &mut Core, domain: &'static Domain, frame: HostPhys) {
     // Home does it, whatever it finds.
     let _ = core.ask(domain.home(), Request::Unpin { frame: frame.as_u64() });
-}
-
-/// Lets a frame of the grant table appear at a place, and at no other.
-pub(super) fn grant_table(
-    core: &mut Core,
-    domain: &'static Domain,
-    index: u64,
-    gfn: u64,
-) -> Result<(), Errno> {
-    let marks = index & STATUS_INDEX != 0;
-    let index = u32::try_from(index & !STATUS_INDEX).map_err(|_| Errno::EINVAL)?;
-    let table = &domain.place.grants;
-    let frame = if marks {
-        if table.version() != 2 {
-            return Err(Errno::EINVAL);
-        }
-        table.status_frame(index)
-    } else {
-        grow(core, domain, index)?;
-        table.frame(index)
-    };
-    let frame = frame.ok_or(Errno::EINVAL)?;
-    if frame_at(domain, gfn) == Some(frame) {
-        return Ok(());
-    }
-    clear(core, domain, gfn)?;
-    if change(core, domain, Request::PlaceTable { index, marks, gfn })? != 0 {
-        core.forget_everywhere();
-    }
-    Ok(())
-}
-
-/// Lets another's page appear at a place. The handle.
-pub(super) fn place_granted(core: &mut Core, domain: &'static Domain, mapping: &Mapping) -> HypercallResult {
-    clear(core, domain, mapping.gfn)?;
-    change(core, domain, Request::PlaceGranted { mapping: core::ptr::from_ref(mapping) as u64 })
-}
-
-/// Takes another's page out. What it was.
-pub(super) fn take_granted(
-    core: &mut Core,
-    domain: &'static Domain,
-    handle: u32,
-    gfn: u64,
-) -> Result<Mapping, Errno> {
-    let mut mapping = None::<Mapping>;
-    let into = &raw mut mapping as u64;
-    if change(core, domain, Request::TakeGranted { handle, gfn, into })? != 0 {
-        core.forget_everywhere();
-    }
-    mapping.ok_or(Errno::ENOENT)
 }

@@ -1,11 +1,20 @@
-//! Who owns which 4 KiB frame of the machine.
+//! Who owns which 4 KiB frame of the machine, and how many mappings by others it has.
 //!
-//! Core 0's hypervisor alone keeps this table, since only domain 0's control hypercalls and the boot change it: there
-//! is no lock, and no other core's exit path ever comes here. Free memory is kept track of by 2 MiB chunks, so that a
-//! guest gets large pages where there are any.
+//! Each frame's entry is one atomic word. Core 0's hypervisor alone moves frames between owners and free lists
+//! ([`FrameTable`]), so those need no lock. Any core may look at a word, and add or drop a share ([`Words`]): by
+//! compare-exchange against the owner, so that a frame which changes hands at that moment is never shared by mistake. A
+//! frame whose owner gives it up while it is shared is an orphan: nobody's, until the last share is dropped and core 0
+//! takes it.
+//!
+//! Free memory is kept track of by 2 MiB chunks, so that a guest gets large pages where there are any.
+
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use abi::address::{HostPhys, PAGE_SIZE, PageCount};
 use abi::xen::DomId;
+use spin::Once;
+
+use super::orphans;
 
 /// Frames in a chunk of 2 MiB.
 pub const CHUNK_FRAMES: usize = 512;
@@ -22,65 +31,137 @@ pub enum Owner {
     },
     /// The hypervisor's, for a domain's sake: page tables.
     Tables,
-    /// The hypervisor's, which a domain may reach: its grant table.
-    Interface,
-    /// Memory of a domain that is gone, or gave it up, and that others use still, by its grants.
-    Orphan,
     /// A domain's memory.
     Domain(DomId),
+    /// The hypervisor's, which a domain may see: its grant table.
+    Lent(DomId),
+    /// Nobody's any more, but somebody still has it mapped.
+    Orphan,
 }
 
-/// One frame's entry.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub struct Frame {
-    owner: u16,
-    /// How many other domains it is shared with.
-    shares: u8,
-    /// The audit's count of those, while it walks.
-    seen: u8,
+const RESERVED: u64 = 0;
+const FREE_DIRTY: u64 = 1;
+const FREE_CLEAN: u64 = 2;
+const TABLES: u64 = 3;
+const DOMAIN: u64 = 4;
+const LENT: u64 = 5;
+const ORPHAN: u64 = 6;
+
+/// Bits 0 to 15: the domain; 16 to 23: the kind of owner; 24 to 43: shares; 44 to 63: the audit's count of those.
+const KIND_SHIFT: u32 = 16;
+const OWNER: u64 = (1 << 24) - 1;
+const SHARE: u64 = 1 << 24;
+const COUNT: u64 = (1 << 20) - 1;
+const SHARES_SHIFT: u32 = 24;
+const SEEN: u64 = 1 << 44;
+const SEEN_SHIFT: u32 = 44;
+
+/// The word of a frame nobody shares.
+const fn encode(owner: Owner) -> u64 {
+    match owner {
+        Owner::Reserved => RESERVED << KIND_SHIFT,
+        Owner::Free { clean: false } => FREE_DIRTY << KIND_SHIFT,
+        Owner::Free { clean: true } => FREE_CLEAN << KIND_SHIFT,
+        Owner::Tables => TABLES << KIND_SHIFT,
+        Owner::Domain(domain) => DOMAIN << KIND_SHIFT | domain as u64,
+        Owner::Lent(domain) => LENT << KIND_SHIFT | domain as u64,
+        Owner::Orphan => ORPHAN << KIND_SHIFT,
+    }
 }
 
-const RESERVED: u16 = 0xffff;
-const FREE_DIRTY: u16 = 0xfffe;
-const FREE_CLEAN: u16 = 0xfffd;
-const TABLES: u16 = 0xfffc;
-const INTERFACE: u16 = 0xfffb;
-const ORPHAN: u16 = 0xfffa;
+const fn owner(word: u64) -> Owner {
+    let domain = word as DomId;
+    match word >> KIND_SHIFT & 0xff {
+        FREE_DIRTY => Owner::Free { clean: false },
+        FREE_CLEAN => Owner::Free { clean: true },
+        TABLES => Owner::Tables,
+        DOMAIN => Owner::Domain(domain),
+        LENT => Owner::Lent(domain),
+        ORPHAN => Owner::Orphan,
+        _ => Owner::Reserved,
+    }
+}
+
+const fn shares(word: u64) -> u64 {
+    word >> SHARES_SHIFT & COUNT
+}
+
+/// One frame's entry. All zeroes: not for use.
+#[derive(Debug)]
+#[repr(transparent)]
+pub struct Frame(AtomicU64);
 
 impl Frame {
     /// A frame that is not for use.
-    pub const RESERVED: Self = Self { owner: RESERVED, shares: 0, seen: 0 };
-
-    const fn owner(self) -> Owner {
-        match self.owner {
-            RESERVED => Owner::Reserved,
-            FREE_DIRTY => Owner::Free { clean: false },
-            FREE_CLEAN => Owner::Free { clean: true },
-            TABLES => Owner::Tables,
-            INTERFACE => Owner::Interface,
-            ORPHAN => Owner::Orphan,
-            domain => Owner::Domain(domain),
-        }
-    }
-
-    const fn code(owner: Owner) -> u16 {
-        match owner {
-            Owner::Reserved => RESERVED,
-            Owner::Free { clean: false } => FREE_DIRTY,
-            Owner::Free { clean: true } => FREE_CLEAN,
-            Owner::Tables => TABLES,
-            Owner::Interface => INTERFACE,
-            Owner::Orphan => ORPHAN,
-            Owner::Domain(domain) => domain,
-        }
+    pub const fn reserved() -> Self {
+        Self(AtomicU64::new(0))
     }
 }
 
-/// The table.
+/// All entries, for any core to look at.
+#[derive(Clone, Copy, Debug)]
+pub struct Words<'a>(&'a [Frame]);
+
+static WORDS: Once<Words<'static>> = Once::new();
+
+/// Lets every core see the machine's table, once.
+pub fn publish(words: Words<'static>) {
+    WORDS.call_once(|| words);
+}
+
+/// The machine's table; before it is there, an empty one.
+#[inline]
+pub fn words() -> Words<'static> {
+    WORDS.get().copied().unwrap_or(Words(&[]))
+}
+
+impl Words<'_> {
+    #[inline]
+    fn word(&self, frame: HostPhys) -> Option<&AtomicU64> {
+        self.0.get(index_of(frame)).map(|entry| &entry.0)
+    }
+
+    #[inline]
+    fn load(&self, frame: HostPhys) -> u64 {
+        self.word(frame).map_or(0, |word| word.load(Ordering::Acquire))
+    }
+
+    /// Whose this frame is; `Reserved` beyond the table.
+    pub fn owner(&self, frame: HostPhys) -> Owner {
+        owner(self.load(frame))
+    }
+
+    /// How many mappings by others than its owner it has.
+    pub fn shares(&self, frame: HostPhys) -> u64 {
+        shares(self.load(frame))
+    }
+
+    /// Notes one more use of this domain's frame by another. `false`: it is not that domain's memory now, or shared too
+    /// often. From now on it is not used for anything else until [`Self::unshare`].
+    #[inline]
+    pub fn share(&self, frame: HostPhys, domain: DomId) -> bool {
+        let Some(word) = self.word(frame) else { return false };
+        let more = |now: u64| {
+            (now & OWNER == encode(Owner::Domain(domain)) && shares(now) < COUNT).then(|| now + SHARE)
+        };
+        word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// Notes one use less. `true`: it was the last, and the frame has no owner: core 0 is to take it back.
+    #[inline]
+    #[must_use]
+    pub fn unshare(&self, frame: HostPhys) -> bool {
+        let Some(word) = self.word(frame) else { return false };
+        let less = |now: u64| (shares(now) > 0).then(|| now - SHARE);
+        let before = word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, less);
+        before.is_ok_and(|now| shares(now) == 1 && owner(now) == Owner::Orphan)
+    }
+}
+
+/// The table as core 0 has it.
 #[derive(Debug)]
 pub struct FrameTable<'a> {
-    frames: &'a mut [Frame],
+    words: Words<'a>,
     /// Free frames of each chunk.
     free: &'a mut [u16],
     total: u64,
@@ -91,17 +172,24 @@ pub struct FrameTable<'a> {
 
 impl<'a> FrameTable<'a> {
     /// A table in which every frame is reserved. `chunks` has an element for each [`CHUNK_FRAMES`] of `frames`.
-    pub fn new(frames: &'a mut [Frame], chunks: &'a mut [u16]) -> Self {
-        frames.fill(Frame::RESERVED);
+    pub fn new(frames: &'a [Frame], chunks: &'a mut [u16]) -> Self {
+        for frame in frames {
+            frame.0.store(0, Ordering::Relaxed);
+        }
         chunks.fill(0);
-        Self { frames, free: chunks, total: 0, free_total: 0, first_free: 0 }
+        Self { words: Words(frames), free: chunks, total: 0, free_total: 0, first_free: 0 }
+    }
+
+    /// What every core may see of it.
+    pub fn words(&self) -> Words<'a> {
+        self.words
     }
 
     /// Frees reserved frames that were never used: `pages` from `start` on, as far as the table reaches.
     pub fn add(&mut self, start: HostPhys, pages: PageCount) {
         let first = index_of(start);
-        for index in first..first.saturating_add(pages.get() as usize).min(self.frames.len()) {
-            if self.frames[index].owner == RESERVED {
+        for index in first..first.saturating_add(pages.get() as usize).min(self.words.0.len()) {
+            if self.words.owner(address_of(index)) == Owner::Reserved {
                 self.total += 1;
                 self.release(index, false);
             }
@@ -120,7 +208,7 @@ impl<'a> FrameTable<'a> {
 
     /// Whose this frame is; `Reserved` beyond the table.
     pub fn owner(&self, frame: HostPhys) -> Owner {
-        self.frames.get(index_of(frame)).map_or(Owner::Reserved, |entry| entry.owner())
+        self.words.owner(frame)
     }
 
     /// A free frame for `owner`, and whether it holds zeroes.
@@ -130,8 +218,9 @@ impl<'a> FrameTable<'a> {
             .find(|&chunk| (1..CHUNK_FRAMES as u16).contains(&self.free[chunk]))
             .or_else(|| (self.first_free..self.free.len()).find(|&chunk| self.free[chunk] > 0))?;
         let start = chunk * CHUNK_FRAMES;
-        let end = (start + CHUNK_FRAMES).min(self.frames.len());
-        let index = (start..end).find(|&index| matches!(self.frames[index].owner(), Owner::Free { .. }))?;
+        let end = (start + CHUNK_FRAMES).min(self.words.0.len());
+        let is_free = |&index: &usize| matches!(self.words.owner(address_of(index)), Owner::Free { .. });
+        let index = (start..end).find(is_free)?;
         Some((address_of(index), self.take(index, owner)))
     }
 
@@ -147,62 +236,67 @@ impl<'a> FrameTable<'a> {
         Some((address_of(start), clean))
     }
 
-    /// Gives a frame back. `clean`: it was filled with zeroes. Frames that are free or reserved stay so; one that others
-    /// use becomes an orphan.
+    /// Takes a frame from its owner. `true`: nobody can use it, and it is ours, to be given back; `false`: others have it
+    /// mapped, and the last of them gives it back, or there was no owner.
+    pub fn disown(&mut self, frame: HostPhys) -> bool {
+        let Some(word) = self.words.word(frame) else { return false };
+        let without = |now: u64| match owner(now) {
+            Owner::Domain(_) | Owner::Lent(_) if shares(now) == 0 => Some(encode(Owner::Tables)),
+            Owner::Domain(_) => Some(now & !OWNER | encode(Owner::Orphan)),
+            _ => None,
+        };
+        let before = word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, without);
+        before.is_ok_and(|now| shares(now) == 0)
+    }
+
+    /// Gives a frame back. `clean`: it was filled with zeroes. Frames that are free or reserved stay so, and one that
+    /// others have mapped waits for them.
     pub fn give_back(&mut self, frame: HostPhys, clean: bool) {
-        let index = index_of(frame);
-        let Some(entry) = self.frames.get_mut(index) else { return };
-        match entry.owner() {
-            Owner::Domain(_) | Owner::Orphan if entry.shares > 0 => entry.owner = ORPHAN,
-            Owner::Tables | Owner::Interface | Owner::Orphan | Owner::Domain(_) => self.release(index, clean),
-            Owner::Reserved | Owner::Free { .. } => {}
+        let given = match self.owner(frame) {
+            Owner::Tables => true,
+            Owner::Orphan => self.words.shares(frame) == 0,
+            Owner::Domain(_) | Owner::Lent(_) => self.disown(frame),
+            Owner::Reserved | Owner::Free { .. } => false,
+        };
+        if given {
+            self.release(index_of(frame), clean);
         }
     }
 
-    /// Notes one more domain that shares this frame. `false` where there are too many.
-    pub fn share(&mut self, frame: HostPhys) -> bool {
-        let Some(entry) = self.frames.get_mut(index_of(frame)) else { return false };
-        match entry.shares.checked_add(1) {
-            Some(shares) => {
-                entry.shares = shares;
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// Notes one domain less that shares this frame. `true`: it was an orphan's last, and the frame is to be given back.
-    pub fn unshare(&mut self, frame: HostPhys) -> bool {
-        let Some(entry) = self.frames.get_mut(index_of(frame)) else { return false };
-        entry.shares = entry.shares.saturating_sub(1);
-        entry.shares == 0 && entry.owner() == Owner::Orphan
-    }
-
-    /// How many other domains share this frame.
-    pub fn shares(&self, frame: HostPhys) -> u8 {
-        self.frames.get(index_of(frame)).map_or(0, |entry| entry.shares)
+    /// Takes back the orphans that nobody has mapped any more.
+    pub fn collect(&mut self) {
+        orphans::take_all(|frame| self.give_back(frame, false));
     }
 
     /// The audit: one mapping of a shared frame was seen.
     pub fn mark_seen(&mut self, frame: HostPhys) {
-        if let Some(entry) = self.frames.get_mut(index_of(frame)) {
-            entry.seen = entry.seen.saturating_add(1);
+        if let Some(word) = self.words.word(frame) {
+            let more = |now: u64| (now >> SEEN_SHIFT < COUNT).then(|| now + SEEN);
+            // Full is as good as wrong, which it then is.
+            let _ = word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more);
         }
     }
 
     /// The audit's end: how many frames were seen shared more or less often than is noted. Forgets what was seen.
     pub fn miscounted(&mut self) -> u64 {
         let mut wrong = 0;
-        for entry in self.frames.iter_mut() {
-            wrong += u64::from(entry.seen != entry.shares);
-            entry.seen = 0;
+        for Frame(word) in self.words.0 {
+            let now = word.load(Ordering::Relaxed);
+            if now >> SEEN_SHIFT != shares(now) {
+                wrong += 1;
+            }
+            if now >> SEEN_SHIFT != 0 {
+                word.fetch_and(SEEN - 1, Ordering::AcqRel);
+            }
         }
         wrong
     }
 
     fn take(&mut self, index: usize, owner: Owner) -> bool {
-        let clean = matches!(self.frames[index].owner(), Owner::Free { clean: true });
-        self.frames[index] = Frame { owner: Frame::code(owner), shares: 0, seen: 0 };
+        let Some(Frame(word)) = self.words.0.get(index) else { return false };
+        // Nobody else changes the word of a free frame.
+        let clean = self::owner(word.load(Ordering::Relaxed)) == Owner::Free { clean: true };
+        word.store(encode(owner), Ordering::Release);
         let chunk = index / CHUNK_FRAMES;
         self.free[chunk] -= 1;
         self.free_total -= 1;
@@ -213,7 +307,8 @@ impl<'a> FrameTable<'a> {
     }
 
     fn release(&mut self, index: usize, clean: bool) {
-        self.frames[index] = Frame { owner: Frame::code(Owner::Free { clean }), shares: 0, seen: 0 };
+        let Some(Frame(word)) = self.words.0.get(index) else { return };
+        word.store(encode(Owner::Free { clean }), Ordering::Release);
         let chunk = index / CHUNK_FRAMES;
         self.free[chunk] += 1;
         self.free_total += 1;
@@ -234,9 +329,13 @@ mod tests {
     use super::*;
     use std::vec;
 
+    fn frames(count: usize) -> std::vec::Vec<Frame> {
+        std::iter::repeat_with(Frame::reserved).take(count).collect()
+    }
+
     fn with_table<R>(run: impl FnOnce(&mut FrameTable) -> R) -> R {
-        let (mut frames, mut chunks) = (vec![Frame::RESERVED; 4 * CHUNK_FRAMES], vec![0; 4]);
-        let mut table = FrameTable::new(&mut frames, &mut chunks);
+        let (frames, mut chunks) = (frames(4 * CHUNK_FRAMES), vec![0; 4]);
+        let mut table = FrameTable::new(&frames, &mut chunks);
         table.add(HostPhys::new(0x1000), PageCount::new(4 * CHUNK_FRAMES as u64 + 100));
         run(&mut table)
     }
@@ -275,28 +374,43 @@ mod tests {
     #[test]
     fn shares_are_counted() {
         with_table(|table| {
+            let words = table.words();
             let (frame, _) = table.take_frame(Owner::Domain(0)).unwrap();
-            assert!(table.share(frame));
+            assert!(words.share(frame, 0) && !words.share(frame, 1));
             assert_eq!(table.miscounted(), 1);
             table.mark_seen(frame);
             assert_eq!(table.miscounted(), 0);
-            assert!(!table.unshare(frame));
-            assert_eq!((table.shares(frame), table.miscounted()), (0, 0));
+            assert!(!words.unshare(frame) && !words.unshare(frame));
+            assert_eq!((words.shares(frame), table.miscounted()), (0, 0));
         });
     }
 
     #[test]
-    fn what_others_use_outlives_its_owner() {
+    fn an_orphan_waits_for_its_last_share() {
         with_table(|table| {
-            let (frame, _) = table.take_frame(Owner::Domain(4)).unwrap();
-            let free = table.free();
-            assert!(table.share(frame) && table.share(frame));
-            table.give_back(frame, false);
-            assert_eq!((table.owner(frame), table.free()), (Owner::Orphan, free));
-            assert!(!table.unshare(frame));
-            assert!(table.unshare(frame));
+            let (words, all) = (table.words(), table.free());
+            let (frame, _) = table.take_frame(Owner::Domain(7)).unwrap();
+            assert!(words.share(frame, 7) && words.share(frame, 7));
             table.give_back(frame, true);
-            assert_eq!((table.owner(frame), table.free()), (Owner::Free { clean: true }, free + 1));
+            assert_eq!((table.owner(frame), table.free()), (Owner::Orphan, all - 1));
+            assert!(!words.share(frame, 7), "nobody's frame is not granted");
+            assert!(!words.unshare(frame));
+            table.give_back(frame, true);
+            assert_eq!(table.owner(frame), Owner::Orphan);
+            assert!(words.unshare(frame), "the last one gives it back");
+            table.give_back(frame, false);
+            assert_eq!((table.owner(frame), table.free()), (Owner::Free { clean: false }, all));
+        });
+    }
+
+    #[test]
+    fn what_is_lent_is_not_shared() {
+        with_table(|table| {
+            let words = table.words();
+            let (frame, _) = table.take_frame(Owner::Lent(7)).unwrap();
+            assert!(!words.share(frame, 7));
+            assert!(table.disown(frame) && !table.disown(frame));
+            assert_eq!(table.owner(frame), Owner::Tables);
         });
     }
 }

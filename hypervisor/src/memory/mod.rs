@@ -5,5 +5,6 @@
 
 pub mod early;
 pub mod frame_table;
+pub mod orphans;
 pub mod paging;
 pub mod physical;

@@ -95,4 +95,8 @@ impl Frames for Pool {
     fn write(&mut self, table: HostPhys, index: usize, value: u64) {
         entry(table, index).store(value, Ordering::Release);
     }
+
+    fn swap(&mut self, table: HostPhys, index: usize, value: u64) -> u64 {
+        entry(table, index).swap(value, Ordering::AcqRel)
+    }
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use hypervisor::core::Core;
 use hypervisor::core::face::FACES;
 use hypervisor::exits;
+use hypervisor::grants::Lent;
 use hypervisor::memory::physical::{Identity, pointer};
 
 use crate::machine::CORES;
@@ -218,7 +219,7 @@ impl Guest {
     /// Writes an entry that is as it should be into its grant table, or takes one back.
     fn grant(&mut self, core: &Core) {
         let Ok(domain) = core.domain() else { return };
-        let Some(frame) = domain.place.grants.frame(0) else { return };
+        let Some(frame) = domain.place.grants.shared(0).and_then(Lent::frame) else { return };
         let (flags, gfn) = (self.dice.pick(&[0, 1, 1, 5, 0x101]), self.dice.below(24));
         let first = flags | self.living() << 16;
         let at = self.dice.below(8);

@@ -103,7 +103,7 @@ pub fn build() -> (Parts, Registry) {
         face.apic_id.store(core as u32, Ordering::Relaxed);
     }
     let frames = ((MEMORY + BYTES) / PAGE_SIZE) as usize;
-    let entries = (0..frames).map(|_| Frame::RESERVED).collect::<Vec<_>>().leak();
+    let entries = (0..frames).map(|_| Frame::reserved()).collect::<Vec<_>>().leak();
     let chunks = vec![0u16; frames.div_ceil(CHUNK_FRAMES)].leak();
     let mut table = FrameTable::new(entries, chunks);
     table.add(HostPhys::new(MEMORY), PageCount::new(BYTES / PAGE_SIZE));

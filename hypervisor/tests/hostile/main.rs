@@ -19,7 +19,7 @@ use abi::xen::hypercall::ATOLL_CONTROL;
 use guest::{Dice, Guest};
 use hypervisor::core::Core;
 use hypervisor::core::face::FACES;
-use hypervisor::domain::build;
+use hypervisor::domain::{Domain, build};
 use hypervisor::exits;
 use hypervisor::memory::physical::{Identity, pointer};
 use hypervisor::registry::Registry;
@@ -113,7 +113,8 @@ fn live(core: &mut Core) {
 
 /// Counts mappings of others' pages: a run in which there are none tries too little.
 fn note_mappings(core: &Core) {
-    let mapped = core.home.as_ref().is_some_and(|home| home.maptrack.any().is_some());
+    let maptrack = |domain: &'static Domain| &domain.place.grants.maptrack;
+    let mapped = core.domain().is_ok_and(|domain| maptrack(domain).all().next().is_some());
     MAPPED.fetch_add(mapped.into(), Ordering::Relaxed);
 }
 
