@@ -15,20 +15,32 @@ use crate::{
 /// Debian's package that depends on the newest kernel built for virtual machines.
 const KERNEL: &str = "linux-image-cloud-amd64";
 
-/// The package, unpacked, in a directory that is kept; downloaded where it is not there yet.
+/// The kernel's package, unpacked, in a directory that is kept.
 pub(crate) fn unpacked() -> Result<PathBuf> {
-    let cache = places::state_directory().join("linux");
+    fetch("linux", "kernel", newest, |unpacked| kernel_of(unpacked).is_ok())
+}
+
+/// A package of Debian's, unpacked and not installed, in the state directory's `place`; downloaded where it `is_there` not
+/// yet. `package` finds its name.
+pub(crate) fn fetch(
+    place: &str,
+    into: &str,
+    package: impl FnOnce() -> Result<String>,
+    is_there: impl FnOnce(&Path) -> bool,
+) -> Result<PathBuf> {
+    let cache = places::state_directory().join(place);
     places::make(&cache)?;
     let _turn = lock(&cache)?;
-    let unpacked = cache.join("kernel");
-    if kernel_of(&unpacked).is_ok() {
+    let unpacked = cache.join(into);
+    if is_there(&unpacked) {
         return Ok(unpacked);
     }
-    if find(&cache, |name| name.ends_with(".deb")).is_none() {
-        let package = newest()?;
-        output(Command::new("apt-get").arg("download").arg(&package).current_dir(&cache))?;
+    let deb = || find(&cache, |name| name.ends_with(".deb"));
+    if deb().is_none() {
+        setup::fill_lists()?;
+        output(Command::new("apt-get").arg("download").arg(package()?).current_dir(&cache))?;
     }
-    let file = find(&cache, |name| name.ends_with(".deb")).ok_or_else(|| missing(KERNEL))?;
+    let file = deb().ok_or_else(|| missing(&format!("the package of {place}")))?;
     output(Command::new("dpkg").arg("-x").arg(file).arg(&unpacked))?;
     Ok(unpacked)
 }
@@ -44,7 +56,6 @@ fn lock(cache: &Path) -> Result<fs::File> {
 }
 
 fn newest() -> Result<String> {
-    setup::fill_lists()?;
     let depends = output(Command::new("apt-cache").args(["depends", KERNEL]))?;
     let package = depends.lines().find_map(|line| line.trim().strip_prefix("Depends: "));
     package.map(str::to_owned).ok_or_else(|| {

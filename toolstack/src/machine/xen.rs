@@ -14,8 +14,8 @@ use super::{SerialLog, bochs};
 use crate::{
     error::{At, Error, Result},
     iso,
-    linux::package::{compress, find, missing, output},
-    places, setup,
+    linux::package::{compress, fetch, find, missing, raw_output},
+    places,
 };
 
 /// Debian's package with the hypervisor.
@@ -33,7 +33,7 @@ pub fn run(kernel: &[u8], command_line: &str, directory: &Path) -> Result<String
     let tree = directory.join("iso");
     let grub = tree.join("boot/grub");
     places::make(&grub)?;
-    let xen = output_bytes(Command::new("zcat").arg(hypervisor()?))?;
+    let xen = raw_output(Command::new("zcat").arg(hypervisor()?))?;
     fs::write(tree.join("boot/xen"), xen).at("writing", tree.join("boot/xen"))?;
     compress(kernel, "-9", &tree.join("boot/kernel.gz"))?;
     fs::write(grub.join("grub.cfg"), menu(command_line)).at("writing", grub.join("grub.cfg"))?;
@@ -81,24 +81,11 @@ fn menu(command_line: &str) -> String {
     )
 }
 
-/// Xen's image, compressed, out of its package, which is fetched where it is not there yet and never installed.
+/// Xen's image, compressed, out of its package.
 fn hypervisor() -> Result<PathBuf> {
-    let cache = places::state_directory().join("xen");
-    let unpacked = cache.join("package");
     let image = |unpacked: &Path| find(unpacked, |name| name.starts_with("xen-") && name.ends_with(".gz"));
-    if let Some(image) = image(&unpacked) {
-        return Ok(image);
-    }
-    places::make(&cache)?;
-    setup::fill_lists()?;
-    output(Command::new("apt-get").arg("download").arg(PACKAGE).current_dir(&cache))?;
-    let file = find(&cache, |name| name.ends_with(".deb")).ok_or_else(|| missing(PACKAGE))?;
-    output(Command::new("dpkg").arg("-x").arg(file).arg(&unpacked))?;
+    let unpacked = fetch("xen", "package", || Ok(PACKAGE.to_owned()), |unpacked| image(unpacked).is_some())?;
     image(&unpacked).ok_or_else(|| missing("Xen's image"))
-}
-
-fn output_bytes(command: &mut Command) -> Result<Vec<u8>> {
-    crate::linux::package::raw_output(command)
 }
 
 #[cfg(test)]

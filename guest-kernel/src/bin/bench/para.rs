@@ -6,14 +6,11 @@ use abi::address::PAGE_SIZE;
 use abi::xen::DOMID_SELF;
 use abi::xen::event_channel::virq;
 use abi::xen::grant_table::{self as grant, Copy, CopySide, MapGrantRef, QuerySize, UnmapGrantRef};
-use abi::xen::hypercall::{
-    GRANT_TABLE_OP, MEMORY_OP, MULTICALL, MulticallEntry, VCPU_OP, XEN_VERSION, vcpu, version,
-};
-use abi::xen::memory::{ADD_TO_PHYSMAP, AddToPhysmap, space};
+use abi::xen::hypercall::{GRANT_TABLE_OP, MULTICALL, MulticallEntry, VCPU_OP, XEN_VERSION, vcpu, version};
 use abi::xen::shared_info::{EVTCHN_MASK, EVTCHN_PENDING};
 use abi::xen::vcpu_time::SetSingleshotTimer;
 use guest_kernel::platform::Platform;
-use guest_kernel::platform::atoll::{Atoll, cpu, hypercall, memory, upcall};
+use guest_kernel::platform::atoll::{Atoll, cpu, grants as table, hypercall, memory, upcall};
 use guest_kernel::programs::measure::Row;
 use guest_kernel::say;
 
@@ -119,16 +116,12 @@ fn grants(sampling: &Sampling, domain: u16) {
         let mut query = QuerySize { dom: DOMID_SELF, ..QuerySize::default() };
         core::hint::black_box(call(GRANT_TABLE_OP, [grant::QUERY_SIZE, address(&mut query), 1, 0, 0]));
     }));
-    let mut place = AddToPhysmap {
-        domid: DOMID_SELF,
-        size: 0,
-        space: space::GRANT_TABLE,
-        idx: 0,
-        gpfn: TABLE / PAGE_SIZE,
-    };
-    let placed = call(MEMORY_OP, [ADD_TO_PHYSMAP, address(&mut place), 0, 0, 0]);
-    if placed != 0 || memory::map_window(TABLE..TABLE + PAGE_SIZE).is_err() {
-        say!("bench: grant_map_unmap: no grant table ({:#x})", placed);
+    if let Err(error) = table::place(0, TABLE) {
+        say!("bench: grant_map_unmap: no grant table ({error:?})");
+        return;
+    }
+    if memory::map_window(TABLE..TABLE + PAGE_SIZE).is_err() {
+        say!("bench: grant_map_unmap: no window for the grant table");
         return;
     }
     let mut page = Page([7; PAGE_SIZE as usize]);

@@ -12,11 +12,10 @@ use abi::xen::event_channel::Port;
 use abi::xen::grant_table::{
     self as op, MapGrantRef, RESERVED_ENTRIES, UnmapGrantRef, flag, map_flag, status,
 };
-use abi::xen::memory::{self, AddToPhysmap};
-use abi::xen::{DOMID_SELF, DomId, hypercall as number};
+use abi::xen::{DomId, hypercall as number};
 use alloc::boxed::Box;
 
-use super::{hypercall, memory as own_memory};
+use super::{grants, hypercall, memory as own_memory};
 use crate::programs::echo::{EchoPage, Ground};
 
 /// Where the grant table's first frame goes, among the pages that are no RAM.
@@ -41,16 +40,7 @@ pub struct Grants {
 impl Grants {
     /// The ground, where the hypervisor gives this domain a grant table. To be asked for once.
     pub fn new() -> Option<Self> {
-        let mut place = AddToPhysmap {
-            domid: DOMID_SELF,
-            size: 0,
-            space: memory::space::GRANT_TABLE,
-            idx: 0,
-            gpfn: TABLE / PAGE_SIZE,
-        };
-        let arguments = [memory::ADD_TO_PHYSMAP, core::ptr::from_mut(&mut place) as u64, 0, 0, 0];
-        // SAFETY: the structure of that operation; nothing of the kernel's lies at that frame.
-        unsafe { hypercall::call(number::MEMORY_OP, arguments) }.ok()?;
+        grants::place(0, TABLE).ok()?;
         own_memory::map_window(TABLE..TABLE + PAGE_SIZE).ok()?;
         own_memory::map_window(MAPPED..MAPPED + PAGE_SIZE).ok()?;
         // SAFETY: both sides of the mapping were just made; every byte pattern is a valid page of atomics.

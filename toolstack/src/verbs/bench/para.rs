@@ -69,14 +69,13 @@ fn on_xen(images: &Images) -> Result<Vec<Row>> {
 /// The rows of both, a line for each name.
 pub fn table(rows: &[Row]) -> String {
     let mut table = output::table(&["Name", "Atoll", "Xen", "Xen is", "Unit", "Label"]);
-    let mut names: Vec<&str> = rows.iter().map(|row| row.name.as_str()).collect();
-    names.dedup();
-    let mut seen: Vec<&str> = Vec::new();
-    for name in names {
-        if seen.contains(&name) {
-            continue;
+    let mut names: Vec<&str> = Vec::new();
+    for row in rows {
+        if !names.contains(&row.name.as_str()) {
+            names.push(&row.name);
         }
-        seen.push(name);
+    }
+    for name in names {
         let of = |xen: bool| rows.iter().find(|row| row.name == name && (row.machine.kind == XEN) == xen);
         let Some(any) = of(false).or(of(true)) else { continue };
         let median = |row: Option<&Row>| row.and_then(|row| row.median.as_u64());
