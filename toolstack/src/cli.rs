@@ -12,7 +12,7 @@ use crate::{
     verbs::{
         self,
         bench::{On, Suite},
-        console::Script,
+        console::{Dump, Script},
         stop::Wish,
         xenstore::Form,
     },
@@ -190,6 +190,9 @@ enum Verb {
         /// Print what was printed so far, and end
         #[arg(long, conflicts_with_all = ["input", "until"])]
         dump: bool,
+        /// With --dump: also what it printed before it was restarted
+        #[arg(long, requires = "dump")]
+        all: bool,
         /// Type this and Enter, for scripts
         #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
         input: Option<String>,
@@ -410,7 +413,8 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Destroy { name } => verbs::orders::destroy(&name)?,
         Verb::Pause { name } => verbs::orders::pause(&name)?,
         Verb::Unpause { name } => verbs::orders::unpause(&name)?,
-        Verb::Console { name, dump, input, until, timeout } => {
+        Verb::Console { name, dump, all, input, until, timeout } => {
+            let dump = dump.then_some(if all { Dump::All } else { Dump::Life });
             verbs::console::run(&name, dump, &Script { input, until, timeout })?;
         }
         Verb::Shutdown { stop } => stop.run(Wish::Shutdown)?,

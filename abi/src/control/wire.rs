@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::hypercall::ExitKind;
 
 /// Version of this file's types. The two sides must have the same.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// Toolstack → control domain.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -161,13 +161,14 @@ pub enum Request {
     Pause(String),
     /// By name. → `Done`
     Unpause(String),
-    /// What a guest has printed, from this position of its console on. → `Console`. With `follow`, what it prints
+    /// What a guest has printed, from this position of its console on; the positions go on when it is restarted. → `Console`. With `follow`, what it prints
     /// later comes as events until the next `Console` request for the same guest without it.
     Console {
         /// Which guest; domain 0 is `Domain-0`.
         name: String,
-        /// Position in bytes since the guest's start.
-        from: u64,
+        /// Position in bytes. `None`: where the guest's present life began; before that is, as far as it is kept, what it
+        /// printed before it was restarted.
+        from: Option<u64>,
         /// Keep sending.
         follow: bool,
     },

@@ -22,6 +22,8 @@ pub struct Console {
     keys: Writer<'static, 1024>,
     port: Port,
     tail: Tail,
+    /// Where in the tail this guest's own begins; before it is what it printed before it was restarted.
+    start: u64,
     lines: Lines,
     input: VecDeque<u8>,
     lie_told: bool,
@@ -36,10 +38,17 @@ impl Console {
             keys,
             port,
             tail: Tail::default(),
+            start: 0,
             lines: Lines::default(),
             input: VecDeque::new(),
             lie_told: false,
         }
+    }
+
+    /// Goes on after what an earlier life of this guest has printed. Nothing was taken from this one yet.
+    pub fn go_on_from(&mut self, old: Self) {
+        self.tail = old.tail;
+        self.start = self.tail.end();
     }
 
     /// Takes a piece of what was printed, and gives each line it completes to `each`. How many bytes it was.
@@ -103,6 +112,11 @@ impl Console {
     /// What was printed.
     pub fn tail(&self) -> &Tail {
         &self.tail
+    }
+
+    /// Where in it this life of the guest begins.
+    pub fn start(&self) -> u64 {
+        self.start
     }
 
     /// Our port.

@@ -1,9 +1,10 @@
 //! The guests domain 0 has made, each in its slot until it is destroyed.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use abi::control::hypercall::{DomainInfo, DomainState};
+use abi::control::hypercall::{CrashRecord, DomainInfo, DomainState};
 use abi::control::wire::{GuestConfig, State};
 use abi::mesh::MAX_SLOTS;
 use abi::xen::DomId;
@@ -30,6 +31,10 @@ pub struct Guest {
     pub quick_ends: u32,
     /// Its state when we last looked.
     pub state: State,
+    /// What was recorded when it crashed, or when the one before it of its name did that it is the restart of.
+    pub crash: Option<Box<CrashRecord>>,
+    /// Its domain is no more: it was to be restarted, and could not be. It is kept for what it has left.
+    pub is_remains: bool,
     /// Its console.
     pub console: Console,
     /// Its lines in the machine's log.

@@ -1,5 +1,6 @@
 //! The life of a guest: created, paused, unpaused, stopped by itself or by the hypervisor, destroyed.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -17,7 +18,7 @@ use super::journal::GuestLog;
 use super::link::{self, Link, Report};
 use super::pages::Slot;
 use super::refusal::{hypercall_failed, no_such_guest, refuse};
-use super::{Control, OWN_NAME};
+use super::{Control, OWN_NAME, crash};
 
 /// Messages a channel can hold: what a dead guest can have left in it.
 const CHANNEL_MESSAGES: usize = 64;
@@ -73,6 +74,8 @@ impl<H: Hypervisor> Control<H> {
                 started,
                 quick_ends: 0,
                 state: State::Running,
+                crash: None,
+                is_remains: false,
                 console: Console::new(own.console, built.console),
                 log: GuestLog::new(arrived),
                 link,
@@ -114,21 +117,32 @@ impl<H: Hypervisor> Control<H> {
     /// Ends a guest for good; its slot is free when this returns.
     pub(super) fn destroy(&mut self, name: &str) -> Result<Reply, Refusal> {
         let slot = self.slot_of(name, "destroyed")?;
-        let Some(guest) = self.guests.get(slot) else { return Err(no_such_guest(name)) };
+        self.end(slot)?;
+        while self.send_followed() {}
+        self.follows.retain(|follow| follow.name != name);
+        Ok(Reply::Done)
+    }
+
+    /// Takes a guest out of its slot and its domain out of the machine: what is left of it.
+    pub(super) fn end(&mut self, slot: Slot) -> Result<Guest, Refusal> {
+        let gone = || refuse("the guest is gone", "`atoll list` shows those there are");
+        let guest = self.guests.get(slot).ok_or_else(gone)?;
         let (domain, alive) = (guest.domain, guest.is_alive());
-        self.hypervisor
-            .domain_destroy(domain)
-            .map_err(|error| hypercall_failed("destroying the domain", error))?;
+        if !guest.is_remains {
+            self.hypervisor
+                .domain_destroy(domain)
+                .map_err(|error| hypercall_failed("destroying the domain", error))?;
+        }
         if alive {
             self.part(slot);
         }
-        while self.send_followed() {}
-        if let Some(guest) = self.guests.take(slot) {
-            self.release_from_store(guest.domain);
+        let mut guest = self.guests.take(slot).ok_or_else(gone)?;
+        if !guest.is_remains {
+            self.release_from_store(domain);
             self.hypervisor.close(guest.console.port());
-            self.follows.retain(|follow| follow.name != guest.name);
         }
-        Ok(Reply::Done)
+        guest.is_remains = true;
+        Ok(guest)
     }
 
     /// Takes a guest off its core.
@@ -172,7 +186,14 @@ impl<H: Hypervisor> Control<H> {
             let name = guest.name.clone();
             let how = match state {
                 State::Shutdown(reason) => format!("{name} shut down, {}", shutdown_reason(reason)),
-                _ => format!("{name} crashed: {}", self.crash_cause(domain)),
+                _ => match self.hypervisor.domain_crash(domain) {
+                    Ok(record) => {
+                        let cause = crash::cause(&record);
+                        guest.crash = Some(Box::new(record));
+                        format!("{name} crashed: {cause}")
+                    }
+                    Err(error) => format!("{name} crashed: no record of it ({error:?})"),
+                },
             };
             self.journal.say(&mut self.hypervisor, &how);
             self.news.push(Event::Stopped { name: name.clone(), state });

@@ -3,13 +3,13 @@
 use alloc::string::String;
 use alloc::{format, vec::Vec};
 
-use abi::control::wire::{Event, Policy, Refusal, Reply, State};
+use abi::control::wire::{Event, Policy, Refusal, State};
 use abi::xen::sched::reason;
 
 use super::Control;
 use super::guest::Guest;
 use super::hypervisor::Hypervisor;
-use super::refusal::refuse;
+use super::refusal::{no_such_guest, refuse};
 
 /// A guest that lived shorter than this, in milliseconds, has come to its end quickly.
 const QUICK: u64 = 1000;
@@ -52,15 +52,14 @@ impl<H: Hypervisor> Control<H> {
         }
     }
 
-    /// Creates a guest again that has stopped. Whoever follows its console goes on with the new one's.
+    /// Creates a guest again that has stopped. Its console goes on, for those who follow it too, and its last crash
+    /// stays known. Its core must be free for the new one, so the old domain goes first; should the new one fail then,
+    /// what there is to be looked at of the old stays.
     fn restart(&mut self, name: &str) -> Result<u16, Refusal> {
         let now = self.hypervisor.ticks();
         let slot = self.guests.find(name);
-        let Some(guest) = slot.and_then(|slot| self.guests.get_mut(slot)) else {
-            return Err(refuse(
-                format!("there is no guest named `{name}`"),
-                "`atoll list` shows those there are",
-            ));
+        let Some((slot, guest)) = slot.and_then(|slot| Some((slot, self.guests.get(slot)?))) else {
+            return Err(no_such_guest(name));
         };
         let lived = now.saturating_sub(guest.started) / self.tsc_khz;
         let quick_ends = if lived < QUICK { guest.quick_ends + 1 } else { 0 };
@@ -70,21 +69,22 @@ impl<H: Hypervisor> Control<H> {
                 "look at its console, destroy it, and create it again",
             ));
         }
-        let (mut config, from_boot) = (guest.config.clone(), guest.from_boot);
+        let mut config = guest.config.clone();
         // Where it was, whoever else is idle by now.
         config.cores.clone_from(&guest.cores);
-        let followed = self.follows.iter().any(|follow| follow.name == name);
-        self.destroy(name)?;
-        let created = self.create(&config, now)?;
-        if followed {
-            self.follows.push(super::Follow { name: name.into(), next: 0 });
-        }
-        if let Some(guest) = self.guests.find(name).and_then(|slot| self.guests.get_mut(slot)) {
-            (guest.quick_ends, guest.from_boot) = (quick_ends, from_boot);
-        }
-        match created {
-            Reply::Created { domain, .. } => Ok(domain),
-            _ => Ok(0),
+        let old = self.end(slot)?;
+        let created = self.create(&config, now);
+        match (created, self.guests.get_mut(slot)) {
+            (Ok(_), Some(new)) => {
+                (new.quick_ends, new.from_boot, new.crash) = (quick_ends, old.from_boot, old.crash);
+                new.console.go_on_from(old.console);
+                Ok(new.domain)
+            }
+            (Ok(_), None) => Err(no_such_guest(name)),
+            (Err(refusal), _) => {
+                self.guests.put(slot, old);
+                Err(refusal)
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ use abi::exit_code::ExitCode;
 use abi::xen::DomId;
 use abi::xen::errno::Errno;
 
-use super::guest;
+use super::guest::{self, Guest};
 use super::hypervisor::Hypervisor;
 use super::link::Report;
 use super::refusal::{hypercall_failed, no_such_guest, refuse};
@@ -76,6 +76,15 @@ impl<H: Hypervisor> Control<H> {
             domains.push(self.domain(id, &info));
             next = id.checked_add(1).filter(|&next| next > from);
         }
+        for (_, guest) in self.guests.iter().filter(|(_, guest)| guest.is_remains) {
+            let info = DomainInfo { domain: guest.domain.into(), ..DomainInfo::default() };
+            domains.push(Domain {
+                state: guest.state,
+                cores: guest.cores.clone(),
+                ..self.domain(guest.domain, &info)
+            });
+        }
+        domains.sort_by_key(|domain| domain.id);
         Ok(Reply::Domains(domains))
     }
 
@@ -121,14 +130,15 @@ impl<H: Hypervisor> Control<H> {
         }))
     }
 
-    fn console(&mut self, name: String, from: u64, follow: bool) -> Result<Reply, Refusal> {
-        let tail = if name == OWN_NAME {
-            self.journal.tail()
+    fn console(&mut self, name: String, from: Option<u64>, follow: bool) -> Result<Reply, Refusal> {
+        let (tail, start) = if name == OWN_NAME {
+            (self.journal.tail(), 0)
         } else {
             let guest = self.guests.find(&name).and_then(|slot| self.guests.get(slot));
-            guest.ok_or_else(|| no_such_guest(&name))?.console.tail()
+            let console = &guest.ok_or_else(|| no_such_guest(&name))?.console;
+            (console.tail(), console.start())
         };
-        let text = tail.read(from);
+        let text = tail.read(from.unwrap_or(start));
         self.follows.retain(|follow| follow.name != name);
         if follow {
             self.follows.push(Follow { name, next: text.next });
@@ -175,10 +185,13 @@ impl<H: Hypervisor> Control<H> {
     fn crash(&mut self, name: &str) -> Result<Reply, Refusal> {
         self.notice_stopped();
         let guest = self.guests.find(name).and_then(|slot| self.guests.get(slot));
-        let domain = match guest {
-            Some(guest) if guest.state == State::Crashed => guest.domain,
+        let (record, before) = match guest {
+            Some(Guest { crash: Some(record), state, .. }) => (record, *state != State::Crashed),
             Some(_) => {
-                return Err(refuse(format!("`{name}` did not crash"), "see `atoll list` for its state"));
+                return Err(refuse(
+                    format!("`{name}` did not crash, or there is no record of it"),
+                    "see `atoll list` for its state, `atoll dmesg` for its end",
+                ));
             }
             None if name == OWN_NAME => {
                 return Err(refuse(
@@ -188,19 +201,9 @@ impl<H: Hypervisor> Control<H> {
             }
             None => return Err(no_such_guest(name)),
         };
-        let record = self
-            .hypervisor
-            .domain_crash(domain)
-            .map_err(|error| hypercall_failed("asking for the crash record", error))?;
-        Ok(Reply::Crash { cause: crash::cause(&record), registers: crash::registers(&record) })
-    }
-
-    /// Why a domain crashed, in a sentence.
-    pub(super) fn crash_cause(&mut self, domain: DomId) -> String {
-        match self.hypervisor.domain_crash(domain) {
-            Ok(record) => crash::cause(&record),
-            Err(error) => format!("no record of it ({error:?})"),
-        }
+        let before = if before { "before it was restarted: " } else { "" };
+        let cause = format!("{before}{}", crash::cause(record));
+        Ok(Reply::Crash { cause, registers: crash::registers(record) })
     }
 
     fn stop(&mut self, code: u8, arrived: u64) -> Result<Reply, Refusal> {

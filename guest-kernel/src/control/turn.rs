@@ -167,7 +167,12 @@ impl<H: Hypervisor> Control<H> {
 
     /// The exits of all guests so far.
     fn count_exits(&mut self) -> u64 {
-        let domains: Vec<DomId> = self.guests.iter().map(|(_, guest)| guest.domain).collect();
+        let domains: Vec<DomId> = self
+            .guests
+            .iter()
+            .filter(|(_, guest)| !guest.is_remains)
+            .map(|(_, guest)| guest.domain)
+            .collect();
         let infos = domains.into_iter().filter_map(|domain| self.hypervisor.domain_info(domain).ok());
         infos.map(|info| info.exits.iter().sum::<u64>()).sum()
     }

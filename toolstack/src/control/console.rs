@@ -11,13 +11,19 @@ use crate::error::Result;
 pub struct Console<'client> {
     client: &'client Client,
     name: String,
-    position: u64,
+    /// Behind the last byte that was read; `None`: the guest's present life, from its first byte on.
+    position: Option<u64>,
 }
 
 impl<'client> Console<'client> {
-    /// A reader that begins with the guest's first byte.
+    /// A reader that begins with the first byte of the guest's present life.
     pub fn new(client: &'client Client, name: &str) -> Self {
-        Self { client, name: name.to_owned(), position: 0 }
+        Self { client, name: name.to_owned(), position: None }
+    }
+
+    /// A reader that begins with the oldest byte there is, be it from before the guest was restarted.
+    pub fn with_history(client: &'client Client, name: &str) -> Self {
+        Self { client, name: name.to_owned(), position: Some(0) }
     }
 
     /// All that is there and was not read yet. With `follow` the control domain tells of what is printed later.
@@ -26,7 +32,7 @@ impl<'client> Console<'client> {
         loop {
             let text = self.client.console(&self.name, self.position, follow)?;
             if text.bytes.is_empty() {
-                self.position = self.position.max(text.next);
+                self.position = self.position.max(Some(text.next));
                 return Ok(bytes);
             }
             self.take(&text, &mut bytes);
@@ -42,7 +48,7 @@ impl<'client> Console<'client> {
     pub fn bytes_of(&mut self, event: &Event) -> Result<Vec<u8>> {
         match event {
             Event::Console { name, text } if *name == self.name => {
-                if text.from > self.position {
+                if self.position.is_none_or(|position| text.from > position) {
                     return self.read(true);
                 }
                 let mut bytes = Vec::new();
@@ -54,9 +60,9 @@ impl<'client> Console<'client> {
     }
 
     fn take(&mut self, text: &Text, bytes: &mut Vec<u8>) {
-        let known = self.position.saturating_sub(text.from);
+        let known = self.position.unwrap_or_default().saturating_sub(text.from);
         let known = usize::try_from(known).unwrap_or(usize::MAX).min(text.bytes.len());
         bytes.extend_from_slice(&text.bytes[known..]);
-        self.position = self.position.max(text.next);
+        self.position = self.position.max(Some(text.next));
     }
 }

@@ -64,8 +64,8 @@ impl Client {
         self.order(Request::Input { name: name.to_owned(), bytes: bytes.to_vec() })
     }
 
-    /// A piece of what a guest printed.
-    pub fn console(&self, name: &str, from: u64, follow: bool) -> Result<Text> {
+    /// A piece of what a guest printed; `None`: from the first byte of its present life on.
+    pub fn console(&self, name: &str, from: Option<u64>, follow: bool) -> Result<Text> {
         match self.ask(Request::Console { name: name.to_owned(), from, follow })? {
             Reply::Console(text) => Ok(text),
             other => Err(unexpected(&other)),

@@ -118,7 +118,7 @@ impl Hub {
             if !self.follow(number, &name, false) {
                 // Whether the guest is still there does not matter any more.
                 let _ =
-                    self.client.exchange(Request::Console { name, from: 0, follow: false }, self.patience);
+                    self.client.exchange(Request::Console { name, from: None, follow: false }, self.patience);
             }
         }
     }

@@ -39,12 +39,25 @@ pub struct Script {
     pub timeout: u64,
 }
 
+/// What is printed of a console that is not attached to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dump {
+    /// What the guest has printed.
+    Life,
+    /// The same, and what it printed before it was restarted.
+    All,
+}
+
 /// Attaches; with `dump` it prints what is there, and ends.
-pub fn run(name: &str, dump: bool, script: &Script) -> Result<()> {
+pub fn run(name: &str, dump: Option<Dump>, script: &Script) -> Result<()> {
     let client = super::attached()?;
     client.domain(name)?;
-    if dump {
-        output::say_bytes(&Console::new(&client, name).read(false)?);
+    if let Some(dump) = dump {
+        let mut console = match dump {
+            Dump::Life => Console::new(&client, name),
+            Dump::All => Console::with_history(&client, name),
+        };
+        output::say_bytes(&console.read(false)?);
         return Ok(());
     }
     if script.input.is_some() || script.until.is_some() {
@@ -115,7 +128,7 @@ pub fn attach(client: Client, name: &str) -> Result<()> {
             }
             Event::Restarted { name: restarted, domain: Ok(_) } if restarted == name => {
                 ended = None;
-                console = Console::new(&client, name);
+                // It goes on where the old one's ended.
                 print(&console.read(true)?, terminal);
             }
             Event::Restarted { name: restarted, domain: Err(refusal) } if restarted == name => {

@@ -253,7 +253,7 @@ impl Memory {
             Request::Console { name, from, follow } => {
                 self.find(&name)?;
                 self.followed = follow;
-                return Ok(Reply::Console(piece(&self.console, from)));
+                return Ok(Reply::Console(piece(&self.console, from.unwrap_or_default())));
             }
             Request::Input { name, bytes } => {
                 self.find(&name)?;

@@ -10,22 +10,22 @@ fn consoles_are_kept_logged_and_followed() {
     machine.settle();
     assert!(machine.control.hypervisor.printed.ends_with("[web] hello\n"));
     let ask = |from, follow| Request::Console { name: "web".into(), from, follow };
-    let Ok(Reply::Console(text)) = machine.ask(ask(2, true)) else { panic!("text") };
+    let Ok(Reply::Console(text)) = machine.ask(ask(Some(2), true)) else { panic!("text") };
     assert_eq!((text.from, text.next, &text.bytes[..]), (2, 12, &b"llo\nhalf a"[..]));
     web.screen.write(b" line\n");
     machine.settle();
     let [Event::Console { name, text }] = &machine.events[..] else { panic!("one event") };
     assert_eq!((&name[..], text.from, &text.bytes[..]), ("web", 12, &b" line\n"[..]));
-    machine.ask(ask(0, false)).unwrap();
+    machine.ask(ask(None, false)).unwrap();
     web.screen.write(b"unheard\n");
     machine.settle();
     assert_eq!(machine.events.len(), 1);
     machine.ask(Request::Input { name: "web".into(), bytes: b"keys".to_vec() }).unwrap();
     let mut keys = [0; 10];
     assert_eq!(web.keys.read(&mut keys), 4);
-    machine.refused(Request::Console { name: "nobody".into(), from: 0, follow: true }, "no guest");
+    machine.refused(Request::Console { name: "nobody".into(), from: None, follow: true }, "no guest");
     // The last words of the dead are heard, and their events come before the end is told.
-    machine.ask(ask(0, true)).unwrap();
+    machine.ask(ask(None, true)).unwrap();
     web.screen.write(b"last words");
     machine.stops(1, DomainState::Shutdown);
     assert!(machine.control.hypervisor.printed.contains("[web] last words\n"));
@@ -57,7 +57,7 @@ fn the_next_guest_in_a_slot_starts_with_an_empty_console() {
     machine.ask(Request::Destroy("web".into())).unwrap();
     machine.ask(Request::Create(guest("web", None))).unwrap();
     let Ok(Reply::Console(text)) =
-        machine.ask(Request::Console { name: "web".into(), from: 0, follow: false })
+        machine.ask(Request::Console { name: "web".into(), from: None, follow: false })
     else {
         panic!("text")
     };
@@ -99,7 +99,7 @@ fn a_phase_is_measured_without_its_announcement() {
 fn two_that_are_followed_share_the_line() {
     let mut machine = Machine::with(&["loud", "low"]);
     for name in ["loud", "low"] {
-        machine.ask(Request::Console { name: name.into(), from: 0, follow: true }).unwrap();
+        machine.ask(Request::Console { name: name.into(), from: None, follow: true }).unwrap();
     }
     let (mut loud, mut low) = (machine.inside(1), machine.inside(2));
     let mut low_bytes = 0;

@@ -116,7 +116,85 @@ fn an_image_may_be_replaced_while_its_guest_runs() {
         _ => false,
     };
     assert!(events.iter().any(refused));
-    assert_eq!(machine.list().len(), 1);
+    let left = machine.list()[1].clone();
+    assert_eq!((left.state, left.memory_mib), (State::Shutdown(reason::REBOOT), 0));
+    machine.refused(config(restarts), "already");
+    machine.ask(Request::Destroy("web".into())).unwrap();
     upload(&mut machine, &super::super::sample::elf());
     machine.ask(config(restarts)).unwrap();
+}
+
+fn dump(machine: &mut Machine, from: Option<u64>) -> String {
+    let Ok(Reply::Console(text)) = machine.ask(Request::Console { name: "web".into(), from, follow: false })
+    else {
+        panic!("text")
+    };
+    String::from_utf8(text.bytes).unwrap()
+}
+
+/// The guest says something and crashes; `calls` to the hypervisor succeed after that.
+fn crashes(machine: &mut Machine, calls: Option<usize>) {
+    machine.control.hypervisor.now += 100_000_000;
+    machine.events.clear();
+    machine.inside(1).screen.write(b"last words\n");
+    machine.control.hypervisor.calls_left = calls;
+    machine.stops(1, DomainState::Crashed);
+    machine.control.hypervisor.calls_left = None;
+}
+
+#[test]
+fn a_restart_keeps_the_last_crash_and_what_was_printed() {
+    let mut machine = Machine::with(&[]);
+    machine.ask(config(|config| config.on_crash = Policy::Restart)).unwrap();
+    machine.ask(Request::Console { name: "web".into(), from: None, follow: true }).unwrap();
+    machine.refused(Request::Crash("web".into()), "did not crash");
+    crashes(&mut machine, None);
+    assert_eq!(machine.list()[1].state, State::Running);
+    let Ok(Reply::Crash { cause, registers }) = machine.ask(Request::Crash("web".into())) else {
+        panic!("a record")
+    };
+    assert!(cause.starts_with("before it was restarted: triple fault"), "{cause}");
+    assert!(!registers.is_empty());
+    machine.inside(1).screen.write(b"again\n");
+    machine.settle();
+    let heard: Vec<u8> = machine
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Console { text, .. } => Some(text.bytes.clone()),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    assert_eq!(heard, b"last words\nagain\n", "whoever follows hears all of it once");
+    assert_eq!(dump(&mut machine, None), "again\n");
+    assert_eq!(dump(&mut machine, Some(0)), "last words\nagain\n");
+}
+
+#[test]
+fn a_restart_that_fails_leaves_what_there_was() {
+    // Each of the calls that build a guest fails once.
+    for calls in 0..100 {
+        let mut machine = Machine::with(&[]);
+        machine.ask(config(|config| config.on_crash = Policy::Restart)).unwrap();
+        let was = machine.list()[1].clone();
+        crashes(&mut machine, Some(calls));
+        let failed =
+            machine.events.iter().any(|event| matches!(event, Event::Restarted { domain: Err(_), .. }));
+        if !failed {
+            assert!(calls > 10, "each of the calls has failed once");
+            return;
+        }
+        let left = machine.list()[1].clone();
+        assert_eq!((left.state, left.id, left.cores), (State::Crashed, was.id, was.cores));
+        assert_eq!(dump(&mut machine, None), "last words\n");
+        assert!(matches!(machine.ask(Request::Crash("web".into())), Ok(Reply::Crash { .. })));
+        machine.refused(Request::Pause("web".into()), "is crashed");
+        machine.refused(Request::Input { name: "web".into(), bytes: vec![1] }, "runs no more");
+        machine.refused(config(|config| (config.name, config.cores) = ("db".into(), vec![1])), "web");
+        machine.ask(Request::Destroy("web".into())).unwrap();
+        assert_eq!((machine.list().len(), machine.control.hypervisor.own_ports()), (1, 0));
+        machine.ask(config(|_| {})).unwrap();
+    }
+    panic!("a guest takes fewer calls");
 }

@@ -72,7 +72,7 @@ fn domain_zero_is_left_alone() {
     machine.refused(Request::Crash(OWN_NAME.into()), "did not crash");
     machine.refused(Request::Input { name: OWN_NAME.into(), bytes: vec![1] }, "reads no console");
     let Ok(Reply::Console(text)) =
-        machine.ask(Request::Console { name: OWN_NAME.into(), from: 0, follow: true })
+        machine.ask(Request::Console { name: OWN_NAME.into(), from: None, follow: true })
     else {
         panic!("a console")
     };

@@ -26,7 +26,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => name.clone().prop_map(Request::Pause),
         1 => name.clone().prop_map(Request::Unpause),
         1 => name.clone().prop_map(Request::Crash),
-        1 => (name.clone(), any::<u64>(), any::<bool>())
+        1 => (name.clone(), any::<Option<u64>>(), any::<bool>())
             .prop_map(|(name, from, follow)| Request::Console { name, from, follow }),
         1 => (name, proptest::collection::vec(any::<u8>(), 0..3000)).prop_map(|(name, bytes)| Request::Input { name, bytes }),
         1 => Just(Request::List),
