@@ -17,9 +17,10 @@ const PRESENT: u64 = 1;
 const WRITABLE: u64 = 1 << 1;
 const LARGE: u64 = 1 << 7;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
-const CR0_PAGING: u64 = 1 << 31;
+/// CR0: paging is on.
+pub const CR0_PAGING: u64 = 1 << 31;
 /// Access rights of CS: 64-bit code (SDM 3D, "Guest Register State").
-const CS_LONG: u32 = 1 << 13;
+pub const CS_LONG: u32 = 1 << 13;
 
 /// The memory of the guest whose VMCS is current.
 #[derive(Clone, Copy, Debug)]

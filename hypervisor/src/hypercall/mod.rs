@@ -33,7 +33,7 @@ use vmx::field;
 
 use crate::checks::Caller;
 use crate::core::Core;
-use crate::guest_memory::GuestMemory;
+use crate::guest_memory::{CR0_PAGING, CS_LONG, GuestMemory};
 
 /// The arguments: RDI, RSI, RDX, R10, R8. Each handler reads those it has.
 #[inline(always)]
@@ -60,6 +60,13 @@ fn call(core: &mut Core) -> HypercallResult {
     const DPL: u32 = 3 << 5;
     if core.vmcs.get(field::GUEST_SS_ACCESS_RIGHTS) & DPL != 0 {
         return Err(Errno::EPERM);
+    }
+    // Code of 32 bits means other registers and other structures (`xen/arch/x86/hvm/hypercall.c`), which are not there.
+    // Without paging all code is such, and what calls from there before it has page tables means these.
+    if core.vmcs.get(field::GUEST_CS_ACCESS_RIGHTS) & CS_LONG == 0
+        && core.vmcs.get(field::GUEST_CR0) & CR0_PAGING != 0
+    {
+        return Err(Errno::ENOSYS);
     }
     dispatch(core)
 }

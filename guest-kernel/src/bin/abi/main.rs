@@ -14,6 +14,7 @@ mod events;
 mod fifo;
 mod hvm;
 mod memory;
+mod mode;
 mod multicall;
 mod numbers;
 mod places;
@@ -43,6 +44,7 @@ fn run(started: Started) -> ! {
     }
     let mut tally = Tally::new(domain.unwrap_or(0), version::is_control_domain());
     numbers::check(&mut tally);
+    mode::check(&mut tally);
     rings::check(&mut tally);
     version::check(&mut tally);
     vm_assist(&mut tally);
