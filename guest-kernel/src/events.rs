@@ -15,7 +15,7 @@ const MASK: usize = shared_info::EVTCHN_MASK / 8;
 /// The vCPU's pending byte: the lowest of the word it lies in.
 const UPCALL_PENDING_BITS: u64 = 0xff << (8 * (vcpu_info::UPCALL_PENDING % 8));
 
-/// The shared-info page, seen from virtual CPU 0, the only one a guest kernel has.
+/// The shared-info page, seen from virtual CPU 0, the only one most guest kernels have.
 #[repr(C, align(4096))]
 pub struct SharedInfo {
     words: [AtomicU64; 512],
@@ -28,11 +28,36 @@ impl SharedInfo {
     }
 
     fn flags(&self) -> &AtomicU64 {
-        &self.words[(shared_info::VCPU_INFO + vcpu_info::UPCALL_PENDING) / 8]
+        self.word_of(0, vcpu_info::UPCALL_PENDING)
     }
 
     fn selector(&self) -> &AtomicU64 {
-        &self.words[(shared_info::VCPU_INFO + vcpu_info::PENDING_SEL) / 8]
+        self.word_of(0, vcpu_info::PENDING_SEL)
+    }
+
+    /// A word of the `vcpu_info` of a virtual CPU that has it in this page.
+    fn word_of(&self, vcpu: usize, offset: usize) -> &AtomicU64 {
+        let vcpu = vcpu % shared_info::LEGACY_MAX_VCPUS;
+        &self.words[(shared_info::VCPU_INFO + vcpu * shared_info::VCPU_INFO_SIZE + offset) / 8]
+    }
+
+    /// Whether a port is pending.
+    pub fn is_pending(&self, port: Port) -> bool {
+        place(port).is_some_and(|(word, bit)| self.words[PENDING + word].load(Ordering::SeqCst) & bit != 0)
+    }
+
+    /// Takes the news of a virtual CPU that listens to this port and to no other: whether it was pending. News of others
+    /// in the same word are not told of again.
+    #[inline]
+    pub fn take_port(&self, vcpu: usize, port: Port) -> bool {
+        let flags = self.word_of(vcpu, vcpu_info::UPCALL_PENDING);
+        if flags.load(Ordering::Acquire) & UPCALL_PENDING_BITS == 0 {
+            return false;
+        }
+        flags.fetch_and(!UPCALL_PENDING_BITS, Ordering::SeqCst);
+        self.word_of(vcpu, vcpu_info::PENDING_SEL).store(0, Ordering::SeqCst);
+        let Some((word, bit)) = place(port) else { return false };
+        self.words[PENDING + word].fetch_and(!bit, Ordering::SeqCst) & bit != 0
     }
 
     /// Whether there is news. One load.
@@ -149,6 +174,17 @@ mod tests {
         assert_eq!(taken(&page), [70]);
         page.unmask(70);
         assert!(!page.pending());
+    }
+
+    #[test]
+    fn a_port_that_is_known_is_taken_alone() {
+        let page = SharedInfo::new();
+        page.send(3);
+        assert!(page.is_pending(3) && !page.take_port(1, 3), "the other one has no news");
+        assert!(page.take_port(0, 3) && !page.is_pending(3) && !page.pending());
+        assert!(!page.take_port(0, 3));
+        page.send(4);
+        assert!(!page.take_port(0, u32::MAX) && page.is_pending(4) && !page.is_pending(u32::MAX));
     }
 
     #[test]

@@ -13,24 +13,30 @@ pub const WARM_UP: usize = 100;
 pub struct Row {
     name: &'static str,
     samples: Vec<u64>,
-    skipped: usize,
+    wanted: usize,
+    to_skip: usize,
 }
 
 impl Row {
     /// A row without samples.
     pub fn new(name: &'static str) -> Self {
-        Self { name, samples: Vec::with_capacity(SAMPLES), skipped: 0 }
+        Self::of(name, SAMPLES, WARM_UP)
+    }
+
+    /// A row of so many samples, after so many that do not count: for what takes long.
+    pub fn of(name: &'static str, samples: usize, warm_up: usize) -> Self {
+        Self { name, samples: Vec::with_capacity(samples), wanted: samples, to_skip: warm_up }
     }
 
     /// Whether it has all its samples.
     pub fn is_complete(&self) -> bool {
-        self.samples.len() >= SAMPLES
+        self.samples.len() >= self.wanted
     }
 
     /// Adds a sample: `ticks` for `operations` of them.
     pub fn add(&mut self, ticks: u64, operations: u64) {
-        if self.skipped < WARM_UP {
-            self.skipped += 1;
+        if self.to_skip > 0 {
+            self.to_skip -= 1;
         } else if !self.is_complete() {
             self.samples.push((ticks + operations / 2) / operations.max(1));
         }

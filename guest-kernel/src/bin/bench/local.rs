@@ -89,7 +89,7 @@ fn read_apic_base() {
 /// From before the hypercall until the upcall's handler has returned. What takes the event's bits down again is not
 /// part of it: a kernel does that once for many events.
 fn event_self(platform: &Atoll, sampling: &Sampling) -> Option<Row> {
-    let port = hypercall::bind_ipi().ok()?;
+    let port = hypercall::bind_ipi(0).ok()?;
     let mut row = Row::new("event_self");
     cpu::with_interrupts(|| {
         while !row.is_complete() {

@@ -10,10 +10,13 @@
 
 extern crate alloc;
 
+mod keepers;
 mod local;
 mod pair;
 mod para;
 mod peer;
+mod ring;
+mod second;
 
 use abi::xen::sched::reason;
 use guest_kernel::kernel::{Kernel, Pace};
@@ -37,7 +40,7 @@ fn rest_ticks(platform: &Atoll) -> u64 {
 }
 
 fn run(started: Started) -> ! {
-    let Started { platform, handover, mesh, domain, .. } = started;
+    let Started { platform, handover, mesh, domain, store, .. } = started;
     let mut kernel = Kernel::new(platform, mesh, Pace::Poll);
     // A report is an event to domain 0, and so an exit, at a time nobody chose.
     kernel.reporting = false;
@@ -48,6 +51,7 @@ fn run(started: Started) -> ! {
     let sampling = local::Sampling::new(empty);
     local::measure(&kernel.platform, &sampling);
     if handover.option("role") == Some("para") {
+        keepers::measure(&kernel.platform, store, empty);
         para::measure(&kernel.platform, &sampling, domain.unwrap_or(0));
         say!("bench: done");
         kernel.platform.shutdown(reason::POWEROFF)

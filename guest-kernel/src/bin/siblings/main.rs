@@ -16,7 +16,7 @@ use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use abi::xen::errno::Errno;
 use guest_kernel::kernel::{Kernel, Pace, Program};
-use guest_kernel::platform::atoll::{Atoll, Started, cpu, hypercall};
+use guest_kernel::platform::atoll::{Atoll, Started, cpu, hypercall, second as siblings};
 use guest_kernel::programs::answer;
 use guest_kernel::say;
 use io_rings::urpc::Message;
@@ -78,14 +78,14 @@ fn run(started: Started) -> ! {
     let mut tally = Tally::default();
     second::prepare();
 
-    tally.same("it is not up yet", calls::is_up(1), Ok(0));
-    tally.same("there is no third", calls::is_up(2), Err(Errno::ENOENT));
-    tally.same("what has no state can not go up", calls::up(1), Err(Errno::EINVAL));
+    tally.same("it is not up yet", siblings::is_up(1), Ok(0));
+    tally.same("there is no third", siblings::is_up(2), Err(Errno::ENOENT));
+    tally.same("what has no state can not go up", siblings::up(1), Err(Errno::EINVAL));
 
     calls::interrupt(SECOND_APIC_ID, calls::INIT);
     calls::interrupt(SECOND_APIC_ID, calls::START_UP | second::TRAMPOLINE >> 12);
     tally.note("INIT and start-up begin in real mode", within(&|| SECOND.lives.load(SeqCst) == 1));
-    tally.same("it is up", calls::is_up(1), Ok(1));
+    tally.same("it is up", siblings::is_up(1), Ok(1));
     facts(&mut tally);
     events(&mut tally, &within);
     interrupts(&mut tally, &within);
@@ -93,17 +93,17 @@ fn run(started: Started) -> ! {
     come_and_go(&mut tally, &within);
 
     calls::interrupt(SECOND_APIC_ID, calls::INIT);
-    tally.same("INIT takes it down", calls::is_up(1), Ok(0));
+    tally.same("INIT takes it down", siblings::is_up(1), Ok(0));
     tally.same(
         "a segment of the wrong kind",
-        calls::initialise(1, &second::bad_context()),
+        siblings::initialise(1, &second::bad_context()),
         Err(Errno::EINVAL),
     );
-    tally.same("a state to start with", calls::initialise(1, &second::context()), Ok(0));
-    tally.same("one is enough", calls::initialise(1, &second::context()), Err(Errno::EEXIST));
+    tally.same("a state to start with", siblings::initialise(1, &second::context()), Ok(0));
+    tally.same("one is enough", siblings::initialise(1, &second::context()), Err(Errno::EEXIST));
     calls::interrupt(SECOND_APIC_ID, calls::START_UP | second::TRAMPOLINE >> 12);
-    tally.same("a start-up that nobody waits for", calls::is_up(1), Ok(0));
-    tally.same("up", calls::up(1), Ok(0));
+    tally.same("a start-up that nobody waits for", siblings::is_up(1), Ok(0));
+    tally.same("up", siblings::up(1), Ok(0));
     tally.note("it begins where it was told", within(&|| SECOND.lives.load(SeqCst) == 2));
     events(&mut tally, &within);
 
@@ -131,19 +131,21 @@ fn facts(tally: &mut Tally) {
 
 /// Events there and back.
 fn events(tally: &mut Tally, within: &dyn Fn(&dyn Fn() -> bool) -> bool) {
-    tally.same("no port for a third", calls::bind_ipi(2), Err(Errno::ENOENT));
-    let (Ok(there), Ok(back)) = (calls::bind_ipi(1), calls::bind_ipi(0)) else {
+    tally.same("no port for a third", hypercall::bind_ipi(2), Err(Errno::ENOENT));
+    let (Ok(there), Ok(back)) = (hypercall::bind_ipi(1), hypercall::bind_ipi(0)) else {
         return tally.note("two ports", false);
     };
     tally.same("an IPI's port stays where it is", calls::bind_vcpu(there, 0), Err(Errno::EINVAL));
+    SECOND.port.store(there.into(), SeqCst);
     SECOND.reply_port.store(back.into(), SeqCst);
-    let before = (SECOND.events.load(SeqCst), calls::taken(back));
-    tally.same("it had no event before", before.1, false);
+    let (before, shared) = (SECOND.events.load(SeqCst), calls::shared());
+    tally.note("there was no event before", !shared.is_pending(back));
     tally.same("an event", hypercall::send(there), Ok(()));
-    tally.note("it takes the event", within(&|| SECOND.events.load(SeqCst) > before.0));
-    let answered = within(&|| calls::pending(back));
+    tally.note("it takes the event", within(&|| SECOND.events.load(SeqCst) > before));
+    let answered = within(&|| shared.is_pending(back));
     tally.note("its answer is here", answered);
-    tally.note("and is taken", calls::taken(back));
+    shared.clear(back);
+    tally.note("and is taken", !shared.is_pending(back));
     for port in [there, back] {
         hypercall::close(port).unwrap_or_else(|error| tally.same("close", Err(error), Ok(())));
     }
@@ -179,14 +181,14 @@ fn down_and_up(tally: &mut Tally, within: &dyn Fn(&dyn Fn() -> bool) -> bool) {
     let beats = || SECOND.beats.load(SeqCst);
     let seen = beats();
     tally.note("it beats", within(&|| beats() > seen));
-    tally.same("down", calls::down(1), Ok(0));
-    tally.same("it is down", calls::is_up(1), Ok(0));
+    tally.same("down", siblings::down(1), Ok(0));
+    tally.same("it is down", siblings::is_up(1), Ok(0));
     let seen = beats();
     for _ in 0..100_000 {
         core::hint::spin_loop();
     }
     tally.same("it beats no more", beats(), seen);
-    tally.same("up again", calls::up(1), Ok(0));
+    tally.same("up again", siblings::up(1), Ok(0));
     tally.note("it goes on where it was", within(&|| beats() > seen));
     tally.same("it was not started again", SECOND.lives.load(SeqCst), 1);
 }

@@ -6,9 +6,9 @@ use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use abi::xen::cpuid;
 use abi::xen::event_channel::Port;
-use abi::xen::vcpu::{Hvm32, Hvm64, HvmContext};
-use boot::trampoline::{CR0_BOOT, CR4_BOOT, CoreWords, EFER, PageWords, WORDS_OFFSET};
-use guest_kernel::platform::atoll::{hypercall, memory};
+use abi::xen::vcpu::{Hvm32, HvmContext};
+use boot::trampoline::{CoreWords, PageWords, WORDS_OFFSET};
+use guest_kernel::platform::atoll::{hypercall, memory, second};
 use x86::msr::{rdmsr, wrmsr};
 
 use crate::{TO_SECOND, calls, frames};
@@ -41,6 +41,8 @@ pub struct Second {
     pub events: AtomicU64,
     /// Interrupts taken.
     pub interrupts: AtomicU64,
+    /// The port it has events from.
+    pub port: AtomicU64,
     /// The port to answer events through.
     pub reply_port: AtomicU64,
     /// The vector to answer interrupts with.
@@ -68,6 +70,7 @@ pub static SECOND: Second = Second {
     beats: AtomicU64::new(0),
     events: AtomicU64::new(0),
     interrupts: AtomicU64::new(0),
+    port: AtomicU64::new(0),
     reply_port: AtomicU64::new(0),
     reply_vector: AtomicU64::new(0),
     vcpu: AtomicU64::new(0),
@@ -138,17 +141,7 @@ pub fn prepare() {
 
 /// The state of a virtual CPU that begins in `live`, in long mode.
 pub fn context() -> HvmContext {
-    HvmContext::new64(Hvm64 {
-        // As after a call.
-        rsp: stack() - 8,
-        rip: live as *const () as u64,
-        rflags: 2,
-        cr0: CR0_BOOT.into(),
-        cr3: TABLES.address(),
-        cr4: CR4_BOOT.into(),
-        efer: EFER.into(),
-        ..Hvm64::default()
-    })
+    second::context(live as *const () as u64, stack(), TABLES.address())
 }
 
 /// One whose code segment is data.
@@ -178,10 +171,11 @@ extern "sysv64" fn live(_: u64) -> ! {
     SECOND.apic_id.store(apic_id, SeqCst);
     SECOND.logical_id.store(logical_id, SeqCst);
     SECOND.apic_base.store(apic_base, SeqCst);
+    let shared = calls::shared();
     SECOND.lives.fetch_add(1, SeqCst);
     loop {
         SECOND.beats.fetch_add(1, SeqCst);
-        if calls::take_news(1) != 0 {
+        if shared.take_port(1, SECOND.port.load(SeqCst) as Port) {
             SECOND.events.fetch_add(1, SeqCst);
             // A refusal is seen as an answer that does not come.
             let _ = hypercall::send(SECOND.reply_port.load(SeqCst) as Port);

@@ -105,9 +105,9 @@ pub fn get_param(index: u32) -> HypercallResult {
     Ok(param.value)
 }
 
-/// `HVMOP_set_evtchn_upcall_vector` for vCPU 0.
-pub fn set_upcall_vector(vector: u8) -> HypercallResult {
-    let mut argument = UpcallVector { vcpu: 0, vector, pad: [0; 3] };
+/// `HVMOP_set_evtchn_upcall_vector`.
+pub fn set_upcall_vector(vcpu: u32, vector: u8) -> HypercallResult {
+    let mut argument = UpcallVector { vcpu, vector, pad: [0; 3] };
     // SAFETY: the structure of that operation, without addresses.
     unsafe { with(number::HVM_OP, hvm::SET_EVTCHN_UPCALL_VECTOR, &mut argument) }
 }
@@ -169,9 +169,9 @@ pub fn bind_interdomain(remote_dom: DomId, remote_port: Port) -> Result<Port, Er
     Ok(argument.local_port)
 }
 
-/// `EVTCHNOP_bind_ipi` on vCPU 0.
-pub fn bind_ipi() -> Result<Port, Errno> {
-    let mut argument = BindIpi { vcpu: 0, port: 0 };
+/// `EVTCHNOP_bind_ipi` on a virtual CPU.
+pub fn bind_ipi(vcpu: u32) -> Result<Port, Errno> {
+    let mut argument = BindIpi { vcpu, port: 0 };
     // SAFETY: the structure of that operation, without addresses.
     unsafe { with(number::EVENT_CHANNEL_OP, evtchn::BIND_IPI, &mut argument) }?;
     Ok(argument.port)

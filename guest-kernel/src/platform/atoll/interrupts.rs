@@ -74,7 +74,7 @@ pub(super) fn take_noted(each: &mut dyn FnMut(u8)) {
     }
 }
 
-extern "C" fn handle(frame: &mut InterruptFrame) {
+pub(super) extern "C" fn handle(frame: &mut InterruptFrame) {
     match frame.vector as u8 {
         TIMER_VECTOR => apic::end_of_interrupt(),
         SPURIOUS_VECTOR => {}

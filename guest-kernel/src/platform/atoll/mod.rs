@@ -14,10 +14,12 @@ pub mod interrupts;
 pub mod memory;
 #[cfg(not(test))]
 mod panic;
+pub mod second;
 mod store;
 pub mod upcall;
 
 use core::cell::Cell;
+use core::sync::atomic::{AtomicPtr, Ordering};
 
 use abi::address::PAGE_SIZE;
 use abi::mesh::{MAX_SLOTS, MESH_BASE, MESH_MAGIC, MeshPage, window};
@@ -35,6 +37,8 @@ pub use apic::interrupt_self;
 
 /// How long the end of a kernel waits for the last words to be read.
 const LAST_WORDS_MILLISECONDS: u64 = 200;
+
+static SHARED: AtomicPtr<SharedInfo> = AtomicPtr::new(core::ptr::null_mut());
 
 /// The core and its hypervisor.
 pub struct Atoll {
@@ -130,11 +134,19 @@ fn attach_events() -> &'static SharedInfo {
     if let Err(refused) = memory::map_window(address..address + PAGE_SIZE) {
         panic!("shared info: {refused:?}");
     }
-    if let Err(error) = hypercall::set_upcall_vector(interrupts::UPCALL_VECTOR) {
+    if let Err(error) = hypercall::set_upcall_vector(0, interrupts::UPCALL_VECTOR) {
         panic!("upcall vector: {error:?}");
     }
     // SAFETY: both sides of the mapping were just made.
-    unsafe { memory::shared_info() }
+    let shared = unsafe { memory::shared_info() };
+    SHARED.store(core::ptr::from_ref(shared).cast_mut(), Ordering::Release);
+    shared
+}
+
+/// The shared-info page once there is one, for programs that look at it themselves.
+pub fn shared_info() -> Option<&'static SharedInfo> {
+    // SAFETY: only `attach_events` stores here, a reference that lives for ever.
+    unsafe { SHARED.load(Ordering::Acquire).as_ref() }
 }
 
 /// Finds this guest's place in the mesh.

@@ -12,7 +12,7 @@ use std::{
 use abi::control::wire::{GuestConfig, State};
 use clap::ValueEnum;
 
-pub use para::On;
+pub use para::{On, measure as measure_para};
 pub use rows::{MachineDescription, Row, parse};
 
 use crate::{
@@ -36,7 +36,7 @@ pub enum Suite {
     Para,
 }
 
-/// Cores of the machine that is measured: domain 0, and two guests.
+/// Cores of the machine that is measured: domain 0's, and two more.
 const CORES: u32 = 3;
 
 /// Wake-ups in the phase `event_wake_exits` of the guest program `bench`.
@@ -63,20 +63,21 @@ pub fn run(suite: Suite, on: On, machine: &MachineArgs, yes: bool, as_json: bool
 /// Boots a machine with its files in `directory`, lets the guest program `bench` measure with a peer, and collects the
 /// rows it prints.
 pub fn measure_exits(kind: Kind, images: &Images, directory: PathBuf) -> Result<Vec<Row>> {
-    measure_roles(kind, images, &["role=main", "role=peer"], directory)
+    measure_guests(kind, images, [program(1, "role=main"), program(2, "role=peer")], directory)
 }
 
-/// The same with one guest, on a machine of its own.
-fn measure_guest(kind: Kind, images: &Images, role: &str, directory: PathBuf) -> Result<Vec<Row>> {
-    measure_roles(kind, images, &[role], directory)
+/// A guest made of the program `bench`; the first of them has core 1.
+fn program(number: u32, role: &str) -> GuestConfig {
+    GuestConfig { command_line: role.to_owned(), ..guest(&format!("bench{number}"), "bench", number) }
 }
 
-fn measure_roles(kind: Kind, images: &Images, roles: &[&str], directory: PathBuf) -> Result<Vec<Row>> {
-    let program = |(index, role): (usize, &&str)| GuestConfig {
-        command_line: (*role).to_owned(),
-        ..guest(&format!("bench{}", index + 1), "bench", index as u32 + 1)
-    };
-    let mut config = Config::of_guests(CORES, roles.iter().enumerate().map(program));
+fn measure_guests(
+    kind: Kind,
+    images: &Images,
+    guests: impl IntoIterator<Item = GuestConfig>,
+    directory: PathBuf,
+) -> Result<Vec<Row>> {
+    let mut config = Config::of_guests(CORES, guests);
     config.machine.stop_when_done = true;
     let spec = Spec {
         kind,
