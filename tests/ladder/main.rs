@@ -20,6 +20,8 @@ mod r17_linux_nested;
 mod r18_abi;
 mod r19_siblings;
 mod r20_grants;
+mod r21_real_xen;
+mod r22_para;
 
 use std::process::ExitCode;
 
@@ -51,6 +53,8 @@ fn scenes() -> Vec<Scene> {
         Scene::on("abi", r18_abi::machine(), r18_abi::checks()),
         Scene::on("siblings", r19_siblings::machine(), r19_siblings::checks()),
         Scene::on("grants", r20_grants::machine(), r20_grants::checks()),
+        Scene::new("xen", r21_real_xen::checks()),
+        Scene::new("para", r22_para::checks()),
         Scene::new("line", r10_line::checks()),
         Scene::new("image", r11_image::checks()),
         Scene::new("demo", r12_demo::checks()),

@@ -22,7 +22,7 @@ const PROMISES: [(&str, u64); 8] = [
 const PRESENT: [&str; 5] =
     ["event_polling", "message_one_way", "event_wake_sender", "event_wake_receiver", "boot_total"];
 /// The least samples that a median is taken of.
-const SAMPLES: u64 = 1000;
+pub const SAMPLES: u64 = 1000;
 
 pub fn checks() -> Vec<Check> {
     vec![Check::new("r04_figures::exits_cost_no_more_than_promised", promised)]

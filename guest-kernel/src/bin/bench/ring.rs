@@ -34,6 +34,10 @@ impl Protocol for Sum {
     type Slots = Slots64<14, 32>;
 }
 
+/// A page of its own for the ring.
+#[repr(C, align(4096))]
+struct RingPage(Ring<Sum>);
+
 /// What requests are about.
 #[repr(C, align(4096))]
 struct Data([[AtomicU64; WORDS]; PAGE_SIZE as usize / 8 / WORDS]);
@@ -151,11 +155,11 @@ fn share(
         window.map(&Calls, domain, reference, Access::Write).map(|mapped| mapped.address)
     };
     let zeroes = core::array::from_fn(|_| core::array::from_fn(|_| AtomicU64::new(0)));
-    let ring = map(Box::leak(Box::new(Ring::<Sum>::new())) as *const _ as u64)?;
-    let data = map(Box::leak(Box::new(Data(zeroes))) as *const _ as u64)?;
+    let ring = map(Box::leak(Box::new(RingPage(Ring::new()))) as *const RingPage as u64)?;
+    let data = map(Box::leak(Box::new(Data(zeroes))) as *const Data as u64)?;
     // SAFETY: pages of these kinds, mapped there for good, of which every byte pattern is valid; nobody uses them at the
     // addresses where they were made.
-    Ok(unsafe { (&*(ring as *const Ring<Sum>), &*(data as *const Data)) })
+    Ok(unsafe { (&(*(ring as *const RingPage)).0, &*(data as *const Data)) })
 }
 
 struct Frontend<'a> {

@@ -12,7 +12,7 @@ use std::{
 use abi::control::wire::{GuestConfig, State};
 use clap::ValueEnum;
 
-pub use para::{On, measure as measure_para};
+pub use para::{On, on_atoll as para_on_atoll, on_xen as para_on_xen};
 pub use rows::{MachineDescription, Row, parse};
 
 use crate::{
