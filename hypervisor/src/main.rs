@@ -319,15 +319,22 @@ fn books(handover: &Handover, machine: &Machine, early: &mut Early, archive: &[u
 fn start_control_domain(core: &mut Core, archive: &[u8], handover: &Handover) {
     let Some(registry) = core.registry.as_mut() else { return };
     let pages = control::memory(handover.option("dom0_mem"), archive.len() as u64);
-    if let Err(error) = build::create(registry, &core.machine.places, 1, pages, true) {
+    if let Err(error) = build::create(registry, &core.machine.places, 1, pages, build::Kind::Control) {
         fail(
             ExitCode::BadBoot,
             format_args!("no memory for domain 0 ({error:?}): it wants {} pages", pages.get()),
         );
     }
     let Some(domain) = registry.domain(0) else { return };
-    if let Err(bad) = control::load(domain, archive, handover.option("dom0").unwrap_or("")) {
-        fail(ExitCode::BadBoot, format_args!("domain 0's image in the boot archive is of no use: {bad:?}"));
+    let start = match control::load(domain, archive, handover.option("dom0").unwrap_or("")) {
+        Ok(start) => start,
+        Err(bad) => fail(
+            ExitCode::BadBoot,
+            format_args!("domain 0's image in the boot archive is of no use: {bad:?}"),
+        ),
+    };
+    if let Some(home) = registry.building(0) {
+        home.start = Some(start);
     }
     if let Err(error) = core.start_domain(0) {
         fail(ExitCode::Panic, format_args!("domain 0 does not start: {error:?}"));

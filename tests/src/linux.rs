@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use abi::control::wire::{GuestConfig, Policy, State};
+use abi::control::wire::{GuestConfig, Policy, State, Virt};
 use toolstack::{
     config::Config,
     control::{Client, Console},
@@ -46,6 +46,7 @@ pub fn member(name: &str, cores: &[u32]) -> GuestConfig {
         // Half of the start would be spent on names for tracing.
         command_line: "console=hvc0 quiet initcall_blacklist=trace_eval_init".to_owned(),
         mesh: false,
+        virt: Virt::Para,
         on_poweroff: Policy::Preserve,
         on_reboot: Policy::Restart,
         on_crash: Policy::Preserve,

@@ -20,6 +20,8 @@ bitflags! {
     /// Primary processor-based VM-execution controls.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Primary: u32 {
+        /// An exit as soon as the guest can take an interrupt.
+        const INTERRUPT_WINDOW_EXITING = 1 << 2;
         /// HLT exits.
         const HLT_EXITING = 1 << 7;
         /// INVLPG exits.
@@ -34,6 +36,10 @@ bitflags! {
         const CR3_LOAD_EXITING = 1 << 15;
         /// Reads of CR3 exit.
         const CR3_STORE_EXITING = 1 << 16;
+        /// Writes of CR8 exit.
+        const CR8_LOAD_EXITING = 1 << 19;
+        /// Reads of CR8 exit.
+        const CR8_STORE_EXITING = 1 << 20;
         /// An exit as soon as the guest can take an NMI.
         const NMI_WINDOW_EXITING = 1 << 22;
         /// Accesses to debug registers exit.

@@ -10,10 +10,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 pub const MACHINE_INFO: u64 = 0;
 /// Fills a [`CoreInfo`]. (core, pointer) `ENODEV`: no such core.
 pub const CORE_INFO: u64 = 1;
-/// Makes a domain, without memory contents, on idle cores. (cores, pages) → domain id. `cores` has a bit for each core;
-/// virtual CPU n gets the n-th lowest of them, and virtual CPU 0's is the domain's home. Its memory is one range of
-/// guest-physical addresses from 0, filled with zeroes. `ENODEV`: no such core; `EBUSY`: a core has a domain;
-/// `ENOMEM`; `EINVAL`: no cores, more than [`MAX_VCPUS`], or no pages.
+/// Makes a domain, without memory contents, on idle cores. (cores, pages, flags) → domain id. `cores` has a bit for each
+/// core; virtual CPU n gets the n-th lowest of them, and virtual CPU 0's is the domain's home. Its memory is one range of
+/// guest-physical addresses from 0, filled with zeroes. `flags`: see [`create`]. `ENODEV`: no such core; `EBUSY`: a core
+/// has a domain; `ENOMEM`; `EINVAL`: no cores, more than [`MAX_VCPUS`], no pages, or flags that there are not.
 pub const DOMAIN_CREATE: u64 = 2;
 /// Copies into a domain that was never started. (domain, guest-physical address, caller's linear address, bytes)
 /// `EBUSY`: it was started; `EFAULT`: outside either side's memory.
@@ -41,8 +41,19 @@ pub const LOG_READ: u64 = 11;
 pub const IRQ_ROUTE: u64 = 12;
 /// Walks every EPT and fills an [`AuditReport`]. (pointer)
 pub const AUDIT: u64 = 13;
+/// Says in what state a domain's virtual CPU 0 starts, instead of [`DOMAIN_ENTRY`]. (domain, pointer to a
+/// [`crate::xen::vcpu::HvmContext`]) `EINVAL`: a processor can not be in that state; `EBUSY`: it was started.
+pub const DOMAIN_CONTEXT: u64 = 15;
 /// Ends the run with an exit code ([`crate::exit_code`]). (code) Does not return.
 pub const MACHINE_STOP: u64 = 14;
+
+/// Flags of [`DOMAIN_CREATE`].
+pub mod create {
+    /// A fully virtualized domain: it finds a PC's devices, no Xen leaf and no hypercall.
+    pub const FULL: u64 = 1 << 0;
+    /// All flags that there are.
+    pub const ALL: u64 = FULL;
+}
 
 /// The most virtual CPUs of one domain.
 pub const MAX_VCPUS: usize = 8;

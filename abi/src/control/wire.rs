@@ -71,12 +71,24 @@ pub struct GuestConfig {
     pub command_line: String,
     /// Whether it is a member of the mesh: one of Atoll's own guest kernels.
     pub mesh: bool,
+    /// How it is virtualized.
+    pub virt: Virt,
     /// What becomes of it when it powers off.
     pub on_poweroff: Policy,
     /// When it asks for a reboot.
     pub on_reboot: Policy,
     /// When it crashes, by its own word or the hypervisor's.
     pub on_crash: Policy,
+}
+
+/// How a guest is virtualized.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Virt {
+    /// It knows that it is a guest, and calls the hypervisor: Xen's PVH.
+    #[default]
+    Para,
+    /// It believes that it owns a PC.
+    Full,
 }
 
 /// What becomes of a guest that stopped, under the names that `xl.cfg` has for it.

@@ -7,7 +7,7 @@
 use alloc::{vec, vec::Vec};
 
 /// Bytes of the header that all tables but the RSDP begin with.
-const HEADER: usize = 36;
+pub(super) const HEADER: usize = 36;
 /// Where the checksum lies in it.
 const CHECKSUM: usize = 9;
 /// Bytes of a FADT of revision 5.
@@ -16,8 +16,8 @@ const FADT: usize = 268;
 const BOOT_ARCHITECTURE: u16 = 1 << 2 | 1 << 3 | 1 << 5;
 /// FADT flags: WBINVD works, no power or sleep button, reduced hardware.
 const FLAGS: u32 = 1 | 1 << 4 | 1 << 5 | 1 << 20;
-/// Where the local APIC would be, were it not in x2APIC mode.
-const LOCAL_APIC: u32 = 0xfee0_0000;
+/// Where local APICs are, unless they are in x2APIC mode.
+pub(super) const LOCAL_APIC: u32 = 0xfee0_0000;
 
 /// The block of tables for `vcpus` virtual CPUs, made for guest-physical `address`; the RSDP comes first.
 pub fn tables(address: u64, vcpus: u32) -> Vec<u8> {
@@ -40,12 +40,13 @@ pub fn tables(address: u64, vcpus: u32) -> Vec<u8> {
     block
 }
 
-fn place(block: &mut [u8], at: usize, table: &[u8]) {
+/// Puts a table at its place in a block.
+pub(super) fn place(block: &mut [u8], at: usize, table: &[u8]) {
     block[at..at + table.len()].copy_from_slice(table);
 }
 
 /// "Root System Description Pointer (RSDP) Structure".
-fn rsdp(xsdt: u64) -> Vec<u8> {
+pub(super) fn rsdp(xsdt: u64) -> Vec<u8> {
     const OLD_PART: usize = 20;
     let mut table = Vec::from(*b"RSD PTR \0Atoll \x02");
     table.extend([0; 4]);
@@ -58,7 +59,7 @@ fn rsdp(xsdt: u64) -> Vec<u8> {
 }
 
 /// "System Description Table Header", with its body.
-fn table(signature: &[u8; 4], revision: u8, body: &[u8]) -> Vec<u8> {
+pub(super) fn table(signature: &[u8; 4], revision: u8, body: &[u8]) -> Vec<u8> {
     let mut table = signature.to_vec();
     table.extend(((HEADER + body.len()) as u32).to_le_bytes());
     table.extend([revision, 0]);

@@ -19,6 +19,7 @@ use abi::xen::errno::{Errno, HypercallResult};
 use abi::xen::event_channel::Port;
 use abi::xen::hvm::{self, Param};
 use abi::xen::hypercall as number;
+use abi::xen::vcpu::HvmContext;
 use boot::handover::Handover;
 use raw_cpuid::CpuId;
 use uart_16550::Uart16550;
@@ -62,8 +63,8 @@ impl Hypervisor for Atoll {
         fill(operation::CORE_INFO, Some(core.into()))
     }
 
-    fn domain_create(&mut self, cores: u64, pages: u64) -> Result<DomId, Errno> {
-        let id = control(operation::DOMAIN_CREATE, [cores, pages, 0])?;
+    fn domain_create(&mut self, cores: u64, pages: u64, flags: u64) -> Result<DomId, Errno> {
+        let id = control(operation::DOMAIN_CREATE, [cores, pages, flags])?;
         DomId::try_from(id).map_err(|_| Errno::ERANGE)
     }
 
@@ -83,6 +84,15 @@ impl Hypervisor for Atoll {
 
     fn domain_entry(&mut self, domain: DomId, entry: GuestPhys, start_info: GuestPhys) -> Result<(), Errno> {
         control(operation::DOMAIN_ENTRY, [domain.into(), entry.as_u64(), start_info.as_u64()]).map(drop)
+    }
+
+    fn domain_context(&mut self, domain: DomId, start: &HvmContext) -> Result<(), Errno> {
+        let address = core::ptr::from_ref(start) as u64;
+        // SAFETY: the hypervisor reads a context there, and nothing else.
+        unsafe {
+            hypercall::call(number::ATOLL_CONTROL, [operation::DOMAIN_CONTEXT, domain.into(), address, 0, 0])
+        }
+        .map(drop)
     }
 
     fn domain_unpause(&mut self, domain: DomId) -> Result<(), Errno> {

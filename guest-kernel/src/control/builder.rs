@@ -8,7 +8,8 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use abi::address::{GuestPhys, PAGE_SIZE, PageCount};
-use abi::control::wire::Refusal;
+use abi::control::hypercall::create;
+use abi::control::wire::{Refusal, Virt};
 use abi::mesh::{MAX_SLOTS, MESH_BASE, MESH_MAGIC, MeshPage, PeerInfo, window};
 use abi::xen::DomId;
 use abi::xen::errno::Errno;
@@ -19,6 +20,7 @@ use abi::xen::sched::reason;
 use super::hypervisor::{Hypervisor, SharedRange};
 use super::image::Image;
 use super::pages::{Pages, Slot};
+use super::pc;
 use super::refusal::{hypercall_failed, refuse};
 use super::start_info::{Facts, StartInfo, command_line};
 use super::stores::Ports;
@@ -53,6 +55,8 @@ pub struct Plan<'a> {
     pub memory_mib: u32,
     /// Its cores, ascending.
     pub cores: &'a [u32],
+    /// How it is virtualized.
+    pub virt: Virt,
     /// Whether it is a member of the mesh. Who is not gets ACPI tables instead, as a kernel of another make wants them.
     pub mesh: bool,
     /// Its place among the guests, and in the mesh.
@@ -61,6 +65,13 @@ pub struct Plan<'a> {
     pub peers: &'a [(Slot, DomId)],
     /// Live guests it may be introduced to later: ports for them can only be made now, before it starts.
     pub strangers: &'a [(Slot, DomId)],
+}
+
+impl Plan<'_> {
+    /// Bytes of its memory.
+    fn memory(&self) -> u64 {
+        PageCount::from_mib(self.memory_mib).get() * PAGE_SIZE
+    }
 }
 
 /// A guest that runs.
@@ -109,39 +120,11 @@ fn furnish<H: Hypervisor>(
     plan: &Plan<'_>,
     started: &mut Started,
 ) -> Result<Built, Refusal> {
-    // All that can be checked without the hypervisor comes first.
-    let memory = PageCount::from_mib(plan.memory_mib);
-    let memory_bytes = memory.get() * PAGE_SIZE;
-    let kernel = unpack(plan.image)?;
-    let image = Image::parse(&kernel, memory_bytes)?;
-    let own_line;
-    let (command_line, acpi) = if plan.mesh {
-        own_line = command_line(plan.command_line, plan.name, plan.cores.first().copied().unwrap_or(0));
-        (own_line.as_str(), None)
-    } else {
-        (plan.command_line, Some(plan.cores.len() as u32))
-    };
-    let ramdisk = plan.ramdisk.len() as u64;
-    let start_info = StartInfo::new(&image, &Facts { memory: memory_bytes, command_line, ramdisk, acpi })?;
     let own = pages.guest(plan.slot).ok_or_else(no_slot)?;
-
-    let cores = plan.cores.iter().fold(0, |mask, core| mask | 1 << core);
-    let domain = hypervisor.domain_create(cores, memory.get()).map_err(of("making the domain"))?;
-    started.domain = Some(domain);
-    for segment in &image.segments {
-        copy(hypervisor, domain, segment.address, segment.bytes)?;
-    }
-    copy(hypervisor, domain, start_info.ramdisk, plan.ramdisk)?;
-    for (address, bytes) in &start_info.pieces {
-        copy(hypervisor, domain, *address, bytes)?;
-    }
-    hypervisor
-        .domain_entry(domain, image.entry, start_info.address)
-        .map_err(of("setting the guest's entry point"))?;
-    // It may be as large as the guest, and what follows needs none of it.
-    drop(image);
-    drop(kernel);
-
+    let domain = match plan.virt {
+        Virt::Para => load_para(hypervisor, plan, started)?,
+        Virt::Full => load_full(hypervisor, plan, started)?,
+    };
     let share = of("sharing pages with the guest");
     hypervisor.domain_share(domain, CONSOLE_PAGE, SharedRange::of(own.console)).map_err(&share)?;
     hypervisor.domain_share(domain, STORE_PAGE, SharedRange::of(own.store)).map_err(&share)?;
@@ -167,6 +150,73 @@ fn furnish<H: Hypervisor>(
     }
     hypervisor.domain_unpause(domain).map_err(of("starting the guest"))?;
     Ok(built)
+}
+
+/// Makes a domain that finds its image and Xen's start info. All that can be checked without the hypervisor comes first.
+fn load_para<H: Hypervisor>(
+    hypervisor: &mut H,
+    plan: &Plan<'_>,
+    started: &mut Started,
+) -> Result<DomId, Refusal> {
+    let memory = plan.memory();
+    let kernel = unpack(plan.image)?;
+    let image = Image::parse(&kernel, memory)?;
+    let own_line;
+    let (command_line, acpi) = if plan.mesh {
+        own_line = command_line(plan.command_line, plan.name, plan.cores.first().copied().unwrap_or(0));
+        (own_line.as_str(), None)
+    } else {
+        (plan.command_line, Some(plan.cores.len() as u32))
+    };
+    let ramdisk = plan.ramdisk.len() as u64;
+    let start_info = StartInfo::new(&image, &Facts { memory, command_line, ramdisk, acpi })?;
+
+    let domain = create_domain(hypervisor, plan, 0, started)?;
+    for segment in &image.segments {
+        copy(hypervisor, domain, segment.address, segment.bytes)?;
+    }
+    copy(hypervisor, domain, start_info.ramdisk, plan.ramdisk)?;
+    for (address, bytes) in &start_info.pieces {
+        copy(hypervisor, domain, *address, bytes)?;
+    }
+    hypervisor
+        .domain_entry(domain, image.entry, start_info.address)
+        .map_err(of("setting the guest's entry point"))?;
+    Ok(domain)
+}
+
+/// Makes a domain that finds what a PC's firmware and boot loader leave.
+fn load_full<H: Hypervisor>(
+    hypervisor: &mut H,
+    plan: &Plan<'_>,
+    started: &mut Started,
+) -> Result<DomId, Refusal> {
+    let layout = pc::Layout::new(&pc::Facts {
+        kernel: plan.image,
+        ramdisk: plan.ramdisk,
+        command_line: plan.command_line,
+        memory: plan.memory(),
+        vcpus: plan.cores.len() as u32,
+    })?;
+    let domain = create_domain(hypervisor, plan, create::FULL, started)?;
+    for (address, bytes) in &layout.pieces {
+        copy(hypervisor, domain, *address, bytes)?;
+    }
+    hypervisor.domain_context(domain, &layout.start).map_err(of("setting the guest's first state"))?;
+    Ok(domain)
+}
+
+fn create_domain<H: Hypervisor>(
+    hypervisor: &mut H,
+    plan: &Plan<'_>,
+    flags: u64,
+    started: &mut Started,
+) -> Result<DomId, Refusal> {
+    let cores = plan.cores.iter().fold(0, |mask, core| mask | 1 << core);
+    let domain =
+        hypervisor.domain_create(cores, plan.memory() / PAGE_SIZE, flags).map_err(of("making the domain"))?;
+    started.domain = Some(domain);
+    Ok(domain)
 }
 
 /// Gives the guest its windows, its channel with us and its ports for the others, and tells it of them.
@@ -270,6 +320,7 @@ mod tests {
             command_line: "quiet",
             memory_mib: 4,
             cores: &[[0], [1], [2], [3]][core as usize],
+            virt: Virt::Para,
             mesh: true,
             slot: core as usize,
             peers,
@@ -344,7 +395,7 @@ mod tests {
     #[test]
     fn images_larger_than_a_piece_arrive_whole() {
         let mut fake = Fake::new(2);
-        fake.domain_create(1 << 1, 1024).unwrap();
+        fake.domain_create(1 << 1, 1024, 0).unwrap();
         let bytes: Vec<u8> = (0..PIECE * 2 + 5).map(|at| (at / 7) as u8).collect();
         copy(&mut fake, 1, GuestPhys::new(0x5000), &bytes).unwrap();
         assert_eq!(fake.domains[&1].memory[0x5000..][..bytes.len()], bytes);

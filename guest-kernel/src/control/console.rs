@@ -135,7 +135,7 @@ mod tests {
 
     fn console(fake: &mut Fake) -> (Console, &'static ConsolePage) {
         let page: &'static ConsolePage = Box::leak(Box::new(ConsolePage::new()));
-        fake.domain_create(1 << 1, 1).unwrap();
+        fake.domain_create(1 << 1, 1, 0).unwrap();
         let theirs = fake.alloc_unbound(1, 0).unwrap();
         (Console::new(page, fake.bind_interdomain(1, theirs).unwrap()), page)
     }

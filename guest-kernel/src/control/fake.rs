@@ -11,6 +11,7 @@ use abi::control::hypercall::{
 use abi::xen::DomId;
 use abi::xen::errno::Errno;
 use abi::xen::event_channel::Port;
+use abi::xen::vcpu::HvmContext;
 
 use super::hypervisor::{Hypervisor, SharedRange};
 
@@ -23,6 +24,7 @@ pub struct Domain {
     pub shares: Vec<(GuestPhys, SharedRange)>,
     pub params: BTreeMap<u32, u64>,
     pub entry: Option<(GuestPhys, GuestPhys)>,
+    pub context: Option<HvmContext>,
     pub exits: [u64; ExitKind::COUNT],
 }
 
@@ -67,7 +69,7 @@ impl Fake {
             stopped: None,
             calls_left: None,
         };
-        fake.domain_create(1, 16).unwrap();
+        fake.domain_create(1, 16, 0).unwrap();
         fake.domain_mut(0).unwrap().state = DomainState::Running;
         fake
     }
@@ -142,7 +144,7 @@ impl Hypervisor for Fake {
         Ok(CoreInfo { apic_id: core, domain: self.domains.iter().find_map(on).unwrap_or(NO_DOMAIN) })
     }
 
-    fn domain_create(&mut self, cores: u64, pages: u64) -> Result<DomId, Errno> {
+    fn domain_create(&mut self, cores: u64, pages: u64, _flags: u64) -> Result<DomId, Errno> {
         self.call()?;
         for core in (0..u64::BITS).filter(|core| cores & 1 << core != 0) {
             if self.core_info(core)?.domain != NO_DOMAIN {
@@ -160,6 +162,7 @@ impl Hypervisor for Fake {
             shares: Vec::new(),
             params: BTreeMap::new(),
             entry: None,
+            context: None,
             exits: [0; ExitKind::COUNT],
         };
         self.domains.insert(id, domain);
@@ -193,6 +196,12 @@ impl Hypervisor for Fake {
     fn domain_entry(&mut self, domain: DomId, entry: GuestPhys, start_info: GuestPhys) -> Result<(), Errno> {
         self.call()?;
         self.building(domain)?.entry = Some((entry, start_info));
+        Ok(())
+    }
+
+    fn domain_context(&mut self, domain: DomId, start: &HvmContext) -> Result<(), Errno> {
+        self.call()?;
+        self.building(domain)?.context = Some(*start);
         Ok(())
     }
 

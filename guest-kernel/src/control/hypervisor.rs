@@ -7,6 +7,7 @@ use abi::control::hypercall::{AuditReport, CoreInfo, CrashRecord, DomainInfo, Ma
 use abi::xen::DomId;
 use abi::xen::errno::Errno;
 use abi::xen::event_channel::Port;
+use abi::xen::vcpu::HvmContext;
 
 /// Whole pages of domain 0's own memory, to be shared with a guest.
 ///
@@ -39,13 +40,15 @@ pub trait Hypervisor {
     /// `CORE_INFO`
     fn core_info(&mut self, core: u32) -> Result<CoreInfo, Errno>;
     /// `DOMAIN_CREATE`, a bit for each core
-    fn domain_create(&mut self, cores: u64, pages: u64) -> Result<DomId, Errno>;
+    fn domain_create(&mut self, cores: u64, pages: u64, flags: u64) -> Result<DomId, Errno>;
     /// `DOMAIN_WRITE`
     fn domain_write(&mut self, domain: DomId, at: GuestPhys, bytes: &[u8]) -> Result<(), Errno>;
     /// `DOMAIN_SHARE`
     fn domain_share(&mut self, domain: DomId, there: GuestPhys, here: SharedRange) -> Result<(), Errno>;
     /// `DOMAIN_ENTRY`
     fn domain_entry(&mut self, domain: DomId, entry: GuestPhys, start_info: GuestPhys) -> Result<(), Errno>;
+    /// `DOMAIN_CONTEXT`
+    fn domain_context(&mut self, domain: DomId, start: &HvmContext) -> Result<(), Errno>;
     /// `DOMAIN_UNPAUSE`
     fn domain_unpause(&mut self, domain: DomId) -> Result<(), Errno>;
     /// `DOMAIN_PAUSE`

@@ -52,6 +52,7 @@ impl<H: Hypervisor> Control<H> {
             command_line: &config.command_line,
             memory_mib: config.memory_mib,
             cores: &cores,
+            virt: config.virt,
             mesh: config.mesh,
             slot,
             peers: &members.peers,

@@ -30,6 +30,7 @@ mod life;
 pub mod link;
 pub mod membership;
 pub mod pages;
+mod pc;
 mod policy;
 pub mod refusal;
 mod requests;

@@ -19,7 +19,7 @@ use abi::control::frame::{self, Decoder};
 use abi::control::hypercall::{DomainState, ExitKind};
 use abi::control::wire::{
     Domain, Event, GuestConfig, MachineConfig, Refusal, Reply, Request, State, ToControl, ToToolstack,
-    VERSION,
+    VERSION, Virt,
 };
 use abi::mesh::kind;
 use io_rings::bytes::{Reader, Writer};
@@ -55,6 +55,7 @@ fn guest(name: &str, core: Option<u32>) -> GuestConfig {
         vcpus: 1,
         memory_mib: 2,
         mesh: true,
+        virt: Virt::Para,
         ..GuestConfig::default()
     }
 }

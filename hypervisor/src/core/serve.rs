@@ -138,9 +138,8 @@ impl Core {
         id: usize,
     ) -> HypercallResult {
         let mut vcpu = Vcpu::new(id, domain, self.machine.system_time());
-        if id == 0 {
-            vcpu.life = Life::Up;
-            vcpu.start = Some(Start::pvh(domain.entry().as_u64(), domain.start_info().as_u64()));
+        if let Some(start) = home.as_deref().and_then(|home| home.start) {
+            (vcpu.life, vcpu.start) = (Life::Up, Some(start));
         }
         self.vcpu = Some(vcpu);
         self.home = home;

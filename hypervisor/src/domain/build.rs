@@ -3,7 +3,7 @@
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use abi::address::{GuestPhys, HostPhys, PAGE_SIZE, PageCount};
-use abi::control::hypercall::{DomainState, MAX_VCPUS, NO_DOMAIN};
+use abi::control::hypercall::{DomainState, MAX_VCPUS, NO_DOMAIN, create};
 use abi::xen::DomId;
 use abi::xen::errno::Errno;
 use abi::xen::hvm::param::TRIPLE_FAULT_REASON;
@@ -62,13 +62,35 @@ fn errno(error: MapError) -> Errno {
     }
 }
 
+/// What a new domain is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Domain 0.
+    Control,
+    /// A guest that knows Xen's interface.
+    Para,
+    /// A guest that believes that it owns a PC.
+    Full,
+}
+
+impl Kind {
+    /// By the flags of `DOMAIN_CREATE`.
+    pub fn from_flags(flags: u64) -> Result<Self, Errno> {
+        match flags {
+            0 => Ok(Self::Para),
+            create::FULL => Ok(Self::Full),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+}
+
 /// Makes a domain for these cores, a bit each, with `pages` of zeroed memory from guest-physical 0 on. All or nothing.
 pub fn create(
     registry: &mut Registry,
     places: &[&'static Place],
     cores: u64,
     pages: PageCount,
-    privileged: bool,
+    kind: Kind,
 ) -> Result<DomId, Errno> {
     let cores = pick(registry, cores)?;
     let home = *cores.first().ok_or(Errno::EINVAL)?;
@@ -95,7 +117,8 @@ pub fn create(
     }
     let domain = Domain {
         id,
-        is_privileged: privileged,
+        is_privileged: kind == Kind::Control,
+        is_full: kind == Kind::Full,
         cores,
         view: ept.view(),
         eptp: ept.eptp(),
@@ -104,8 +127,6 @@ pub fn create(
         shared_info,
         place,
         params: [const { AtomicU64::new(0) }; abi::xen::hvm::param::COUNT as usize],
-        entry: AtomicU64::new(0),
-        start_info: AtomicU64::new(0),
         shutdown_code: AtomicU32::new(super::NO_CODE),
         assists: AtomicU32::new(0),
         memory_map: spin::Mutex::new(ArrayVec::new()),
@@ -120,6 +141,7 @@ pub fn create(
         pinned: ArrayVec::new(),
         tables_added: 0,
         watchdogs: Watchdogs::default(),
+        start: None,
     };
     let slot = registry.slots[usize::from(home)];
     // SAFETY: the slots are core 0's, as there is no record of a domain there.

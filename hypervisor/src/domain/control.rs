@@ -13,6 +13,7 @@ use elf::endian::LittleEndian;
 use pvh::start_info::{MemmapTableEntry, MemmapType, ModlistEntry, START_MAGIC_VALUE, StartInfo};
 
 use super::{Domain, build};
+use crate::checks::start::Start;
 
 /// Where the start info lies, its tables and the command line behind it.
 const START_INFO: u64 = 0x1000;
@@ -30,8 +31,8 @@ pub enum BadImage {
     NoRoom,
 }
 
-/// Fills domain 0's memory.
-pub fn load(domain: &Domain, archive: &[u8], command_line: &str) -> Result<(), BadImage> {
+/// Fills domain 0's memory, and tells how it starts.
+pub fn load(domain: &Domain, archive: &[u8], command_line: &str) -> Result<Start, BadImage> {
     let image = boot::archive::control_image(archive).ok_or(BadImage::NotElf)?;
     let elf = ElfBytes::<LittleEndian>::minimal_parse(image).map_err(|_| BadImage::NotElf)?;
     let segments = elf.segments().ok_or(BadImage::NotElf)?;
@@ -48,9 +49,9 @@ pub fn load(domain: &Domain, archive: &[u8], command_line: &str) -> Result<(), B
         return Err(BadImage::NoRoom);
     }
     build::write(domain, GuestPhys::new(module), archive).map_err(outside)?;
-    domain.entry.store(pvh_entry(&elf).ok_or(BadImage::NoEntry)?.as_u64(), Relaxed);
-    domain.start_info.store(START_INFO, Relaxed);
-    write_start_info(domain, module, archive.len() as u64, command_line).map_err(outside)
+    let entry = pvh_entry(&elf).ok_or(BadImage::NoEntry)?;
+    write_start_info(domain, module, archive.len() as u64, command_line).map_err(outside)?;
+    Ok(Start::pvh(entry.as_u64(), START_INFO))
 }
 
 fn write_start_info(

@@ -14,7 +14,7 @@ pub mod build;
 pub mod control;
 pub mod physmap;
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, AtomicU64};
 
 use abi::address::{GuestPhys, HostPhys};
 use abi::control::hypercall::{CrashRecord, DomainState, MAX_VCPUS};
@@ -60,6 +60,8 @@ pub struct Domain {
     pub id: DomId,
     /// Domain 0: may make control hypercalls, and has the second serial port.
     pub is_privileged: bool,
+    /// A full guest: it believes that it owns a PC ([`crate::pc`]), and knows of no hypervisor.
+    pub is_full: bool,
     /// Its cores, by virtual CPU. The first is its home.
     pub cores: ArrayVec<u8, MAX_VCPUS>,
     /// Its memory as it sees it.
@@ -76,10 +78,6 @@ pub struct Domain {
     pub place: &'static Place,
     /// `HVM_PARAM_*`.
     pub params: [AtomicU64; param::COUNT as usize],
-    /// Where it starts, guest-physical.
-    pub entry: AtomicU64,
-    /// Its PVH start info, guest-physical.
-    pub start_info: AtomicU64,
     /// The reason that its next shutdown is to have, whatever it says itself; [`NO_CODE`]: none was set.
     pub shutdown_code: AtomicU32,
     /// What it has switched on by `vm_assist`, a bit for each type.
@@ -106,6 +104,8 @@ pub struct Home {
     pub tables_added: u64,
     /// Its watchdogs, in ticks of the TSC.
     pub watchdogs: Watchdogs,
+    /// Where its virtual CPU 0 starts.
+    pub start: Option<Start>,
 }
 
 /// What a virtual CPU does when its domain runs.
@@ -168,16 +168,6 @@ impl Domain {
     /// What it is up to.
     pub fn state(&self) -> DomainState {
         self.face().state()
-    }
-
-    /// Its entry point.
-    pub fn entry(&self) -> GuestPhys {
-        GuestPhys::new(self.entry.load(Relaxed))
-    }
-
-    /// Its PVH start info.
-    pub fn start_info(&self) -> GuestPhys {
-        GuestPhys::new(self.start_info.load(Relaxed))
     }
 }
 

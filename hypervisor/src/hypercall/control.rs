@@ -7,10 +7,13 @@ use abi::control::hypercall::{self as op, CoreInfo, DomainInfo, DomainState, Exi
 use abi::exit_code::ExitCode;
 use abi::xen::DomId;
 use abi::xen::errno::{Errno, HypercallResult};
+use abi::xen::vcpu::HvmContext;
 
 use super::{arguments, audit};
+use crate::checks::start::Start;
 use crate::core::Core;
 use crate::core::face::FACES;
+use crate::core::guest_state::CR4_ALLOWED;
 use crate::domain::{Domain, Home, build};
 use crate::registry::{Registry, events_from, events_to};
 use crate::{console, interrupts, stop};
@@ -26,16 +29,15 @@ pub(super) fn handle(core: &mut Core) -> HypercallResult {
         op::CORE_INFO => core_info(core, a, GuestVirt::new(b)),
         op::DOMAIN_CREATE => {
             let places = &core.machine.places;
-            build::create(registry(core)?, places, a, PageCount::new(b), false).map(u64::from)
+            build::create(registry(core)?, places, a, PageCount::new(b), build::Kind::from_flags(c)?)
+                .map(u64::from)
         }
         op::DOMAIN_WRITE => domain_write(core, id(a)?, GuestPhys::new(b), GuestVirt::new(c), d),
         op::DOMAIN_SHARE => {
             domain_share(core, id(a)?, GuestPhys::new(b), GuestPhys::new(c), PageCount::new(d))
         }
         op::DOMAIN_ENTRY => {
-            let (domain, _) = building(core, id(a)?)?;
-            domain.entry.store(b, Relaxed);
-            domain.start_info.store(c, Relaxed);
+            building(core, id(a)?)?.1.start = Some(Start::pvh(b, c));
             Ok(0)
         }
         op::DOMAIN_UNPAUSE => unpause(core, id(a)?),
@@ -58,6 +60,12 @@ pub(super) fn handle(core: &mut Core) -> HypercallResult {
             interrupts::route(core.machine, line, vector, apic_id).map(|()| 0).ok_or(Errno::ENODEV)
         }
         op::AUDIT => audit::handle(core, GuestVirt::new(a)),
+        op::DOMAIN_CONTEXT => {
+            let (_, home) = building(core, id(a)?)?;
+            let context: HvmContext = core.guest_memory()?.read(GuestVirt::new(b))?;
+            home.start = Some(Start::from_guest(&context, CR4_ALLOWED)?);
+            Ok(0)
+        }
         op::MACHINE_STOP => {
             let code = u8::try_from(a).ok().and_then(ExitCode::from_u8).ok_or(Errno::EINVAL)?;
             stop::stop(code)

@@ -174,7 +174,8 @@ fn innocent(core: &mut Core, id: u64, mut each: impl FnMut(*mut u64, u64)) {
 fn command(core: &mut Core, progress: &mpsc::Sender<()>) {
     let places = core.machine.places.clone();
     let books = core.registry.as_deref_mut().expect("the books");
-    build::create(books, &places, 1, abi::address::PageCount::new(64), true).expect("domain 0");
+    build::create(books, &places, 1, abi::address::PageCount::new(64), build::Kind::Control)
+        .expect("domain 0");
     core.start_domain(0).expect("domain 0 starts");
     core.serve();
     let free = |core: &Core| core.registry.as_ref().map_or(0, |books| books.frames.free());

@@ -8,7 +8,7 @@ use std::{
 use abi::{
     control::{
         hypercall::MAX_VCPUS,
-        wire::{GuestConfig, MachineConfig, Policy},
+        wire::{GuestConfig, MachineConfig, Policy, Virt},
     },
     mesh::MAX_SLOTS,
 };
@@ -173,6 +173,7 @@ impl Checker<'_> {
             memory_mib,
             command_line,
             mesh: guest.mesh.unwrap_or(own),
+            virt: self.virt(guest, own),
             on_poweroff: self.policy(&guest.on_poweroff, Policy::Preserve),
             on_reboot: self.policy(&guest.on_reboot, Policy::Restart),
             on_crash: self.policy(&guest.on_crash, Policy::Preserve),
@@ -237,6 +238,25 @@ impl Checker<'_> {
             self.mistake(&guest.name, what, remedy);
         }
         vcpus
+    }
+
+    fn virt(&mut self, guest: &Guest, own: bool) -> Virt {
+        let Some(place) = &guest.virt else { return Virt::Para };
+        let is_member = guest.mesh.unwrap_or(own);
+        match place.get_ref().as_str() {
+            "para" => Virt::Para,
+            "full" if !is_member => Virt::Full,
+            "full" => {
+                let what = format!("guest `{}` is a member of the mesh", guest.name.get_ref());
+                self.mistake(place, what, "its members are para guests: leave `virt` out, or `mesh`");
+                Virt::Para
+            }
+            other => {
+                let what = format!("`{other}` is no way to virtualize a guest");
+                self.mistake(place, what, "choose para or full");
+                Virt::Para
+            }
+        }
     }
 
     fn policy(&mut self, place: &Option<Spanned<String>>, usual: Policy) -> Policy {

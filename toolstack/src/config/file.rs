@@ -36,6 +36,7 @@ pub(super) struct Guest {
     #[serde(alias = "cmdline")]
     pub(super) command_line: Option<Spanned<String>>,
     pub(super) mesh: Option<bool>,
+    pub(super) virt: Option<Spanned<String>>,
     pub(super) on_poweroff: Option<Spanned<String>>,
     pub(super) on_reboot: Option<Spanned<String>>,
     pub(super) on_crash: Option<Spanned<String>>,
@@ -47,7 +48,7 @@ pub(super) fn read(source: &Source) -> Result<File, Mistake> {
         let message = error.message();
         let remedy = if message.contains("field") {
             "[machine] has cores, memory_mib, stop_when_done; each [[guest]] has name, image or kernel, ramdisk, core \
-             or cores, vcpus, memory_mib, command_line, mesh, on_poweroff, on_reboot, on_crash"
+             or cores, vcpus, memory_mib, command_line, mesh, virt, on_poweroff, on_reboot, on_crash"
         } else if message.contains("invalid type") {
             "names, images, files, policies and command lines are \"text\"; cores, vcpus and memory are whole numbers; \
              mesh is true or false"

@@ -36,6 +36,9 @@ pub struct Options {
     /// The kernel is one of Atoll's guest kernels: it joins the mesh
     #[arg(long)]
     pub mesh: bool,
+    /// How it is virtualized: para, by Xen's PVH interface, or full, as a PC [default: para]
+    #[arg(long, value_name = "HOW", value_parser = ["para", "full"])]
+    pub virt: Option<String>,
     /// What becomes of it when it powers off [default: preserve]
     #[arg(long, value_name = "POLICY", value_parser = POLICIES)]
     pub on_poweroff: Option<String>,
@@ -82,6 +85,7 @@ impl Options {
         line("vcpus", self.vcpus.map(|vcpus| vcpus.to_string()), "--vcpus");
         line("cores", cores, "--cores");
         line("mesh", self.mesh.then(|| "true".to_owned()), "--mesh");
+        line("virt", quoted(&self.virt), "--virt");
         line("on_poweroff", quoted(&self.on_poweroff), "--on-poweroff");
         line("on_reboot", quoted(&self.on_reboot), "--on-reboot");
         line("on_crash", quoted(&self.on_crash), "--on-crash");

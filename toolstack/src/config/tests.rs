@@ -1,6 +1,7 @@
 //! Descriptions as they may be written, and mistakes in them.
 
 use super::*;
+use abi::control::wire::Virt;
 
 fn parse(text: &str) -> Result<Config> {
     let images = ["bench", "hello", "mesh"].map(str::to_owned).to_vec();
@@ -106,6 +107,7 @@ fn a_kernel_of_ones_own() {
         memory_mib: DEFAULT_KERNEL_MIB,
         command_line: "console=hvc0".into(),
         mesh: false,
+        virt: Virt::Para,
         on_poweroff: Policy::Preserve,
         on_reboot: Policy::Restart,
         on_crash: Policy::Restart,
@@ -118,6 +120,8 @@ fn a_kernel_of_ones_own() {
     let any = parse_with_files(&format!("{LINUX}vcpus = 3\nmesh = true\n")).unwrap();
     let any = &any.machine.guests[0];
     assert_eq!((any.vcpus, any.cores.len(), any.mesh), (3, 0, true));
+    let full = parse_with_files(&format!("{LINUX}virt = \"full\"\n")).unwrap();
+    assert_eq!(full.machine.guests[0].virt, Virt::Full);
 }
 
 #[test]
@@ -129,6 +133,8 @@ fn a_kernel_of_ones_own_may_be_wrong() {
     };
     refused(&LINUX.replace("kernel", "image"), "there is no image `vmlinux`");
     refused("[[guest]]\nname = \"a\"\n", "web.toml:2: guest `a` has neither `image` nor `kernel`");
+    refused(&format!("{LINUX}virt = \"half\"\n"), "`half` is no way to virtualize a guest");
+    refused(&format!("{LINUX}mesh = true\nvirt = \"full\"\n"), "guest `a` is a member of the mesh");
     refused(&format!("{LINUX}image = \"mesh\"\n"), "this guest has an `image` and a `kernel`");
     refused(&LINUX.replace("vmlinux", "initrd.gz"), "initrd.gz is neither an ELF64 file nor a bzImage");
     refused(&LINUX.replace("\"vmlinux", "\"mesh"), "`mesh` is the name of an image of Atoll's own");
