@@ -1,7 +1,8 @@
-//! What CPUID tells a para guest: one table, filled once from the processor's answers, masked by name.
+//! What CPUID tells a guest: one table, filled once from the processor's answers, masked by name.
 //!
 //! A guest sees a processor with a core for each of its virtual CPUs, without what Atoll does not virtualize (VMX, XSAVE and the vector extensions
-//! behind it, performance counters, thermal and power management, protection keys, SGX), and with Xen's leaves. The
+//! behind it, performance counters, thermal and power management, protection keys, SGX). A para guest finds
+//! Xen's leaves; a full guest finds no trace of a hypervisor. The
 //! table is computed at boot, since CPUID itself exits where the hypervisor is a guest.
 
 use abi::xen::{DomId, cpuid};
@@ -26,6 +27,8 @@ pub struct Asker {
     pub vcpu: u32,
     /// How many virtual CPUs the domain has.
     pub vcpus: u32,
+    /// Whether it is a full guest.
+    pub is_full: bool,
 }
 
 impl Asker {
@@ -51,7 +54,7 @@ const BASIC_LEAVES: usize = 0x17;
 /// Extended leaves that a guest may see.
 const EXTENDED_LEAVES: usize = 9;
 
-/// The answers for any para guest of this machine.
+/// The answers for any guest of this machine.
 #[derive(Clone, Debug)]
 pub struct CpuidTable {
     basic: [Leaf; BASIC_LEAVES],
@@ -62,8 +65,10 @@ pub struct CpuidTable {
 /// CPUID.1:ECX bits that are taken away: DTES64, MONITOR, DS-CPL, VMX, SMX, EIST, TM2, CNXT-ID, FMA, xTPR, PDCM, DCA,
 /// XSAVE, OSXSAVE, AVX, F16C.
 const ONE_ECX_HIDDEN: u32 = bits([2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 15, 18, 26, 27, 28, 29]) as u32;
-/// CPUID.1:ECX bits that are given: x2APIC (emulated where the processor has none), hypervisor present.
-const ONE_ECX_GIVEN: u32 = bits([21, 31]) as u32;
+/// CPUID.1:ECX bit that is given: x2APIC, emulated where the processor has none.
+const ONE_ECX_GIVEN: u32 = 1 << 21;
+/// CPUID.1:ECX bit that a para guest is given: hypervisor present.
+const HYPERVISOR_PRESENT: u32 = 1 << 31;
 /// CPUID.1:EDX bits that are taken away: MCE, MTRR, MCA, DS, ACPI, HTT, TM, PBE.
 const ONE_EDX_HIDDEN: u32 = bits([7, 12, 14, 21, 22, 28, 29, 31]) as u32;
 /// CPUID.7:EBX bits that are kept: FSGSBASE, BMI1, SMEP, BMI2, ERMS, INVPCID, RDSEED, ADX, SMAP, CLFLUSHOPT, CLWB, SHA.
@@ -99,7 +104,8 @@ impl CpuidTable {
             1 => {
                 let [eax, ebx, ecx, edx] = self.basic[1];
                 let threads = if asker.vcpus > 1 { 1 << 28 } else { 0 };
-                [eax, ebx | asker.apic_id() << 24 | asker.apic_ids() << 16, ecx, edx | threads]
+                let hypervisor = if asker.is_full { 0 } else { HYPERVISOR_PRESENT };
+                [eax, ebx | asker.apic_id() << 24 | asker.apic_ids() << 16, ecx | hypervisor, edx | threads]
             }
             4 if subleaf == 0 => {
                 let [eax, ebx, ecx, edx] = self.basic[4];
@@ -112,7 +118,7 @@ impl CpuidTable {
                 Some(answer) => *answer,
                 None => [0; 4],
             },
-            0x4000_0000..=0x4000_00ff => self.xen_leaf(leaf, subleaf, asker),
+            0x4000_0000..=0x4000_00ff if !asker.is_full => self.xen_leaf(leaf, subleaf, asker),
             0x8000_0000.. => self.extended.get((leaf - 0x8000_0000) as usize).copied().unwrap_or([0; 4]),
             _ => [0; 4],
         }
@@ -150,7 +156,12 @@ fn topology(subleaf: u32, asker: Asker) -> Leaf {
 
 fn basic_leaf(leaf: u32, [eax, ebx, ecx, edx]: Leaf, invpcid: bool) -> Leaf {
     match leaf {
-        1 => [eax, ebx & 0x0000_ffff, ecx & !ONE_ECX_HIDDEN | ONE_ECX_GIVEN, edx & !ONE_EDX_HIDDEN],
+        1 => [
+            eax,
+            ebx & 0x0000_ffff,
+            ecx & !ONE_ECX_HIDDEN & !HYPERVISOR_PRESENT | ONE_ECX_GIVEN,
+            edx & !ONE_EDX_HIDDEN,
+        ],
         0 | 2 => [eax, ebx, ecx, edx],
         // One cache level, shared with nobody; the answer adds how many cores there are.
         4 => [eax & 0x0000_3fff, ebx, ecx, edx],
@@ -196,8 +207,8 @@ mod tests {
         }
     }
 
-    const ONE: Asker = Asker { domain: 0, vcpu: 0, vcpus: 1 };
-    const SEVENTH: Asker = Asker { domain: 7, vcpu: 1, vcpus: 2 };
+    const ONE: Asker = Asker { domain: 0, vcpu: 0, vcpus: 1, is_full: false };
+    const SEVENTH: Asker = Asker { domain: 7, vcpu: 1, vcpus: 2, is_full: false };
 
     #[test]
     fn what_is_not_virtualized_is_hidden() {
@@ -222,6 +233,16 @@ mod tests {
         assert_eq!(table.answer(cpuid::TIME, 0, SEVENTH)[2], 50_000);
         assert_eq!(table.answer(cpuid::HVM, 0, SEVENTH), [0x58, 1, 7, 0]);
         assert_eq!(table.answer(0x4000_0100, 0, SEVENTH), [0; 4]);
+    }
+
+    #[test]
+    fn a_full_guest_finds_no_hypervisor() {
+        let table = CpuidTable::new(&Everything, 50_000, true, true);
+        let full = Asker { is_full: true, ..SEVENTH };
+        assert_eq!(table.answer(1, 0, full)[2] & 1 << 31, 0);
+        for leaf in [cpuid::BASE, cpuid::HVM] {
+            assert_eq!(table.answer(leaf, 0, full), [0; 4]);
+        }
     }
 
     #[test]

@@ -143,6 +143,19 @@ pub fn is_upcall_pending(core: &Core) -> bool {
     info != 0 && word::<AtomicU8>(info, vcpu_info::UPCALL_PENDING).load(Ordering::Acquire) != 0
 }
 
+/// Takes what waits at `port` of the domain on this core, whose home it is, as its guest would. `false`: nothing did.
+pub fn take(core: &Core, domain: &Domain, port: u32) -> bool {
+    if !is_upcall_pending(core) {
+        return false;
+    }
+    let info = core.face.vcpu_info.load(Ordering::Relaxed);
+    word::<AtomicU8>(info, vcpu_info::UPCALL_PENDING).store(0, Ordering::Release);
+    word::<AtomicU64>(info, vcpu_info::PENDING_SEL).swap(0, Ordering::AcqRel);
+    let pending: &AtomicU64 = word(domain.shared_info.as_u64(), EVTCHN_PENDING + port as usize / 64 * 8);
+    let bit = 1 << (port % 64);
+    pending.fetch_and(!bit, Ordering::AcqRel) & bit != 0
+}
+
 /// The port is not pending any more: it is closed, and may be bound to something else next.
 fn forget(domain: &Domain, port: u32) {
     if domain.place.fifo.is_on() {
@@ -198,14 +211,20 @@ fn tell(from: &mut Core, core: usize) {
     }
 }
 
+/// The upcall vector of a full guest's home: the hypervisor itself takes its events, at the next kick.
+pub const NMI: u8 = 2;
+
 /// Sends the upcall vector to the virtual CPU on `core`.
 pub fn interrupt(from: &mut Core, core: usize) {
     let Some(face) = FACES.get(core) else { return };
-    let vector = face.vector.load(Ordering::Relaxed) as u8;
-    if vector != 0 {
+    let apic_id = face.apic_id.load(Ordering::Relaxed);
+    match face.vector.load(Ordering::Relaxed) as u8 {
+        0 => {}
+        // SAFETY: a kick to a core of ours.
+        NMI => unsafe { from.apic.nmi(apic_id) },
         // SAFETY: a fixed interrupt with a vector of the guest's choice, above 15, to the core that the guest owns. If
         // that core is in the hypervisor it waits until the guest is back, since the hypervisor keeps interrupts off.
-        unsafe { from.apic.fixed(vector, face.apic_id.load(Ordering::Relaxed)) };
+        vector => unsafe { from.apic.fixed(vector, apic_id) },
     }
 }
 

@@ -30,7 +30,7 @@ pub struct Machine {
     pub clock: Clock,
     /// The hypervisor's page tables.
     pub host_cr3: u64,
-    /// What para guests see of the processor.
+    /// What guests see of the processor.
     pub cpuid: CpuidTable,
     /// What EPT can do.
     pub ept: Settings,
@@ -40,6 +40,8 @@ pub struct Machine {
     pub ram_frames: u64,
     /// MSR bitmap of all para guests.
     pub msr_bitmap: HostPhys,
+    /// MSR bitmap of all full guests.
+    pub msr_bitmap_full: HostPhys,
     /// An I/O bitmap page in which every port exits.
     pub io_none: HostPhys,
     /// The lower I/O bitmap page of domain 0: the second serial port is its own.

@@ -1,4 +1,4 @@
-//! What a para guest may do with each model-specific register: one table.
+//! What a guest may do with each model-specific register: one table.
 //!
 //! What is not listed raises #GP, for reading and for writing, as an MSR that is not there does.
 
@@ -46,11 +46,10 @@ pub const X2APIC_FIRST: u32 = 0x800;
 /// Last one.
 pub const X2APIC_LAST: u32 = 0x83f;
 
-/// The rules for the register files that every guest has to itself.
+/// The rules for the register files that every guest has to itself: all that a full guest gets, whose local APIC is not
+/// the processor's.
 pub const RULES: &[Rule] = &[
     rule(msr::IA32_TIME_STAMP_COUNTER, msr::IA32_TIME_STAMP_COUNTER, Direct::READ),
-    // Where the processor has no such timer the fault is the guest's own.
-    rule(TSC_DEADLINE, TSC_DEADLINE, BOTH),
     // In the VMCS: each guest has its own.
     rule(msr::IA32_SYSENTER_CS, msr::IA32_SYSENTER_EIP, BOTH),
     rule(msr::IA32_FS_BASE, msr::IA32_GS_BASE, BOTH),
@@ -64,6 +63,10 @@ pub const RULES: &[Rule] = &[
     kept(msr::IA32_FMASK),
     kept(msr::IA32_TSC_AUX),
 ];
+
+/// What a para guest has of the local APIC's timer with any processor. Where it has no such timer the fault is the guest's
+/// own.
+pub const TIMER_RULES: &[Rule] = &[rule(TSC_DEADLINE, TSC_DEADLINE, BOTH)];
 
 /// The rules for the local APIC where the processor has x2APIC. What could reach another core, the interrupt command
 /// register, and what selects how a pin interrupts, exits instead and is judged (see `exits::msr`). So does the
@@ -124,7 +127,7 @@ mod tests {
     #[test]
     fn only_what_is_listed_passes() {
         let mut bitmap = [0; 4096];
-        fill(&mut bitmap, &[RULES, X2APIC_RULES]);
+        fill(&mut bitmap, &[RULES, TIMER_RULES, X2APIC_RULES]);
         for (number, read, write) in [
             (0x10, false, true),
             (msr::IA32_APIC_BASE, true, true),

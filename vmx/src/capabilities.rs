@@ -214,6 +214,17 @@ impl Capabilities {
         if exit { primary | halts } else { primary & !halts }
     }
 
+    /// Primary controls of a guest whose task priority is kept for it: CR8 exits. Every processor can do that.
+    pub const fn with_task_priority(primary: u32) -> u32 {
+        primary | Primary::CR8_LOAD_EXITING.union(Primary::CR8_STORE_EXITING).bits()
+    }
+
+    /// Primary controls with an exit as soon as the guest can take an interrupt, or without. Every processor can do both.
+    pub const fn with_interrupt_window(primary: u32, open: bool) -> u32 {
+        let window = Primary::INTERRUPT_WINDOW_EXITING.bits();
+        if open { primary | window } else { primary & !window }
+    }
+
     /// Primary controls with an exit as soon as the guest can take an NMI, or without. `None`: the processor can not tell.
     pub const fn with_nmi_window(&self, primary: u32, open: bool) -> Option<u32> {
         let window = Primary::NMI_WINDOW_EXITING.bits();

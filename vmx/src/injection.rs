@@ -2,7 +2,7 @@
 
 use crate::exit::Interruption;
 
-/// An exception, or an NMI, to inject.
+/// An exception, an NMI or an interrupt to inject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Injection {
     /// VM-entry interruption-information field.
@@ -27,6 +27,11 @@ impl Injection {
     /// An NMI of the guest's own.
     pub const NMI: Self = Self { info: VALID | NON_MASKABLE | 2, error_code: 0 };
 
+    /// An interrupt from outside the processor.
+    pub const fn external(vector: u8) -> Self {
+        Self { info: VALID | vector as u32, error_code: 0 }
+    }
+
     /// An exception that exited, as it was.
     pub const fn again(exception: Interruption, error_code: u32) -> Self {
         // Bit 12 tells of NMI blocking by IRET there, and is reserved here.
@@ -48,6 +53,7 @@ mod tests {
         assert_eq!(Injection::GENERAL_PROTECTION.info, 0x8000_0b0d);
         assert_eq!(Injection::INVALID_OPCODE.info, 0x8000_0306);
         assert_eq!(Injection::NMI.info, 0x8000_0202);
+        assert_eq!(Injection::external(0x31).info, 0x8000_0031);
         assert_eq!(Injection::again(Interruption(0x8000_1b11), 0).info, 0x8000_0b11);
         assert_eq!(Injection::GENERAL_PROTECTION.without_error_code().info, 0x8000_030d);
     }

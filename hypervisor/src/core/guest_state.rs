@@ -2,6 +2,7 @@
 
 use core::arch::asm;
 
+use vmx::capabilities::Capabilities;
 use vmx::controls::Entry;
 use vmx::crossing;
 use vmx::field;
@@ -60,7 +61,9 @@ fn controls(core: &mut Core, domain: &Domain, start: &Start) -> Result<(), Faile
         })
     };
     vmcs.set(field::PIN_BASED_CONTROLS, legal(capabilities.pin_based())?)?;
-    vmcs.set(field::PRIMARY_CONTROLS, legal(capabilities.primary())?)?;
+    let primary = legal(capabilities.primary())?;
+    let primary = if domain.is_full { Capabilities::with_task_priority(primary) } else { primary };
+    vmcs.set(field::PRIMARY_CONTROLS, primary)?;
     let secondary = legal(capabilities.secondary())?;
     vmcs.set(field::SECONDARY_CONTROLS, secondary)?;
     vmcs.set(field::EXIT_CONTROLS, legal(capabilities.exit())?)?;
@@ -70,7 +73,8 @@ fn controls(core: &mut Core, domain: &Domain, start: &Start) -> Result<(), Faile
         vmcs.set(field::VPID, vpid(domain))?;
     }
     vmcs.set(field::EPT_POINTER, domain.eptp)?;
-    vmcs.set(field::MSR_BITMAPS, machine.msr_bitmap.as_u64())?;
+    let msrs = if domain.is_full { machine.msr_bitmap_full } else { machine.msr_bitmap };
+    vmcs.set(field::MSR_BITMAPS, msrs.as_u64())?;
     let io = if domain.is_privileged { machine.io_control } else { machine.io_none };
     vmcs.set(field::IO_BITMAP_A, io.as_u64())?;
     vmcs.set(field::IO_BITMAP_B, machine.io_none.as_u64())?;

@@ -175,7 +175,12 @@ impl Vcpu {
     /// A virtual CPU that was never started, made at this system time.
     pub fn new(id: usize, domain: &'static Domain, now: u64) -> Self {
         let boot_processor = if id == 0 { APIC_BASE_BOOT_PROCESSOR } else { 0 };
-        let asker = Asker { domain: domain.id, vcpu: id as u32, vcpus: domain.cores.len() as u32 };
+        let asker = Asker {
+            domain: domain.id,
+            vcpu: id as u32,
+            vcpus: domain.cores.len() as u32,
+            is_full: domain.is_full,
+        };
         Self {
             id,
             domain,

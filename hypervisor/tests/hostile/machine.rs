@@ -96,6 +96,7 @@ pub fn build() -> (Parts, Registry) {
         ept,
         places,
         msr_bitmap: page(),
+        msr_bitmap_full: page(),
         io_none: page(),
         io_control: page(),
     });

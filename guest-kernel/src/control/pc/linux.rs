@@ -5,9 +5,8 @@ use alloc::{borrow::Cow, format, vec, vec::Vec};
 
 use abi::address::{GuestPhys, PAGE_SIZE};
 use abi::control::wire::Refusal;
-use abi::xen::vcpu::{Hvm32, HvmContext};
 
-use super::{Facts, LOW_END, Layout, TABLES, memory_map, unusable};
+use super::{Facts, LOW_END, Layout, TABLES, flat_start, memory_map, unusable};
 use crate::control::refusal::refuse;
 
 /// Where the zero page lies, and the command line behind it.
@@ -105,7 +104,8 @@ pub(super) fn layout<'a>(facts: &Facts<'a>) -> Result<Layout<'a>, Refusal> {
             (GuestPhys::new(ZERO_PAGE), page.into()),
             (GuestPhys::new(COMMAND_LINE), line.into()),
         ],
-        start: start(place as u32),
+        // "32-bit BOOT PROTOCOL": ESI at the zero page.
+        start: flat_start(place as u32, |registers| registers.esi = ZERO_PAGE as u32),
     })
 }
 
@@ -132,30 +132,6 @@ fn zero_page(facts: &Facts<'_>, ramdisk: u64) -> Option<Vec<u8>> {
         put(at + 16, &kind.to_le_bytes());
     }
     Some(page)
-}
-
-/// "32-bit BOOT PROTOCOL": protected mode, flat segments, paging and interrupts off, ESI at the zero page.
-fn start(entry: u32) -> HvmContext {
-    const CODE: u16 = 0xc9b;
-    const DATA: u16 = 0xc93;
-    const BUSY_TASK: u16 = 0x8b;
-    HvmContext::new32(Hvm32 {
-        eip: entry,
-        esi: ZERO_PAGE as u32,
-        eflags: 2,
-        cr0: 0x11,
-        cs_ar: CODE,
-        ds_ar: DATA,
-        ss_ar: DATA,
-        es_ar: DATA,
-        tr_ar: BUSY_TASK,
-        cs_limit: u32::MAX,
-        ds_limit: u32::MAX,
-        ss_limit: u32::MAX,
-        es_limit: u32::MAX,
-        tr_limit: 0x67,
-        ..Hvm32::default()
-    })
 }
 
 fn bytes<const COUNT: usize>(file: &[u8], at: usize) -> Option<&[u8; COUNT]> {

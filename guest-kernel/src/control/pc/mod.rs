@@ -12,13 +12,14 @@
 
 mod acpi;
 mod linux;
+mod multiboot;
 
 use alloc::{borrow::Cow, format, vec::Vec};
 use core::ops::Range;
 
 use abi::address::GuestPhys;
 use abi::control::wire::Refusal;
-use abi::xen::vcpu::HvmContext;
+use abi::xen::vcpu::{Hvm32, HvmContext};
 
 use super::refusal::refuse;
 
@@ -69,9 +70,11 @@ impl<'a> Layout<'a> {
         }
         let mut layout = if linux::is_bzimage(facts.kernel) {
             linux::layout(facts)?
+        } else if let Some(header) = multiboot::header(facts.kernel) {
+            multiboot::layout(facts, header)?
         } else {
             return Err(refuse(
-                "a full guest starts from a bzImage, and this file is none",
+                "a full guest starts from a bzImage or a multiboot kernel, and this file is neither",
                 "name a kernel as distributions have it in /boot (vmlinuz-...)",
             ));
         };
@@ -83,6 +86,31 @@ impl<'a> Layout<'a> {
 /// What lies where in so much memory.
 fn memory_map(memory: u64) -> [(Range<u64>, u32); 4] {
     [(0..LOW_END, RAM), (LOW_END..TABLES.start, RESERVED), (TABLES, ACPI), (HIGH..memory, RAM)]
+}
+
+/// 32-bit protected mode with flat segments, paging and interrupts off, and these registers.
+fn flat_start(entry: u32, set: impl FnOnce(&mut Hvm32)) -> HvmContext {
+    const CODE: u16 = 0xc9b;
+    const DATA: u16 = 0xc93;
+    const BUSY_TASK: u16 = 0x8b;
+    let mut registers = Hvm32 {
+        eip: entry,
+        eflags: 2,
+        cr0: 0x11,
+        cs_ar: CODE,
+        ds_ar: DATA,
+        ss_ar: DATA,
+        es_ar: DATA,
+        tr_ar: BUSY_TASK,
+        cs_limit: u32::MAX,
+        ds_limit: u32::MAX,
+        ss_limit: u32::MAX,
+        es_limit: u32::MAX,
+        tr_limit: 0x67,
+        ..Hvm32::default()
+    };
+    set(&mut registers);
+    HvmContext::new32(registers)
 }
 
 fn unusable(what: impl core::fmt::Display) -> Refusal {
