@@ -33,7 +33,7 @@ pub struct Asker {
 
 impl Asker {
     /// The virtual CPU's APIC id.
-    const fn apic_id(self) -> u32 {
+    pub const fn apic_id(self) -> u32 {
         apic_id(self.vcpu)
     }
 
@@ -106,6 +106,13 @@ impl CpuidTable {
                 let threads = if asker.vcpus > 1 { 1 << 28 } else { 0 };
                 let hypervisor = if asker.is_full { 0 } else { HYPERVISOR_PRESENT };
                 [eax, ebx | asker.apic_id() << 24 | asker.apic_ids() << 16, ecx | hypervisor, edx | threads]
+            }
+            // What a full guest knows the rate of its time-stamp counter from, and of its local APIC's timer: the crystal
+            // of both is the counter itself.
+            0x15 if asker.is_full && self.basic[0][0] >= 0x15 => [1, 1, self.tsc_khz.saturating_mul(1000), 0],
+            0x16 if asker.is_full && self.basic[0][0] >= 0x16 => {
+                let mhz = (self.tsc_khz / 1000).max(1);
+                [mhz, mhz, mhz, 0]
             }
             4 if subleaf == 0 => {
                 let [eax, ebx, ecx, edx] = self.basic[4];

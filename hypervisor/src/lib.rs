@@ -8,7 +8,8 @@
 //! in `guest-kernel/src/control`), or read a message that guests send each other.
 //!
 //! A reader's path: `main.rs` for the boot, [`core`] for the loop, [`exits`] for what a guest can cause, [`hypercall`]
-//! for what it can ask, [`domain`] for what it is.
+//! for what it can ask, [`domain`] for what it is. Guests that believe that they own a PC have a room of their own,
+//! [`pc`].
 #![no_std]
 
 #[cfg(test)]
@@ -18,6 +19,7 @@ pub mod checks;
 pub mod console;
 pub mod core;
 pub mod cpuid_policy;
+pub mod devices;
 pub mod domain;
 pub mod events;
 pub mod exits;
@@ -28,6 +30,7 @@ pub mod interrupts;
 pub mod machine;
 pub mod memory;
 pub mod msr_policy;
+pub mod pc;
 pub mod ports;
 pub mod registry;
 pub mod stop;

@@ -20,6 +20,7 @@ use hypervisor::cpuid_policy::CpuidTable;
 use hypervisor::domain::{Domain, Home, Place, build, control};
 use hypervisor::interrupts::{self, Registers};
 use hypervisor::machine::{self, Machine};
+use hypervisor::memory::arena::Arena;
 use hypervisor::memory::early::Early;
 use hypervisor::memory::frame_table::{CHUNK_FRAMES, Frame, FrameTable};
 use hypervisor::memory::paging::{Access, HostTables};
@@ -51,6 +52,7 @@ extern "C" fn atoll_main(magic: u32, information: u32) -> ! {
     // SAFETY: all RAM, the image with the boot stack, and the devices in use are mapped.
     unsafe { tables.load() };
     interrupts::mask_all(machine);
+    hypervisor::pc::decode::prepare();
 
     let mut core = start::prepare(&orders[0]);
     start::settle(&mut core);
@@ -343,21 +345,20 @@ fn start_control_domain(core: &mut Core, archive: &[u8], handover: &Handover) {
     }
 }
 
-/// The hypervisor has no heap. `abi`'s words for the wire between toolstack and domain 0 link to `alloc`, which wants to
-/// know of one; nothing here calls it.
-struct NoHeap;
+/// The heap, such as it is.
+struct Heap(Arena);
 
-// SAFETY: it never gives memory out, so there is none to be wrong about.
-unsafe impl GlobalAlloc for NoHeap {
-    unsafe fn alloc(&self, _layout: Layout) -> *mut u8 {
-        core::ptr::null_mut()
+// SAFETY: the arena gives each byte out once.
+unsafe impl GlobalAlloc for Heap {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        self.0.take(layout)
     }
 
     unsafe fn dealloc(&self, _memory: *mut u8, _layout: Layout) {}
 }
 
 #[global_allocator]
-static NO_HEAP: NoHeap = NoHeap;
+static HEAP: Heap = Heap(Arena::new());
 
 /// An epitaph: what, where; then the machine ends.
 #[panic_handler]

@@ -66,6 +66,30 @@ impl Registers {
     }
 }
 
+impl Registers {
+    /// Where the register with this number is kept; RSP (4) is in the VMCS.
+    pub fn place(&mut self, number: u8) -> Option<&mut u64> {
+        Some(match number & 15 {
+            0 => &mut self.rax,
+            1 => &mut self.rcx,
+            2 => &mut self.rdx,
+            3 => &mut self.rbx,
+            4 => return None,
+            5 => &mut self.rbp,
+            6 => &mut self.rsi,
+            7 => &mut self.rdi,
+            8 => &mut self.r8,
+            9 => &mut self.r9,
+            10 => &mut self.r10,
+            11 => &mut self.r11,
+            12 => &mut self.r12,
+            13 => &mut self.r13,
+            14 => &mut self.r14,
+            _ => &mut self.r15,
+        })
+    }
+}
+
 /// One core's crossing. GS base points here whenever the host runs.
 #[derive(Debug)]
 #[repr(C, align(64))]

@@ -14,7 +14,7 @@ use super::Core;
 use super::face::FACES;
 use crate::checks::start::Start;
 use crate::domain::{Life, Vcpu};
-use crate::interrupts;
+use crate::{interrupts, pc};
 
 impl Core {
     /// The virtual CPU on this core.
@@ -35,6 +35,7 @@ impl Core {
         (vcpu.life, vcpu.start) = (Life::Waiting, None);
         self.running = false;
         interrupts::quiesce(self.registers, &self.host.bases);
+        pc::reset(self);
         self.show_life();
         Ok(0)
     }

@@ -10,6 +10,9 @@
 use abi::xen::errno::{Errno, HypercallResult};
 use io_rings::urpc::Message;
 
+use crate::pc::mmio::IoApicAccess;
+use crate::pc::ports::Access;
+
 /// A request to another core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
@@ -129,6 +132,16 @@ pub enum Request {
     },
     /// Leaf: an NMI, from a sibling's ICR or `VCPUOP_send_nmi`.
     Nmi,
+    /// Leaf, to home: an access to a port of a full guest's PC. What was read, and what became of the PC.
+    Port {
+        /// The access.
+        access: Access,
+    },
+    /// Leaf, to home: an access to the I/O APIC of a full guest's PC. What was read.
+    IoApic {
+        /// The access.
+        access: IoApicAccess,
+    },
     /// Leaf: `VCPUOP_initialise`, with the address of its `Start`, in the hypervisor's own memory.
     Initialise {
         /// That address; good until the answer.
@@ -167,6 +180,11 @@ const UNPIN: u64 = 49;
 const SET_PERIODIC: u64 = 50;
 const RUNSTATE: u64 = 51;
 const WATCH_RUNSTATE: u64 = 52;
+const PORT_READ: u64 = 64;
+const PORT_WRITE: u64 = 65;
+const IO_APIC_READ: u64 = 66;
+const IO_APIC_WRITE: u64 = 67;
+const IO_APIC_END: u64 = 68;
 const REPLY: u64 = 255;
 
 /// What arrives on a channel.
@@ -212,6 +230,17 @@ impl Request {
             Self::StartUp { page } => (START_UP, page as u64, 0, 0),
             Self::Initialise { start } => (INITIALISE, start, 0, 0),
             Self::Nmi => (NMI, 0, 0, 0),
+            Self::Port { access: Access { port, bytes, out: None } } => {
+                (PORT_READ, port as u64, bytes as u64, 0)
+            }
+            Self::Port { access: Access { port, bytes, out: Some(value) } } => {
+                (PORT_WRITE, port as u64, bytes as u64, value as u64)
+            }
+            Self::IoApic { access: IoApicAccess::Read(offset) } => (IO_APIC_READ, offset as u64, 0, 0),
+            Self::IoApic { access: IoApicAccess::Write(offset, value) } => {
+                (IO_APIC_WRITE, offset as u64, value as u64, 0)
+            }
+            Self::IoApic { access: IoApicAccess::End(vector) } => (IO_APIC_END, vector as u64, 0, 0),
             Self::Up => (UP, 0, 0, 0),
             Self::Down => (DOWN, 0, 0, 0),
         };
@@ -257,6 +286,13 @@ pub fn decode(message: Message) -> Option<Incoming> {
         START_UP => Request::StartUp { page: a as u8 },
         INITIALISE => Request::Initialise { start: a },
         NMI => Request::Nmi,
+        PORT_READ => Request::Port { access: Access { port: a as u16, bytes: b as u8, out: None } },
+        PORT_WRITE => {
+            Request::Port { access: Access { port: a as u16, bytes: b as u8, out: Some(c as u32) } }
+        }
+        IO_APIC_READ => Request::IoApic { access: IoApicAccess::Read(a as u32) },
+        IO_APIC_WRITE => Request::IoApic { access: IoApicAccess::Write(a as u32, b as u32) },
+        IO_APIC_END => Request::IoApic { access: IoApicAccess::End(a as u8) },
         UP => Request::Up,
         DOWN => Request::Down,
         REPLY => return Some(Incoming::Reply(Errno::from_rax(a).map_or(Ok(a), Err))),
@@ -294,6 +330,11 @@ mod tests {
         Request::Init,
         Request::StartUp { page: 0xff },
         Request::Nmi,
+        Request::Port { access: Access { port: u16::MAX, bytes: 4, out: None } },
+        Request::Port { access: Access { port: 0x3f8, bytes: 1, out: Some(u32::MAX) } },
+        Request::IoApic { access: IoApicAccess::Read(0x10) },
+        Request::IoApic { access: IoApicAccess::Write(0x10, u32::MAX) },
+        Request::IoApic { access: IoApicAccess::End(0xfe) },
         Request::Initialise { start: 1 << 29 },
         Request::Up,
         Request::Down,

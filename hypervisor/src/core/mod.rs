@@ -35,6 +35,7 @@ use crate::domain::{Domain, Home, Vcpu};
 use crate::exits;
 use crate::interrupts::{Registers, Sender as InterruptSender};
 use crate::machine::{Machine, Patience};
+use crate::pc;
 use crate::registry::Registry;
 use face::{FACES, Face};
 use message::{Incoming, Request};
@@ -91,9 +92,36 @@ impl Core {
         self.vcpu.as_ref().map(|vcpu| vcpu.domain).ok_or(Errno::ESRCH)
     }
 
+    /// What a full guest's virtual CPU has for itself, where this core has one.
+    #[inline(always)]
+    pub fn local(&mut self) -> Option<&mut pc::Local> {
+        self.vcpu.as_mut()?.local.as_mut()
+    }
+
+    /// When something on a full guest's board is due, by system time, where this core has one.
+    pub fn board_deadline(&self) -> Option<u64> {
+        self.home.as_ref()?.board.as_ref()?.deadline()
+    }
+
+    /// The guest's general register with this number.
+    pub fn register(&self, number: u8) -> u64 {
+        self.frame.registers.by_number(number).unwrap_or_else(|| self.vmcs.get(field::GUEST_RSP))
+    }
+
+    /// Sets it.
+    pub fn set_register(&mut self, number: u8, value: u64) {
+        match self.frame.registers.place(number) {
+            Some(place) => *place = value,
+            None => self.vmcs.write(field::GUEST_RSP, value),
+        }
+    }
+
     /// The core's life.
     pub fn run(&mut self) -> ! {
         loop {
+            if self.vcpu.as_ref().is_some_and(|vcpu| vcpu.domain.is_full) {
+                pc::run(self);
+            }
             while self.running {
                 // SAFETY: the VMCS was filled when the domain came to this core, by `guest_state::fill`, with this
                 // frame; `self` never moves (see `start`), and interrupts are off in the host.
@@ -199,7 +227,7 @@ impl Core {
     /// The processor refused to enter the guest at all. Whatever led to it, the others go on.
     #[cold]
     #[inline(never)]
-    fn entry_failed(&mut self) {
+    pub fn entry_failed(&mut self) {
         let error = self.vmcs.read(field::INSTRUCTION_ERROR);
         log::error!("core {}: the VM entry failed: {} ({error})", self.index, instruction_error(error));
         self.stop_with_record(Reason::INVALID_GUEST_STATE);

@@ -19,7 +19,8 @@ use super::{Core, guest_state};
 use crate::checks::start::Start;
 use crate::domain::{Domain, Home, Life, Vcpu};
 use crate::memory::frame_table::Owner;
-use crate::{interrupts, stop};
+use crate::pc::posted::POSTED;
+use crate::{events, interrupts, pc, stop};
 
 impl Core {
     /// Carries out a request of another core's, or of this core's own.
@@ -112,6 +113,8 @@ impl Core {
                 self.initialise(start)
             }
             Request::Nmi => self.nmi(),
+            Request::Port { access } => pc::ports::at_home(self, access),
+            Request::IoApic { access } => pc::mmio::at_home(self, access),
             Request::Up => self.up(),
             Request::Down => self.down(),
         }
@@ -143,11 +146,23 @@ impl Core {
         }
         self.vcpu = Some(vcpu);
         self.home = home;
+        if domain.is_full {
+            self.furnish(domain);
+        }
         self.publish_clock();
         interrupts::quiesce(self.registers, &self.host.bases);
         self.show_life();
         self.follow();
         Ok(0)
+    }
+
+    /// Gives a full guest that has never run what belongs to its PC.
+    fn furnish(&mut self, domain: &Domain) {
+        POSTED[self.index].reset();
+        if let Some(home) = self.home.as_deref_mut() {
+            pc::build(domain, home, self.machine);
+            self.face.vector.store(events::NMI.into(), Relaxed);
+        }
     }
 
     /// Lets the guest run, or not, by what its domain's state and its virtual CPU's life say. Called from the loop, where
@@ -180,6 +195,9 @@ impl Core {
         let Some(vcpu) = self.vcpu.as_mut() else { return Ok(()) };
         let domain = vcpu.domain;
         vcpu.time.forget_countdown();
+        if let Some(local) = &mut vcpu.local {
+            (local.attention, local.armed) = (true, u64::MAX);
+        }
         self.frame.reset();
         // SAFETY: the region is this core's own, made at start.
         self.vmcs = unsafe { vmx::vmcs::make_current(self.vmcs_region) }?;

@@ -78,7 +78,9 @@ impl Core {
     /// Lets what is due by now happen, and the guest's turn end when the next is. To be called after any change of what
     /// there is; where the guest does not run it is done when it does.
     pub fn arm(&mut self) {
-        let Some(vcpu) = self.vcpu.as_mut().filter(|_| self.running) else { return };
+        let Some(vcpu) = self.vcpu.as_mut().filter(|vcpu| self.running && vcpu.local.is_none()) else {
+            return;
+        };
         let watchdog = self.home.as_ref().and_then(|home| home.watchdogs.next());
         let time = &mut vcpu.time;
         if time.countdown == Countdown::Off && time.timers.next().is_none() && watchdog.is_none() {
@@ -105,7 +107,7 @@ impl Core {
     }
 
     /// Lets the timer end in so many ticks of the time-stamp counter.
-    fn count_down(&mut self, ticks: Option<u64>) {
+    pub fn count_down(&mut self, ticks: Option<u64>) {
         let Some(rate) = self.capabilities.preemption_rate else { return };
         let Some(vcpu) = self.vcpu.as_mut() else { return };
         let before = vcpu.time.countdown;

@@ -142,6 +142,7 @@ pub fn create(
         tables_added: 0,
         watchdogs: Watchdogs::default(),
         start: None,
+        board: None,
     };
     let slot = registry.slots[usize::from(home)];
     // SAFETY: the slots are core 0's, as there is no record of a domain there.

@@ -32,6 +32,8 @@ use crate::cpuid_policy::{self, Asker};
 use crate::events::fifo::{self, Fifo};
 use crate::grants::Grants;
 use crate::memory::physical::Pool;
+use crate::pc::Local;
+use crate::pc::board::Board;
 use crate::ports::Ports;
 
 /// What is there for a core whether it has a domain or not; for a domain, its home core's. All zeroes: unused.
@@ -106,6 +108,8 @@ pub struct Home {
     pub watchdogs: Watchdogs,
     /// Where its virtual CPU 0 starts.
     pub start: Option<Start>,
+    /// A full guest's devices.
+    pub board: Option<Board>,
 }
 
 /// What a virtual CPU does when its domain runs.
@@ -136,7 +140,9 @@ pub struct Vcpu {
     pub nmi: bool,
     /// Its timers and accounts of time.
     pub time: Time,
-    /// IA32_APIC_BASE as the guest sees it.
+    /// A full guest's local APIC.
+    pub local: Option<Local>,
+    /// IA32_APIC_BASE as a para guest sees it.
     pub apic_base: u64,
     /// IA32_PAT as the guest sees it: EPT decides how its memory is cached, so the register has no effect.
     pub pat: u64,
@@ -189,6 +195,7 @@ impl Vcpu {
             start: None,
             nmi: false,
             time: Time::new(now),
+            local: domain.is_full.then(|| Local::new(asker.apic_id(), id == 0)),
             apic_base: APIC_BASE | boot_processor,
             pat: PAT_RESET,
         }

@@ -20,7 +20,7 @@ const CR0_CD: u64 = 1 << 30;
 pub(super) fn handle(core: &mut Core, access: ControlRegister) {
     let allowed = match access {
         ControlRegister::Write(0, register) => {
-            let value = operand(core, register);
+            let value = core.register(register);
             let cache_bits_agree = value & CR0_CD != 0 || value & CR0_NW == 0;
             let allowed = value & !CR0_DEFINED == 0 && cache_bits_agree;
             if allowed {
@@ -29,7 +29,7 @@ pub(super) fn handle(core: &mut Core, access: ControlRegister) {
             allowed
         }
         ControlRegister::Write(4, register) => {
-            let value = operand(core, register);
+            let value = core.register(register);
             let allowed = value & !(CR4_ALLOWED | CR4_MCE) == 0;
             if allowed {
                 keep(core, field::CR4_READ_SHADOW, !CR4_ALLOWED, value);
@@ -42,10 +42,6 @@ pub(super) fn handle(core: &mut Core, access: ControlRegister) {
     if !allowed {
         core.inject(Injection::GENERAL_PROTECTION);
     }
-}
-
-fn operand(core: &Core, register: u8) -> u64 {
-    core.frame.registers.by_number(register).unwrap_or_else(|| core.vmcs.get(field::GUEST_RSP))
 }
 
 fn keep(core: &mut Core, shadow: Field<u64>, owned: u64, value: u64) {

@@ -5,7 +5,7 @@ mod control_register;
 mod cpuid;
 pub mod exception;
 mod io;
-mod msr;
+pub mod msr;
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -41,16 +41,27 @@ pub fn handle(core: &mut Core) {
             face.count(ExitKind::Wrmsr);
             msr::write(core);
         }
-        rare => {
-            let kind = handle_rare(core, rare);
-            face.count(kind);
-        }
+        rare => handle_rare(core, rare),
     }
+}
+
+/// Handles an exit that a full guest causes and a para guest too.
+pub fn handle_decoded(core: &mut Core, exit: Exit) {
+    if exit == Exit::Cpuid {
+        core.face.count(ExitKind::Cpuid);
+        return cpuid::handle(core);
+    }
+    handle_rare(core, exit);
 }
 
 #[cold]
 #[inline(never)]
-fn handle_rare(core: &mut Core, exit: Exit) -> ExitKind {
+fn handle_rare(core: &mut Core, exit: Exit) {
+    let kind = carry_out_rare(core, exit);
+    core.face.count(kind);
+}
+
+fn carry_out_rare(core: &mut Core, exit: Exit) -> ExitKind {
     match exit {
         Exit::Io(access) => {
             io::handle(core, access);
@@ -114,9 +125,15 @@ impl Core {
     /// Moves the guest past the instruction that exited, which is done.
     #[inline(always)]
     pub fn advance(&mut self) {
+        let length = self.vmcs.read(field::EXIT_INSTRUCTION_LENGTH);
+        self.advance_by(length as u8);
+    }
+
+    /// The same where the exit does not tell the instruction's length.
+    #[inline(always)]
+    pub fn advance_by(&mut self, length: u8) {
         const BLOCKED_BY_STI_OR_MOV_SS: u32 = 3;
         let rip = self.vmcs.get(field::GUEST_RIP);
-        let length = self.vmcs.read(field::EXIT_INSTRUCTION_LENGTH);
         self.vmcs.write(field::GUEST_RIP, rip.wrapping_add(u64::from(length)));
         let blocking = self.vmcs.get(field::GUEST_INTERRUPTIBILITY);
         if blocking & BLOCKED_BY_STI_OR_MOV_SS != 0 {

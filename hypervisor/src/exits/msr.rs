@@ -35,7 +35,8 @@ const LVT_OTHER: core::ops::RangeInclusive<u32> = 0x833..=0x837;
 /// Mask and vector: all of such an entry that a guest may set.
 const LVT_GUEST: u64 = 1 << 16 | 0xff;
 
-pub(super) fn read(core: &mut Core) {
+/// RDMSR.
+pub fn read(core: &mut Core) {
     let number = core.frame.registers.rcx as u32;
     match read_value(core, number) {
         Some(value) => {
@@ -48,8 +49,9 @@ pub(super) fn read(core: &mut Core) {
     }
 }
 
+/// WRMSR.
 #[inline(never)]
-pub(super) fn write(core: &mut Core) {
+pub fn write(core: &mut Core) {
     let registers = &core.frame.registers;
     let (number, value) = (registers.rcx as u32, registers.rax & 0xffff_ffff | registers.rdx << 32);
     match write_value(core, number, value) {
@@ -121,7 +123,9 @@ fn write_value(core: &mut Core, number: u32, value: u64) -> Option<()> {
         }
         // A guest that asks for its revision writes zero first; what it can switch in the other is not there.
         IA32_BIOS_SIGN_ID | IA32_MISC_ENABLE => Some(()),
-        HYPERCALL_PAGE_MSR => crate::hypercall::page(core, value),
+        HYPERCALL_PAGE_MSR if core.domain().is_ok_and(|domain| !domain.is_full) => {
+            crate::hypercall::page(core, value)
+        }
         _ => None,
     }
 }

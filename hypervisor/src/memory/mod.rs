@@ -3,6 +3,7 @@
 //! The hypervisor sees all RAM at its own addresses, writable and not executable; its code is executable and not
 //! writable. [`physical`] is the one place that turns a host-physical address into a pointer.
 
+pub mod arena;
 pub mod early;
 pub mod frame_table;
 pub mod orphans;

@@ -44,6 +44,11 @@ impl Clock {
         self
     }
 
+    /// Nanoseconds since 1970 at system time 0.
+    pub const fn epoch(&self) -> u64 {
+        self.wall.0 * 1_000_000_000 + self.wall.1 as u64
+    }
+
     /// The words for a virtual CPU.
     pub const fn info(&self, version: u32) -> TimeInfo {
         TimeInfo {

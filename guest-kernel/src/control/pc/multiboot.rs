@@ -117,7 +117,7 @@ fn elf32<'a>(facts: &Facts<'a>) -> Result<Loaded<'a>, Refusal> {
     }
     let mut loaded = Loaded {
         pieces: Vec::new(),
-        range: u64::MAX..0,
+        range: u64::MAX..u64::MAX,
         entry: u32::try_from(elf.ehdr.e_entry).unwrap_or(0),
     };
     for header in headers.iter().filter(|header| header.p_type == PT_LOAD && header.p_memsz > 0) {
@@ -127,7 +127,8 @@ fn elf32<'a>(facts: &Facts<'a>) -> Result<Loaded<'a>, Refusal> {
         if end > 1 << 32 || header.p_filesz > header.p_memsz {
             return Err(wrong());
         }
-        loaded.range = loaded.range.start.min(header.p_paddr)..loaded.range.end.max(end);
+        let so_far = if loaded.pieces.is_empty() { 0 } else { loaded.range.end };
+        loaded.range = loaded.range.start.min(header.p_paddr)..so_far.max(end);
         loaded.pieces.push((GuestPhys::new(header.p_paddr), Cow::Borrowed(bytes)));
     }
     if !loaded.range.contains(&loaded.entry.into()) {

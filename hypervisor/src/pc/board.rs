@@ -1,0 +1,306 @@
+//! The devices that a full guest's processors share, wired as on a PC's board. Its home core has them; a sibling that
+//! wants something of them asks home.
+//!
+//! Time is system time in nanoseconds. Interrupt lines go to the 8259 pair and to the I/O APIC alike, and it is the guest's
+//! to say which of the two it listens to; what the I/O APIC sends gathers in an outbox, for the core to post.
+
+use arrayvec::ArrayVec;
+
+use super::console::Console;
+use crate::devices::cmos::{self, Cmos};
+use crate::devices::io_apic::{IoApic, Message, PINS};
+use crate::devices::pic::Pic;
+use crate::devices::pit::{self, Pit};
+use crate::devices::pm::{self, Pm};
+use crate::devices::uart::Uart;
+
+/// ISA interrupts.
+const TIMER: u8 = 0;
+const SERIAL: u8 = 4;
+const SCI: u8 = 9;
+/// The I/O APIC's input that the timer is wired to; all others are on that of their number.
+const TIMER_PIN: usize = 2;
+/// APIC id of the I/O APIC, as the guest's MADT has it.
+const IO_APIC_ID: u8 = 0xf;
+const COM1: u16 = 0x3f8;
+const RESET_CONTROL: u16 = 0xcf9;
+/// PCI's configuration address and data; the address is one register of 32 bits.
+const CONFIGURATION_ADDRESS: u16 = 0xcf8;
+const KEYBOARD_COMMAND: u16 = 0x64;
+
+/// What a guest may do to its PC as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Power {
+    /// Nothing.
+    Stays,
+    /// It resets it.
+    Reset,
+    /// It switches it off.
+    Off,
+}
+
+/// The board.
+#[derive(Debug)]
+pub struct Board {
+    pic: Pic,
+    pit: Pit,
+    io_apic: IoApic,
+    uart: Uart,
+    cmos: Cmos,
+    pm: Pm,
+    configuration_address: u32,
+    /// Where the serial port leads; `None`: nowhere.
+    pub console: Option<Console>,
+    /// What was printed and found no room.
+    held: Option<u8>,
+    /// Printed since domain 0 was told.
+    pub has_printed: bool,
+    /// Interrupts that the I/O APIC has sent.
+    pub outbox: ArrayVec<Message, { 2 * PINS }>,
+    /// Nanoseconds from the machine's system time to the time of day.
+    epoch: u64,
+}
+
+/// A clock's ticks a nanosecond, as a fraction of 2^64.
+const fn rate(hz: u64) -> u128 {
+    ((hz as u128) << 64) / 1_000_000_000
+}
+
+/// How often a clock of this rate has ticked by now.
+const fn ticks(ns: u64, hz: u64) -> u64 {
+    ((ns as u128 * rate(hz)) >> 64) as u64
+}
+
+/// The least time at which such a clock has counted so far.
+const fn nanoseconds(ticks: u64, hz: u64) -> u64 {
+    (((ticks & 0xffff_ffff_ffff) as u128) << 64).div_ceil(rate(hz)) as u64
+}
+
+impl Board {
+    /// A board at power-up. `epoch`: nanoseconds from 1970 to the machine's start.
+    pub const fn new(epoch: u64) -> Self {
+        Self {
+            pic: Pic::new(),
+            pit: Pit::new(),
+            io_apic: IoApic::new(IO_APIC_ID),
+            uart: Uart::new(),
+            cmos: Cmos::new(epoch),
+            pm: Pm::new(),
+            configuration_address: 0,
+            console: None,
+            held: None,
+            has_printed: false,
+            outbox: ArrayVec::new_const(),
+            epoch,
+        }
+    }
+
+    /// Reads a port. Where nothing is, the bus floats: all ones.
+    pub fn read_port(&mut self, port: u16, bytes: u8, now: u64) -> u32 {
+        if (port, bytes) == (CONFIGURATION_ADDRESS, 4) {
+            return self.configuration_address;
+        }
+        let value = (0..bytes).rev().fold(0, |value, byte| {
+            value << 8 | u32::from(self.read_byte(port.wrapping_add(byte.into()), now))
+        });
+        self.settle(now);
+        value
+    }
+
+    /// Writes a port.
+    pub fn write_port(&mut self, port: u16, bytes: u8, value: u32, now: u64) -> Power {
+        if (port, bytes) == (CONFIGURATION_ADDRESS, 4) {
+            self.configuration_address = value;
+            return Power::Stays;
+        }
+        let mut power = Power::Stays;
+        for byte in 0..bytes {
+            let done = self.write_byte(port.wrapping_add(byte.into()), (value >> (8 * byte)) as u8, now);
+            if done != Power::Stays {
+                power = done;
+            }
+        }
+        self.settle(now);
+        power
+    }
+
+    #[inline]
+    fn read_byte(&mut self, port: u16, now: u64) -> u8 {
+        match port {
+            0x20 | 0x21 | 0xa0 | 0xa1 | 0x4d0 | 0x4d1 => self.pic.read(port),
+            0x40..=0x43 | 0x61 => self.pit.read(port, ticks(now, pit::HZ)),
+            0x70 | 0x71 => self.cmos.read(port, self.epoch + now),
+            COM1..0x400 => {
+                let value = self.uart.read(port - COM1);
+                if port == COM1 {
+                    self.take_keys();
+                }
+                value
+            }
+            pm::EVENT..pm::END => self.pm.read(port, ticks(now, pm::HZ)),
+            _ => 0xff,
+        }
+    }
+
+    fn write_byte(&mut self, port: u16, value: u8, now: u64) -> Power {
+        const PULSE_RESET: u8 = 0xfe;
+        const HARD_RESET: u8 = 1 << 2;
+        match port {
+            0x20 | 0x21 | 0xa0 | 0xa1 | 0x4d0 | 0x4d1 => self.pic.write(port, value),
+            0x40..=0x43 | 0x61 => self.pit.write(port, value, ticks(now, pit::HZ)),
+            0x70 | 0x71 => self.cmos.write(port, value, self.epoch + now),
+            COM1..0x400 => {
+                if let Some(byte) = self.uart.write(port - COM1, value) {
+                    self.print(byte);
+                }
+            }
+            pm::EVENT..pm::END if self.pm.write(port, value, ticks(now, pm::HZ)) => return Power::Off,
+            RESET_CONTROL if value & HARD_RESET != 0 => return Power::Reset,
+            KEYBOARD_COMMAND if value == PULSE_RESET => return Power::Reset,
+            _ => {}
+        }
+        Power::Stays
+    }
+
+    /// Reads a register of the I/O APIC's.
+    pub fn read_io_apic(&self, offset: u32) -> u32 {
+        self.io_apic.read(offset)
+    }
+
+    /// Writes one.
+    pub fn write_io_apic(&mut self, offset: u32, value: u32) {
+        let outbox = &mut self.outbox;
+        self.io_apic.write(offset, value, |message| post(outbox, message));
+    }
+
+    /// A level-triggered interrupt has ended at some local APIC.
+    pub fn end_of_interrupt(&mut self, vector: u8) {
+        let outbox = &mut self.outbox;
+        self.io_apic.end(vector, |message| post(outbox, message));
+    }
+
+    /// Whether the 8259 pair offers an interrupt.
+    pub fn offers_external(&self) -> bool {
+        self.pic.interrupts()
+    }
+
+    /// The processor takes it.
+    pub fn acknowledge_external(&mut self) -> u8 {
+        self.pic.acknowledge()
+    }
+
+    /// Moves what is printed and typed, as far as there is room: domain 0 has said that it did its part.
+    pub fn pump(&mut self, now: u64) {
+        if let Some(byte) = self.held.take() {
+            self.print(byte);
+            if self.held.is_none() {
+                self.uart.release();
+            }
+        }
+        self.take_keys();
+        self.settle(now);
+    }
+
+    /// Lets time go by.
+    pub fn advance(&mut self, now: u64) {
+        if self.pit.expire(ticks(now, pit::HZ)) {
+            self.set(TIMER, false);
+            self.set(TIMER, true);
+        }
+        self.settle(now);
+    }
+
+    /// When something is due next, in nanoseconds.
+    pub fn deadline(&self) -> Option<u64> {
+        let pit = self.pit.deadline().map(|due| nanoseconds(due, pit::HZ));
+        let cmos = self.cmos.deadline().map(|due| due.saturating_sub(self.epoch));
+        let pm = self.pm.deadline().map(|due| nanoseconds(due, pm::HZ));
+        [pit, cmos, pm].into_iter().flatten().min()
+    }
+
+    fn print(&mut self, byte: u8) {
+        let Some(console) = &mut self.console else { return };
+        if console.print(byte) {
+            self.has_printed = true;
+        } else {
+            self.held = Some(byte);
+            self.uart.hold();
+        }
+    }
+
+    fn take_keys(&mut self) {
+        let Some(console) = &mut self.console else { return };
+        while self.uart.has_room() {
+            let Some(key) = console.key() else { break };
+            self.uart.receive(key);
+        }
+    }
+
+    /// Brings the interrupt lines to where the devices have them.
+    fn settle(&mut self, now: u64) {
+        let serial = self.uart.interrupts();
+        let clock = self.cmos.interrupts(self.epoch + now);
+        let power = self.pm.interrupts(ticks(now, pm::HZ));
+        for (line, up) in [(SERIAL, serial), (cmos::IRQ, clock), (SCI, power)] {
+            self.set(line, up);
+        }
+    }
+
+    fn set(&mut self, line: u8, up: bool) {
+        self.pic.set(line, up);
+        let pin = if line == TIMER { TIMER_PIN } else { usize::from(line) };
+        let outbox = &mut self.outbox;
+        self.io_apic.set(pin, up, |message| post(outbox, message));
+    }
+}
+
+/// The outbox is emptied after every access; one access sends no more than it holds.
+fn post(outbox: &mut ArrayVec<Message, { 2 * PINS }>, message: Message) {
+    let full = outbox.try_push(message).is_err();
+    debug_assert!(!full, "an access sends each input's interrupt twice at most");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_agree_both_ways() {
+        for ns in [0, 1, 838, 839, 1_000_000_000, 1 << 55] {
+            let count = ticks(ns, pit::HZ);
+            let next = nanoseconds(count + 1, pit::HZ);
+            assert_eq!(ticks(next, pit::HZ), count + 1);
+            assert_eq!(ticks(next - 1, pit::HZ), count);
+        }
+        assert_eq!(ticks(10_000_000_000, pit::HZ), 11_931_819);
+    }
+
+    #[test]
+    fn the_timer_interrupts_by_both_controllers() {
+        let mut board = Board::new(0);
+        for (port, value) in [(0x20, 0x11), (0x21, 0x20), (0x21, 4), (0x21, 1), (0x21, 0xfe)] {
+            board.write_port(port, 1, value, 0);
+        }
+        board.write_io_apic(0, 0x10 + 2 * TIMER_PIN as u32);
+        board.write_io_apic(0x10, 0x31);
+        board.write_port(0x43, 1, 0x34, 0);
+        board.write_port(0x40, 1, 0xa9, 0);
+        board.write_port(0x40, 1, 0x04, 0);
+        let due = board.deadline().unwrap();
+        assert!((999_000..1_001_000).contains(&due), "{due}");
+        board.advance(due - 2_000);
+        assert!(!board.offers_external() && board.outbox.is_empty());
+        board.advance(due);
+        assert_eq!(board.outbox.pop().map(|message| message.vector), Some(0x31));
+        assert_eq!(board.acknowledge_external(), 0x20);
+    }
+
+    #[test]
+    fn a_guest_switches_its_pc_off_and_resets_it() {
+        let mut board = Board::new(0);
+        assert_eq!(board.write_port(0x604, 2, 0x3401, 0), Power::Off);
+        assert_eq!(board.write_port(0xcf9, 1, 6, 0), Power::Reset);
+        assert_eq!(board.write_port(0x64, 1, 0xfe, 0), Power::Reset);
+        assert_eq!(board.read_port(0x1234, 4, 0), u32::MAX);
+    }
+}

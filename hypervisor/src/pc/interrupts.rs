@@ -1,0 +1,221 @@
+//! What interrupts a full guest, and when: the local APIC's word, the VM entry's rules.
+
+use core::sync::atomic::Ordering::Relaxed;
+
+use abi::xen::errno::Errno;
+use vmx::capabilities::Capabilities;
+use vmx::field;
+use vmx::injection::Injection;
+
+use super::posted::POSTED;
+use super::{at_board, attend};
+use crate::core::Core;
+use crate::core::face::FACES;
+use crate::core::message::Request;
+use crate::cpuid_policy::apic_id;
+use crate::devices::io_apic::Message;
+use crate::machine;
+
+/// Delivery modes (SDM 3A, "Interrupt Command Register (ICR)").
+mod mode {
+    pub const FIXED: u8 = 0;
+    pub const LOWEST_PRIORITY: u8 = 1;
+    pub const NMI: u8 = 4;
+    pub const INIT: u8 = 5;
+    pub const START_UP: u8 = 6;
+}
+
+/// Sees to all that the guest is to be interrupted by, before it is entered.
+#[inline(always)]
+pub(super) fn prepare(core: &mut Core) {
+    let posted = POSTED[core.index].take();
+    let Some(local) = core.local() else { return };
+    if let Some((requests, levels)) = posted {
+        local.attention = true;
+        for word in 0..4 {
+            let mut left = requests[word];
+            while left != 0 {
+                let bit = left.trailing_zeros();
+                left &= left - 1;
+                local.apic.request((word as u32 * 64 + bit) as u8, levels[word] & 1 << bit != 0);
+            }
+        }
+    }
+    if local.attention {
+        see_to(core);
+    }
+}
+
+#[inline(never)]
+fn see_to(core: &mut Core) {
+    let now = machine::now();
+    let board_is_due = core.board_deadline().is_some_and(|due| due <= core.machine.clock.at(now));
+    if board_is_due {
+        at_board(core, |board, now| board.advance(now));
+    }
+    let Some(local) = core.local() else { return };
+    local.attention = false;
+    local.apic.advance(now);
+    if board_is_due {
+        // What the board has posted to this very core.
+        return prepare(core);
+    }
+    deliver(core);
+    arm(core, now);
+}
+
+/// Delivers an interrupt if one is pending: now, or as soon as the guest can take it.
+fn deliver(core: &mut Core) {
+    const INTERRUPTS_ON: u64 = 1 << 9;
+    const BLOCKED_BY_STI_OR_MOV_SS: u32 = 3;
+    const VALID: u32 = 1 << 31;
+    let Some(local) = core.local() else { return };
+    let vector = local.apic.pending();
+    let passes_external = local.apic.passes_external();
+    let board = core.home.as_ref().and_then(|home| home.board.as_ref());
+    let external = passes_external && board.is_some_and(|board| board.offers_external());
+    if vector.is_none() && !external {
+        return;
+    }
+    let vmcs = &core.vmcs;
+    let can_take = vmcs.get(field::GUEST_RFLAGS) & INTERRUPTS_ON != 0
+        && vmcs.get(field::GUEST_INTERRUPTIBILITY) & BLOCKED_BY_STI_OR_MOV_SS == 0
+        && vmcs.get(field::ENTRY_INTERRUPTION_INFO) & VALID == 0;
+    if !can_take {
+        return watch_for_window(core, true);
+    }
+    let vector = if external {
+        at_board(core, |board, _| board.acknowledge_external())
+    } else {
+        vector.inspect(|&vector| {
+            if let Some(local) = core.local() {
+                local.apic.accept(vector);
+            }
+        })
+    };
+    let Some(vector) = vector else { return };
+    const ACTIVE: u32 = 0;
+    core.inject(Injection::external(vector));
+    core.vmcs.write(field::GUEST_ACTIVITY, ACTIVE);
+    let more = core.local().is_some_and(|local| {
+        local.attention = false;
+        local.apic.pending().is_some()
+    });
+    if more {
+        watch_for_window(core, true);
+    }
+}
+
+/// The guest can take an interrupt now.
+pub(super) fn window_opened(core: &mut Core) {
+    watch_for_window(core, false);
+    attend(core);
+}
+
+fn watch_for_window(core: &mut Core, open: bool) {
+    let primary = core.vmcs.get(field::PRIMARY_CONTROLS);
+    core.vmcs.write(field::PRIMARY_CONTROLS, Capabilities::with_interrupt_window(primary, open));
+}
+
+/// Lets the guest's turn end when its next timer is due.
+fn arm(core: &mut Core, now: u64) {
+    let board = core.board_deadline().map(|due| core.machine.clock.tsc(due));
+    let watchdog = core.watchdog_due();
+    let Some(local) = core.local() else { return };
+    let due = [local.apic.deadline(), board, watchdog].into_iter().flatten().min().unwrap_or(u64::MAX);
+    if due != local.armed {
+        local.armed = due;
+        core.count_down((due != u64::MAX).then(|| due.saturating_sub(now)));
+    }
+}
+
+/// Posts what the I/O APIC sends to the local APICs it is for.
+pub(super) fn post_message(core: &mut Core, message: Message) {
+    let Some(cores) = core.vcpu.as_ref().map(|vcpu| &vcpu.domain.cores) else { return };
+    if !matches!(message.mode, mode::FIXED | mode::LOWEST_PRIORITY) {
+        return;
+    }
+    let destination = u32::from(message.destination);
+    for (vcpu, &on) in cores.iter().enumerate() {
+        if is_meant(usize::from(on), vcpu, destination, message.is_logical, false) {
+            post(core, on.into(), message.vector, message.is_level);
+            if message.mode == mode::LOWEST_PRIORITY {
+                break;
+            }
+        }
+    }
+}
+
+/// Whether a destination means this virtual CPU (SDM 3A, "Determining IPI Destination"). `is_wide`: it has 32 bits, as in
+/// x2APIC mode, not 8.
+fn is_meant(core: usize, vcpu: usize, destination: u32, is_logical: bool, is_wide: bool) -> bool {
+    const CLUSTERS: u32 = 0x0fff_ffff;
+    let everybody = if is_wide { u32::MAX } else { 0xff };
+    if destination == everybody {
+        return true;
+    }
+    if !is_logical {
+        return destination == apic_id(vcpu as u32);
+    }
+    let posted = &POSTED[core];
+    let (id, format) = (posted.logical_id.load(Relaxed), posted.format.load(Relaxed));
+    if posted.is_x2apic.load(Relaxed) {
+        destination >> 16 == id >> 16 && destination & id & 0xffff != 0
+    } else if format == CLUSTERS {
+        destination >> 4 & 0xf == id >> 28 && destination & id >> 24 & 0xf != 0
+    } else {
+        destination & id >> 24 != 0
+    }
+}
+
+fn post(core: &mut Core, on: usize, vector: u8, is_level: bool) {
+    if POSTED[on].post(vector, is_level) && on != core.index {
+        // SAFETY: a kick to a core of ours.
+        unsafe { core.apic.nmi(FACES[on].apic_id.load(Relaxed)) };
+    }
+}
+
+/// An interrupt command of this core's virtual CPU.
+pub(super) fn command(core: &mut Core, command: u64) {
+    const LOGICAL: u64 = 1 << 11;
+    const LEVEL: u64 = 1 << 14;
+    const LEVEL_TRIGGERED: u64 = 1 << 15;
+    let Some(own) = core.vcpu.as_ref() else { return };
+    let (domain, own, is_wide) = (own.domain, own.id, POSTED[core.index].is_x2apic.load(Relaxed));
+    let (vector, mode) = (command as u8, (command >> 8 & 7) as u8);
+    let destination = if is_wide { command >> 32 } else { command >> 56 } as u32;
+    for (vcpu, &on) in domain.cores.iter().enumerate() {
+        let on = usize::from(on);
+        let meant = match command >> 18 & 3 {
+            0 => is_meant(on, vcpu, destination, command & LOGICAL != 0, is_wide),
+            1 => vcpu == own,
+            2 => true,
+            _ => vcpu != own,
+        };
+        if !meant {
+            continue;
+        }
+        match mode {
+            mode::FIXED | mode::LOWEST_PRIORITY => {
+                post(core, on, vector, false);
+                if mode == mode::LOWEST_PRIORITY {
+                    break;
+                }
+            }
+            mode::NMI => ask(core, on, Request::Nmi),
+            // INIT and start-up to oneself are for nobody.
+            _ if vcpu == own => {}
+            mode::INIT if command & (LEVEL | LEVEL_TRIGGERED) != LEVEL_TRIGGERED => {
+                ask(core, on, Request::Init);
+            }
+            mode::START_UP => ask(core, on, Request::StartUp { page: vector }),
+            _ => {}
+        }
+    }
+    attend(core);
+}
+
+/// The sibling is there, since its domain is; so its answer has nothing to say.
+fn ask(core: &mut Core, on: usize, request: Request) {
+    let _: Result<u64, Errno> = core.ask(on, request);
+}

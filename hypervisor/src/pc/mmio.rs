@@ -1,0 +1,182 @@
+//! Accesses to guest-physical memory where there is none: a device's registers, or nothing.
+
+use abi::address::{GuestPhys, GuestVirt, PAGE_SIZE};
+use abi::xen::errno::{Errno, HypercallResult};
+use vmx::exit::{Exit, ReadExit};
+use vmx::field;
+
+use super::decode::{self, Kind};
+use super::posted::POSTED;
+use super::{at_board, interrupts};
+use crate::core::Core;
+use crate::core::message::Request;
+use crate::devices::io_apic;
+use crate::devices::local_apic::{self, Effect};
+use crate::machine;
+
+/// The longest instruction.
+const LONGEST: usize = 15;
+
+/// An access to the I/O APIC, which is home's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IoApicAccess {
+    /// Reads the register at this offset.
+    Read(u32),
+    /// Writes it.
+    Write(u32, u32),
+    /// A level-triggered interrupt with this vector has ended.
+    End(u8),
+}
+
+/// An EPT violation: no guest memory is there, or none that allows the access.
+pub(super) fn handle(core: &mut Core, qualification: u64, address: GuestPhys, exit: Exit) {
+    const LINEAR_VALID: u64 = 1 << 7;
+    const TO_LINEAR: u64 = 1 << 8;
+    const EVENT_DELIVERED: u32 = 1 << 31;
+    // What is no access by an instruction of the guest's can not be carried out: a walk of its page tables, the delivery
+    // of an event.
+    let by_instruction = qualification & LINEAR_VALID != 0
+        && qualification & TO_LINEAR != 0
+        && core.vmcs.read(field::IDT_VECTORING_INFO) & EVENT_DELIVERED == 0;
+    if !by_instruction || emulate(core, address).is_none() {
+        core.crash(exit);
+    }
+}
+
+/// Carries out the instruction that touched this address. `None`: it is none that is known.
+fn emulate(core: &mut Core, address: GuestPhys) -> Option<()> {
+    let mut bytes = [0; LONGEST];
+    let (count, bits) = fetch(core, &mut bytes)?;
+    let access = decode::decode(bytes.get(..count)?, bits)?;
+    match access.kind {
+        Kind::Load { into, signed } => {
+            let value = read(core, address, access.bytes);
+            let value = if signed { decode::sign_extend(value, access.bytes) } else { value };
+            let register = core.register(into.number);
+            core.set_register(into.number, into.set(register, value));
+        }
+        Kind::Store(from) => {
+            let value = from.get(core.register(from.number));
+            write(core, address, access.bytes, value);
+        }
+        Kind::StoreNumber(value) => write(core, address, access.bytes, value),
+    }
+    core.advance_by(access.length);
+    Some(())
+}
+
+/// The bytes of the instruction at RIP: how many there are, and the code segment's width.
+fn fetch(core: &Core, bytes: &mut [u8; LONGEST]) -> Option<(usize, u32)> {
+    const LONG: u32 = 1 << 13;
+    const DEFAULT_32: u32 = 1 << 14;
+    let vmcs = &core.vmcs;
+    let rights = vmcs.get(field::GUEST_CS_ACCESS_RIGHTS);
+    let rip = vmcs.get(field::GUEST_RIP);
+    let (bits, start) = if rights & LONG != 0 {
+        (64, rip)
+    } else {
+        let bits = if rights & DEFAULT_32 != 0 { 32 } else { 16 };
+        (bits, vmcs.get(field::GUEST_CS_BASE).wrapping_add(rip) & 0xffff_ffff)
+    };
+    let memory = core.guest_memory().ok()?;
+    let in_page = (PAGE_SIZE - start % PAGE_SIZE).min(LONGEST as u64) as usize;
+    memory.read_bytes(GuestVirt::new(start), &mut bytes[..in_page]).ok()?;
+    // The next page need not be there, unless the instruction reaches into it.
+    let rest = GuestVirt::new(start.wrapping_add(in_page as u64));
+    let whole = memory.read_bytes(rest, &mut bytes[in_page..]).is_ok();
+    Some((if whole { LONGEST } else { in_page }, bits))
+}
+
+/// The page of this core's local APIC, where that is in xAPIC mode.
+fn is_local_apic(core: &mut Core, address: GuestPhys) -> bool {
+    address.as_u64() & !(PAGE_SIZE - 1) == local_apic::ADDRESS
+        && core.local().is_some_and(|local| local.apic.is_on() && !local.apic.is_x2apic())
+}
+
+fn is_io_apic(address: GuestPhys) -> bool {
+    address.as_u64() & !(PAGE_SIZE - 1) == io_apic::ADDRESS
+}
+
+fn read(core: &mut Core, address: GuestPhys, bytes: u8) -> u64 {
+    let offset = address.page_offset(PAGE_SIZE) as u32;
+    let now = machine::now();
+    // Registers are 32 bits at multiples of 16; what else is read of them is a part of those.
+    let (register, part) = (offset & !3, 8 * (offset & 3));
+    let value = if is_local_apic(core, address) {
+        core.local().map_or(0, |local| local.apic.read_page(register, now))
+    } else if is_io_apic(address) {
+        ask_home(core, IoApicAccess::Read(register)).unwrap_or(0) as u32
+    } else {
+        return u64::MAX;
+    };
+    let value = u64::from(value >> part);
+    if bytes < 4 { value & ((1 << (8 * bytes)) - 1) } else { value }
+}
+
+fn write(core: &mut Core, address: GuestPhys, bytes: u8, value: u64) {
+    let offset = address.page_offset(PAGE_SIZE) as u32;
+    // Software has to write all 32 bits of a register at once (SDM 3A, "Local APIC Registers"); nothing else has an
+    // effect here.
+    if bytes < 4 || offset & 3 != 0 {
+        return;
+    }
+    if is_local_apic(core, address) {
+        let now = machine::now();
+        let effect = core.local().map(|local| {
+            local.attention = true;
+            local.apic.write_page(offset, value as u32, now)
+        });
+        if let Some(effect) = effect {
+            follow(core, effect);
+        }
+    } else if is_io_apic(address) {
+        // Its own home is there.
+        let _ = ask_home(core, IoApicAccess::Write(offset, value as u32));
+    }
+}
+
+/// Does what a write of the local APIC asks of the world.
+pub(super) fn follow(core: &mut Core, effect: Effect) {
+    use core::sync::atomic::Ordering::Relaxed;
+    match effect {
+        Effect::None => {}
+        Effect::Command(command) => interrupts::command(core, command),
+        Effect::EndOfInterrupt(vector) => {
+            // Its own home is there.
+            let _ = ask_home(core, IoApicAccess::End(vector));
+        }
+        Effect::Addressed => {
+            let posted = &POSTED[core.index];
+            if let Some(local) = core.local() {
+                let (id, format) = local.apic.address();
+                posted.logical_id.store(id, Relaxed);
+                posted.format.store(format, Relaxed);
+                posted.is_x2apic.store(local.apic.is_x2apic(), Relaxed);
+            }
+        }
+    }
+}
+
+fn ask_home(core: &mut Core, access: IoApicAccess) -> HypercallResult {
+    if core.home.is_some() {
+        return at_home(core, access);
+    }
+    let home = core.domain()?.home();
+    core.ask(home, Request::IoApic { access })
+}
+
+/// The access, at the board.
+pub fn at_home(core: &mut Core, access: IoApicAccess) -> HypercallResult {
+    let done = at_board(core, |board, _| match access {
+        IoApicAccess::Read(offset) => board.read_io_apic(offset).into(),
+        IoApicAccess::Write(offset, value) => {
+            board.write_io_apic(offset, value);
+            0
+        }
+        IoApicAccess::End(vector) => {
+            board.end_of_interrupt(vector);
+            0
+        }
+    });
+    done.ok_or(Errno::ESRCH)
+}

@@ -1,0 +1,55 @@
+//! RDMSR and WRMSR of a full guest, as far as they are its local APIC's. The others are as for a para guest.
+
+use vmx::injection::Injection;
+use x86::msr::IA32_APIC_BASE;
+
+use super::mmio;
+use crate::core::Core;
+use crate::devices::local_apic::Effect;
+use crate::exits;
+use crate::machine;
+use crate::msr_policy::{TSC_DEADLINE, X2APIC_FIRST, X2APIC_LAST};
+
+pub(super) fn read(core: &mut Core) {
+    let number = core.frame.registers.rcx as u32;
+    let now = machine::now();
+    let Some(local) = core.local() else { return };
+    let value = match number {
+        IA32_APIC_BASE => Ok(local.apic.base()),
+        TSC_DEADLINE => Ok(local.apic.tsc_deadline()),
+        X2APIC_FIRST..=X2APIC_LAST => local.apic.read_msr(number - X2APIC_FIRST, now),
+        _ => return exits::msr::read(core),
+    };
+    match value {
+        Ok(value) => {
+            let registers = &mut core.frame.registers;
+            (registers.rax, registers.rdx) = (value & 0xffff_ffff, value >> 32);
+            core.advance();
+        }
+        Err(_) => core.inject(Injection::GENERAL_PROTECTION),
+    }
+}
+
+pub(super) fn write(core: &mut Core) {
+    let registers = &core.frame.registers;
+    let (number, value) = (registers.rcx as u32, registers.rax & 0xffff_ffff | registers.rdx << 32);
+    let now = machine::now();
+    let Some(local) = core.local() else { return };
+    let effect = match number {
+        IA32_APIC_BASE => local.apic.set_base(value).map(|()| Effect::Addressed),
+        TSC_DEADLINE => {
+            local.apic.set_tsc_deadline(value);
+            Ok(Effect::None)
+        }
+        X2APIC_FIRST..=X2APIC_LAST => local.apic.write_msr(number - X2APIC_FIRST, value, now),
+        _ => return exits::msr::write(core),
+    };
+    local.attention = true;
+    match effect {
+        Ok(effect) => {
+            mmio::follow(core, effect);
+            core.advance();
+        }
+        Err(_) => core.inject(Injection::GENERAL_PROTECTION),
+    }
+}
