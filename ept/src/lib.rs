@@ -26,7 +26,8 @@
 //!
 //! Where to read on: [`Tables`] and [`Frames`] (`frames`), one entry (`entry`), the tables as a whole (`table`), then
 //! `map`, `change` (unmap and protect), `page` (single ones), `merge`, and the hot path, `translate`. `capabilities` says what the
-//! processor can do, `violation` what it reports. Next room: `hypervisor`, which gives each domain its `Ept`.
+//! processor can do, `violation` what it reports. [`guest_walk`] walks the guest's own tables, for whoever acts on its
+//! behalf. Next room: `hypervisor`, which gives each domain its `Ept`.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -35,6 +36,7 @@ mod change;
 mod entry;
 mod error;
 mod frames;
+pub mod guest_walk;
 mod level;
 mod map;
 mod merge;

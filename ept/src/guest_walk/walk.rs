@@ -1,0 +1,216 @@
+//! The walk.
+
+use core::fmt;
+
+use abi::address::{GuestPhys, GuestVirt};
+
+use super::entry::{ACCESSED, DIRTY, Format, Kind, PRESENT};
+use super::memory::{Exchange, GuestTables};
+use super::registers::{Mode, Paging};
+use super::request::{PageFaultCode, Request};
+use super::rights::Rights;
+use crate::translate::Access;
+
+/// How often a walk begins anew because others changed what it was about to mark.
+const ATTEMPTS: u32 = 16;
+/// Bits 51:12.
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
+/// An entry that the walk went through.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Step {
+    /// Where it is.
+    pub at: GuestPhys,
+    /// What it was when it was read.
+    pub entry: u64,
+}
+
+/// What a linear address means to the guest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Found {
+    /// The guest-physical address.
+    pub gpa: GuestPhys,
+    /// The bytes in the page that maps it.
+    pub page_bytes: u64,
+    /// What the entries allow. Registers may allow more (CR0.WP) or less (SMEP, SMAP, protection keys).
+    pub rights: Rights,
+    /// The page's protection key.
+    pub key: u8,
+    /// Whether the page is marked dirty.
+    pub dirty: bool,
+    /// Whether its translation may outlive a load of CR3 (with CR4.PGE).
+    pub global: bool,
+    /// The level of the entry that maps the page, counted from 1; 0 where paging is off.
+    pub level: u8,
+    /// The entries on the way: `steps[n]` is that of level n + 1. Those that were not used are zero.
+    pub steps: [Step; 4],
+}
+
+impl Found {
+    /// The bytes from `gpa` to the end of the page; never 0.
+    pub const fn bytes_left(&self) -> u64 {
+        self.page_bytes - self.gpa.page_offset(self.page_bytes)
+    }
+}
+
+/// Why there is no translation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// The guest gets this page fault; CR2 is the linear address.
+    Fault(PageFaultCode),
+    /// The address is no linear address of 4-level paging: #GP, or #SS for stack accesses.
+    NotCanonical,
+    /// The guest's tables lie where it has no memory.
+    OutsideMemory(GuestPhys),
+    /// Others kept changing the tables while this walk marked them. Nothing is wrong: let the guest try again.
+    Contended,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fault(code) => write!(f, "page fault, error code {:#x}", code.bits()),
+            Self::NotCanonical => f.write_str("address is not canonical"),
+            Self::OutsideMemory(at) => write!(f, "the page tables at {at} are outside of memory"),
+            Self::Contended => f.write_str("the page tables change too fast"),
+        }
+    }
+}
+
+impl core::error::Error for Refusal {}
+
+/// Translates `address` for `request` and sets accessed and dirty flags, as the processor would.
+#[inline]
+pub fn walk<T: GuestTables>(
+    tables: &T,
+    paging: &Paging,
+    address: GuestVirt,
+    request: Request,
+) -> Result<Found, Refusal> {
+    for _ in 0..ATTEMPTS {
+        let mut found = locate(tables, paging, address).map_err(|stop| stop.refusal(request, paging))?;
+        found.rights.permit(found.key, request, paging).map_err(Refusal::Fault)?;
+        if mark(tables, paging, &mut found, request.access) {
+            return Ok(found);
+        }
+    }
+    Err(Refusal::Contended)
+}
+
+/// What `address` means, without regard to rights and without a mark: `None` where nothing is mapped.
+pub fn look<T: GuestTables>(tables: &T, paging: &Paging, address: GuestVirt) -> Option<Found> {
+    locate(tables, paging, address).ok()
+}
+
+/// Why a walk ended early.
+enum Stop {
+    NotPresent,
+    Reserved,
+    NotCanonical,
+    OutsideMemory(GuestPhys),
+}
+
+impl Stop {
+    fn refusal(self, request: Request, paging: &Paging) -> Refusal {
+        let code = request.code(paging);
+        match self {
+            Self::NotPresent => Refusal::Fault(code),
+            Self::Reserved => Refusal::Fault(code | PageFaultCode::PRESENT | PageFaultCode::RESERVED),
+            Self::NotCanonical => Refusal::NotCanonical,
+            Self::OutsideMemory(at) => Refusal::OutsideMemory(at),
+        }
+    }
+}
+
+#[inline]
+fn locate<T: GuestTables>(tables: &T, paging: &Paging, address: GuestVirt) -> Result<Found, Stop> {
+    let mode = paging.mode();
+    let mut linear = address.as_u64();
+    let (mut table, mut level) = match mode {
+        Mode::Off => return Ok(unpaged(linear)),
+        Mode::TwoLevel => (paging.cr3 & 0xffff_f000, 2),
+        Mode::Pae => {
+            // Their reserved bits were checked when they were loaded.
+            let pdpte = paging.pdptes[linear as usize >> 30 & 3];
+            if pdpte & PRESENT == 0 {
+                return Err(Stop::NotPresent);
+            }
+            (pdpte & ADDRESS, 2)
+        }
+        Mode::FourLevel if (linear as i64) << 16 >> 16 != linear as i64 => return Err(Stop::NotCanonical),
+        Mode::FourLevel => (paging.cr3 & paging.address_mask() & ADDRESS, 4),
+    };
+    if mode != Mode::FourLevel {
+        linear &= 0xffff_ffff;
+    }
+    let (format, width) = (Format::new(paging), mode.width());
+    let mut rights = Rights::all();
+    let mut steps = [Step::default(); 4];
+    loop {
+        let shift = format.shift(level);
+        let index = linear >> shift & (width.entries() as u64 - 1);
+        let at = GuestPhys::new(table + index * width.bytes());
+        let entry = tables.read(at, width).ok_or(Stop::OutsideMemory(at))?;
+        let kind = format.kind(entry, level);
+        steps[usize::from(level - 1) & 3] = Step { at, entry };
+        match kind {
+            Kind::NotPresent => return Err(Stop::NotPresent),
+            Kind::Reserved => return Err(Stop::Reserved),
+            Kind::Table(below) => {
+                rights &= format.rights(entry);
+                table = below;
+                level -= 1;
+            }
+            Kind::Page(start) => {
+                let page_bytes = 1u64 << shift;
+                return Ok(Found {
+                    gpa: GuestPhys::new(start | linear & (page_bytes - 1)),
+                    page_bytes,
+                    rights: rights & format.rights(entry),
+                    key: format.key(entry),
+                    dirty: entry & DIRTY != 0,
+                    global: Format::is_global(entry),
+                    level,
+                    steps,
+                });
+            }
+        }
+    }
+}
+
+/// Without paging everything is allowed.
+fn unpaged(linear: u64) -> Found {
+    Found {
+        gpa: GuestPhys::new(linear & 0xffff_ffff),
+        page_bytes: 4096,
+        rights: Rights::all(),
+        key: 0,
+        dirty: true,
+        global: false,
+        level: 0,
+        steps: [Step::default(); 4],
+    }
+}
+
+/// Sets the flags that an access sets, from the uppermost entry down, in memory and in `found`. `false`: an entry is
+/// no more what was read.
+fn mark<T: GuestTables>(tables: &T, paging: &Paging, found: &mut Found, access: Access) -> bool {
+    let width = paging.mode().width();
+    let write = access == Access::Write;
+    let page = usize::from(found.level.max(1)) - 1;
+    for (index, step) in found.steps.iter_mut().enumerate().rev() {
+        if step.entry & PRESENT == 0 {
+            continue;
+        }
+        let dirty = if write && index == page { DIRTY } else { 0 };
+        let marked = step.entry | ACCESSED | dirty;
+        if marked != step.entry {
+            if tables.compare_exchange(step.at, width, step.entry, marked) == Exchange::Changed {
+                return false;
+            }
+            step.entry = marked;
+        }
+    }
+    found.dirty |= write;
+    true
+}
