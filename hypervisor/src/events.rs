@@ -214,14 +214,14 @@ fn tell(from: &mut Core, core: usize) {
 /// The upcall vector of a full guest's home: the hypervisor itself takes its events, at the next kick.
 pub const NMI: u8 = 2;
 
-/// Sends the upcall vector to the virtual CPU on `core`.
+/// Sends the upcall vector to the virtual CPU on `core`, or kicks it where it has a callback vector instead.
 pub fn interrupt(from: &mut Core, core: usize) {
     let Some(face) = FACES.get(core) else { return };
     let apic_id = face.apic_id.load(Ordering::Relaxed);
     match face.vector.load(Ordering::Relaxed) as u8 {
-        0 => {}
-        // SAFETY: a kick to a core of ours.
-        NMI => unsafe { from.apic.nmi(apic_id) },
+        0 if face.callback.load(Ordering::Relaxed) == 0 => {}
+        // SAFETY: a kick to a core of ours, this one too: it takes note, and looks before it enters its guest again.
+        0 | NMI => unsafe { from.apic.nmi(apic_id) },
         // SAFETY: a fixed interrupt with a vector of the guest's choice, above 15, to the core that the guest owns. If
         // that core is in the hypervisor it waits until the guest is back, since the hypervisor keeps interrupts off.
         vector => unsafe { from.apic.fixed(vector, apic_id) },

@@ -125,6 +125,11 @@ impl Registers {
         }
     }
 
+    /// Whether the APIC is on, by its spurious-interrupt vector register.
+    pub fn is_on(&self) -> bool {
+        self.read(SVR) & 1 << 8 != 0
+    }
+
     /// Whether an interrupt waits for the guest to take it (SDM 3A, "Interrupt Acceptance for Fixed Interrupts": IRR).
     pub fn is_any_pending(&self) -> bool {
         const IRR: core::ops::Range<u32> = 0x820..0x828;

@@ -32,6 +32,11 @@ impl Injection {
         Self { info: VALID | vector as u32, error_code: 0 }
     }
 
+    /// Whether the next VM entry injects something, by its interruption-information field.
+    pub const fn is_under_way(info: u32) -> bool {
+        info & VALID != 0
+    }
+
     /// An exception that exited, as it was.
     pub const fn again(exception: Interruption, error_code: u32) -> Self {
         // Bit 12 tells of NMI blocking by IRET there, and is reserved here.
@@ -54,6 +59,7 @@ mod tests {
         assert_eq!(Injection::INVALID_OPCODE.info, 0x8000_0306);
         assert_eq!(Injection::NMI.info, 0x8000_0202);
         assert_eq!(Injection::external(0x31).info, 0x8000_0031);
+        assert!(Injection::is_under_way(Injection::NMI.info) && !Injection::is_under_way(0x0000_00f3));
         assert_eq!(Injection::again(Interruption(0x8000_1b11), 0).info, 0x8000_0b11);
         assert_eq!(Injection::GENERAL_PROTECTION.without_error_code().info, 0x8000_030d);
     }

@@ -39,6 +39,14 @@ pub struct Param {
     pub value: u64,
 }
 
+/// What `HVM_PARAM_CALLBACK_IRQ` says.
+pub mod callback {
+    /// Where it has its type.
+    pub const TYPE_SHIFT: u32 = 56;
+    /// `HVM_PARAM_CALLBACK_TYPE_VECTOR`: a vector for all virtual CPUs, in the lowest byte.
+    pub const VECTOR: u64 = 2;
+}
+
 /// `HVM_PARAM_*`.
 pub mod param {
     /// The `SHUTDOWN_*` reason that a triple fault is.

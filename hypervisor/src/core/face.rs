@@ -28,6 +28,8 @@ pub struct Face {
     pub domain: AtomicU32,
     /// The virtual CPU's upcall vector; 0: none.
     pub vector: AtomicU32,
+    /// The domain's callback vector, for want of that; 0: none (see [`super::callback`]).
+    pub callback: AtomicU32,
     /// The `shared_info` page of the domain, host-physical; 0: none.
     pub shared_info: AtomicU64,
     /// The `vcpu_info` of the virtual CPU, host-physical; 0: none.
@@ -54,6 +56,7 @@ impl Face {
             up: AtomicU32::new(0),
             state: AtomicU32::new(DomainState::Building as u32),
             vector: AtomicU32::new(0),
+            callback: AtomicU32::new(0),
             shared_info: AtomicU64::new(0),
             vcpu_info: AtomicU64::new(0),
             cores: AtomicU64::new(0),

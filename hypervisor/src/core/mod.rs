@@ -10,6 +10,7 @@
 //!
 //! A [`Core`] is reached by its own core alone; what others may see is its [`face::Face`].
 
+pub mod callback;
 pub mod face;
 pub mod grants;
 pub mod guest_state;
@@ -192,6 +193,7 @@ impl Core {
             }
         }
         self.follow();
+        self.offer_callback();
     }
 
     fn receive(&mut self, index: usize) -> Option<Incoming> {

@@ -224,6 +224,7 @@ impl Core {
         let face = self.face;
         face.up.store(0, Relaxed);
         face.vector.store(0, Relaxed);
+        face.callback.store(0, Relaxed);
         Ok(0)
     }
 

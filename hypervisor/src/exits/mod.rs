@@ -83,6 +83,10 @@ fn carry_out_rare(core: &mut Core, exit: Exit) -> ExitKind {
             core.give_nmi();
             ExitKind::Other
         }
+        Exit::Other(Reason::INTERRUPT_WINDOW) => {
+            core.interrupts_on();
+            ExitKind::Other
+        }
         Exit::PreemptionTimer => {
             core.timer_expired();
             ExitKind::Timer
@@ -166,7 +170,7 @@ impl Core {
         self.advance();
         if self.vmcs.get(field::GUEST_RFLAGS) & INTERRUPTS_ON != 0 {
             self.vmcs.write(field::GUEST_ACTIVITY, HALTED);
-            return;
+            return self.interrupts_on();
         }
         // Its own virtual CPU is there.
         let _ = self.go_down();

@@ -122,6 +122,9 @@ fn set_param(core: &mut Core, at: GuestVirt) -> HypercallResult {
     check::may_set(param.index, own)?;
     let (index, value) = check::taken(param.index, param.value)?;
     domain.params.get(index as usize).ok_or(Errno::EINVAL)?.store(value, Relaxed);
+    if index == param::CALLBACK_IRQ {
+        core.set_callback(domain, value);
+    }
     Ok(0)
 }
 

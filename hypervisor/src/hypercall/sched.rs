@@ -91,7 +91,8 @@ fn block(core: &mut Core) -> HypercallResult {
     if events::is_upcall_pending(core) {
         return Ok(0);
     }
-    if interrupts_on(core) && core.face.vector.load(Relaxed) != 0 {
+    let is_called = core.face.vector.load(Relaxed) | core.face.callback.load(Relaxed) != 0;
+    if interrupts_on(core) && is_called {
         // What comes between the look and the halt is an interrupt, and ends it.
         core.vmcs.write(field::GUEST_ACTIVITY, HALTED);
         return Ok(0);

@@ -1,8 +1,10 @@
 //! What this program asks of its hypervisor and its local APIC, beyond what every guest kernel does.
 
+use abi::xen::DOMID_SELF;
 use abi::xen::errno::HypercallResult;
 use abi::xen::event_channel::{self as op, BindVcpu, Port};
-use abi::xen::hypercall::EVENT_CHANNEL_OP;
+use abi::xen::hvm::{self, Param, callback, param};
+use abi::xen::hypercall::{EVENT_CHANNEL_OP, HVM_OP};
 use guest_kernel::events::SharedInfo;
 use guest_kernel::platform::atoll::{hypercall, shared_info};
 use x86::msr::{rdmsr, wrmsr};
@@ -27,6 +29,15 @@ pub fn interrupt(id: u64, command: u64) {
 pub fn requested(vector: u8) -> bool {
     // SAFETY: a register of every local APIC.
     unsafe { rdmsr(IRR + u32::from(vector) / 32) & 1 << (vector % 32) != 0 }
+}
+
+/// `HVM_PARAM_CALLBACK_IRQ`: this vector; 0: none.
+pub fn set_callback(vector: u8) -> HypercallResult {
+    let value = if vector == 0 { 0 } else { callback::VECTOR << callback::TYPE_SHIFT | u64::from(vector) };
+    let argument = Param { domid: DOMID_SELF, pad: 0, index: param::CALLBACK_IRQ, value };
+    let address = core::ptr::from_ref(&argument) as u64;
+    // SAFETY: the structure of that operation, without addresses.
+    unsafe { hypercall::call(HVM_OP, [hvm::SET_PARAM, address, 0, 0, 0]) }
 }
 
 /// `EVTCHNOP_bind_vcpu`

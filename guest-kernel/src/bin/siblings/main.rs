@@ -89,6 +89,7 @@ fn run(started: Started) -> ! {
     facts(&mut tally);
     events(&mut tally, &within);
     interrupts(&mut tally, &within);
+    callbacks(&mut tally, &within);
     down_and_up(&mut tally, &within);
     come_and_go(&mut tally, &within);
 
@@ -165,6 +166,33 @@ fn interrupts(tally: &mut Tally, within: &dyn Fn(&dyn Fn() -> bool) -> bool) {
     calls::interrupt(4, u64::from(TO_SECOND));
     calls::interrupt(SECOND_APIC_ID, 5);
     tally.same("what is for nobody goes nowhere", SECOND.interrupts.load(SeqCst), 2);
+}
+
+/// The second is called by the domain's callback vector, while it computes and while it halts, again and again without
+/// an EOI, and hears of what came while its interrupts were off. The first has an upcall vector of its own.
+fn callbacks(tally: &mut Tally, within: &dyn Fn(&dyn Fn() -> bool) -> bool) {
+    let Ok(port) = hypercall::bind_ipi(1) else { return tally.note("a port", false) };
+    let called = second::called;
+    for order in [Order::Listen, Order::Doze, Order::Oversleep] {
+        second::order(order);
+        tally.note("it waits for events", within(&|| SECOND.listens.load(SeqCst) == 1));
+        tally.same("a callback vector", calls::set_callback(second::CALLBACK), Ok(0));
+        let mut is_called = true;
+        for _ in 0..20 {
+            let before = called();
+            let sent = hypercall::send(port);
+            is_called &= sent == Ok(()) && within(&|| called() > before);
+            calls::shared().clear(port);
+        }
+        tally.note("it is called by each event", is_called);
+        second::order(Order::Answer);
+        // It looks at its orders when it is called.
+        tally.same("an event", hypercall::send(port), Ok(()));
+        tally.note("it goes back to work", within(&|| SECOND.listens.load(SeqCst) == 0));
+        calls::shared().clear(port);
+        tally.same("no callback any more", calls::set_callback(0), Ok(0));
+    }
+    hypercall::close(port).unwrap_or_else(|error| tally.same("close", Err(error), Ok(())));
 }
 
 /// The second gives a page away and gets another for it; the first must not go on with the old one.

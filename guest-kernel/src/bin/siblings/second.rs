@@ -2,12 +2,14 @@
 
 use core::arch::x86_64::{__cpuid, __cpuid_count};
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::SeqCst};
 
 use abi::xen::cpuid;
 use abi::xen::event_channel::Port;
+use abi::xen::shared_info::{VCPU_INFO, VCPU_INFO_SIZE, vcpu_info};
 use abi::xen::vcpu::{Hvm32, HvmContext};
 use boot::trampoline::{CoreWords, PageWords, WORDS_OFFSET};
+use guest_kernel::platform::atoll::memory::SHARED_INFO_ADDRESS;
 use guest_kernel::platform::atoll::{hypercall, memory, second};
 use x86::msr::{rdmsr, wrmsr};
 
@@ -29,6 +31,12 @@ pub enum Order {
     Crash = 1,
     /// Lets frames go and come, once, and answers again.
     Frames = 2,
+    /// Lets interrupts in now and then, and is called.
+    Listen = 3,
+    /// Halts with interrupts on, and is called.
+    Doze = 4,
+    /// Lets interrupts in and halts when there is news already, and is called.
+    Oversleep = 5,
 }
 
 /// What both share.
@@ -61,6 +69,8 @@ pub struct Second {
     pub apic_base: AtomicU64,
     /// What came of its calls about frames; 0: none yet.
     pub steps: AtomicU64,
+    /// Whether it waits to be called: 1 or 0.
+    pub listens: AtomicU64,
     order: AtomicU64,
 }
 
@@ -80,6 +90,7 @@ pub static SECOND: Second = Second {
     logical_id: AtomicU64::new(0),
     apic_base: AtomicU64::new(0),
     steps: AtomicU64::new(0),
+    listens: AtomicU64::new(0),
     order: AtomicU64::new(Order::Answer as u64),
 };
 
@@ -193,6 +204,7 @@ extern "sysv64" fn live(_: u64) -> ! {
                 frames::set_word(WRITTEN);
                 SECOND.steps.store(steps | 1 << 63, SeqCst);
             }
+            order if order >= Order::Listen as u64 => listen(),
             _ => {}
         }
     }
@@ -200,19 +212,81 @@ extern "sysv64" fn live(_: u64) -> ! {
 
 /// Lets the interrupt in that waits, through a gate that does nothing.
 fn take_interrupt() {
-    static GATES: Own<[[u64; 2]; 256]> = Own(UnsafeCell::new([[0; 2]; 256]));
     const END_OF_INTERRUPT: u32 = 0x80b;
-    let handler = nothing as *const () as u64;
+    let_all_lead_to(nothing as *const () as u64);
+    // SAFETY: the gates are there, and the handler returns at once.
+    unsafe {
+        core::arch::asm!("sti", "nop", "nop", "cli", options(nostack));
+        wrmsr(END_OF_INTERRUPT, 0);
+    }
+}
+
+/// Lets all interrupts lead to this handler.
+fn let_all_lead_to(handler: u64) {
+    static GATES: Own<[[u64; 2]; 256]> = Own(UnsafeCell::new([[0; 2]; 256]));
     let code: u64;
-    // SAFETY: reads a selector; the table is this processor's alone; the handler returns at once.
+    // SAFETY: reads a selector; the table is this processor's alone.
     unsafe {
         core::arch::asm!("mov {0:r}, cs", out(reg) code, options(nomem, nostack, preserves_flags));
         let low = handler & 0xffff | (code & 0xffff) << 16 | 0x8e << 40 | (handler >> 16 & 0xffff) << 48;
         (*GATES.0.get()).fill([low, handler >> 32]);
         x86::dtables::lidt(&x86::dtables::DescriptorTablePointer::new_from_slice(&*GATES.0.get()));
-        core::arch::asm!("sti", "nop", "nop", "cli", options(nostack));
-        wrmsr(END_OF_INTERRUPT, 0);
     }
+}
+
+/// Waits to be called until it is told to answer.
+fn listen() {
+    let_all_lead_to(callback as *const () as u64);
+    let order = || SECOND.order.load(SeqCst);
+    SECOND.listens.store(1, SeqCst);
+    while order() != Order::Answer as u64 {
+        // SAFETY: the gates are there, and their handler keeps to the registers it saves. `sti` lets nothing in before the
+        // instruction behind it.
+        unsafe {
+            match order() {
+                order if order == Order::Listen as u64 => core::arch::asm!("sti", "nop", "nop", "cli"),
+                order if order == Order::Oversleep as u64 && !has_news() => core::hint::spin_loop(),
+                _ => core::arch::asm!("sti", "hlt", "cli"),
+            }
+        }
+    }
+    SECOND.listens.store(0, SeqCst);
+}
+
+/// The domain's callback vector: one that nobody else uses.
+pub const CALLBACK: u8 = 0x83;
+/// How often it came.
+static CALLED: AtomicU64 = AtomicU64::new(0);
+/// This virtual CPU's `vcpu_info`.
+const INFO: u64 = SHARED_INFO_ADDRESS + (VCPU_INFO + VCPU_INFO_SIZE) as u64;
+
+/// Whether there is what it is to be called for.
+fn has_news() -> bool {
+    // SAFETY: the platform has mapped the shared-info page there, and never looks at it but as atomics.
+    unsafe { (*((INFO as usize + vcpu_info::UPCALL_PENDING) as *const AtomicU8)).load(SeqCst) != 0 }
+}
+
+/// How often the second was called.
+pub fn called() -> u64 {
+    CALLED.load(SeqCst)
+}
+
+/// Takes the news and counts. There is no interrupt for the local APIC to be told the end of.
+#[unsafe(naked)]
+extern "sysv64" fn callback() {
+    core::arch::naked_asm!(
+        "push rax",
+        "mov rax, {info}",
+        "mov byte ptr [rax + {upcall}], 0",
+        "mov qword ptr [rax + {selector}], 0",
+        "lock inc qword ptr [rip + {called}]",
+        "pop rax",
+        "iretq",
+        info = const INFO,
+        upcall = const vcpu_info::UPCALL_PENDING,
+        selector = const vcpu_info::PENDING_SEL,
+        called = sym CALLED,
+    )
 }
 
 /// Returns from an interrupt.
