@@ -27,7 +27,8 @@
 //! Where to read on: [`Tables`] and [`Frames`] (`frames`), one entry (`entry`), the tables as a whole (`table`), then
 //! `map`, `change` (unmap and protect), `page` (single ones), `merge`, and the hot path, `translate`. `capabilities` says what the
 //! processor can do, `violation` what it reports. [`guest_walk`] walks the guest's own tables, for whoever acts on its
-//! behalf. Next room: `hypervisor`, which gives each domain its `Ept`.
+//! behalf, and [`shadow`] keeps shadow page tables for guests without EPT. Next room:
+//! `hypervisor`, which gives each domain its `Ept`.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -42,6 +43,7 @@ mod map;
 mod merge;
 mod page;
 mod reserve;
+pub mod shadow;
 mod table;
 mod translate;
 mod violation;

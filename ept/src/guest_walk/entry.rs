@@ -1,6 +1,6 @@
 //! One entry, by the formats that SDM 3A gives for each mode.
 
-use super::registers::{Mode, Paging};
+use super::registers::{Features, Mode, Paging};
 use super::rights::Rights;
 
 pub(crate) const PRESENT: u64 = 1;
@@ -40,18 +40,21 @@ pub(crate) enum Kind {
 
 impl Format {
     pub(crate) const fn new(paging: &Paging) -> Self {
-        let mode = paging.mode();
-        let xd = if paging.execute_disable() { 0 } else { EXECUTE_DISABLE };
-        let wide = !paging.address_mask() & ADDRESS | xd;
+        Self::of(paging.mode(), paging.execute_disable(), paging.page_size_extensions(), paging.features)
+    }
+
+    /// `execute_disable`: EFER.NXE; `pse`: CR4.PSE.
+    pub(crate) const fn of(mode: Mode, execute_disable: bool, pse: bool, features: Features) -> Self {
+        let xd = if execute_disable { 0 } else { EXECUTE_DISABLE };
+        let wide = !features.address_mask() & ADDRESS | xd;
         let beyond = match mode {
             Mode::FourLevel => wide,
             // Bits 62:52 as well.
             _ => wide | 0x7ff0_0000_0000_0000,
         };
-        let widest = if paging.features.address_bits < 40 { paging.features.address_bits } else { 40 };
-        let pse36_bits = if paging.features.pse36 && widest > 32 { widest } else { 32 };
-        let pse = paging.page_size_extensions();
-        Self { mode, beyond, pse, pse36_bits, gigabyte_pages: paging.features.gigabyte_pages }
+        let widest = if features.address_bits < 40 { features.address_bits } else { 40 };
+        let pse36_bits = if features.pse36 && widest > 32 { widest } else { 32 };
+        Self { mode, beyond, pse, pse36_bits, gigabyte_pages: features.gigabyte_pages }
     }
 
     /// The lowest bit of a linear address that selects an entry at `level`.

@@ -1,6 +1,6 @@
 //! The guest's own page tables, walked as its processor would: the reference for all who act on a guest's behalf.
 //!
-//! The instruction emulator, the hypercalls that take pointers and the shadow page tables ask [`walk`]
+//! The instruction emulator, the hypercalls that take pointers and the [shadow page tables](crate::shadow) ask [`walk`]
 //! what a linear address means to the guest *now*. The answer is a guest-physical address with the page's rights, or
 //! the page fault that the guest must see, with the error code that the processor would push. Accessed and dirty flags
 //! are set as the processor sets them.
@@ -24,6 +24,7 @@ mod request;
 mod rights;
 mod walk;
 
+pub(crate) use entry::{ACCESSED, DIRTY, Format, Kind};
 pub use memory::{EntryWidth, Exchange, GuestTables};
 pub use pdpte::{PdpteError, load_pdptes};
 pub use registers::{Features, Mode, Paging};

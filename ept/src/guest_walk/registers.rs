@@ -32,6 +32,14 @@ pub struct Features {
     pub pse36: bool,
 }
 
+impl Features {
+    /// The bits that an address can have.
+    pub(crate) const fn address_mask(self) -> u64 {
+        let bits = if self.address_bits > 52 { 52 } else { self.address_bits };
+        (1u64 << bits) - 1
+    }
+}
+
 /// A mode of paging.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
@@ -89,15 +97,14 @@ impl Paging {
         }
     }
 
-    /// Bits of an address that an entry can hold.
-    pub(crate) const fn address_mask(&self) -> u64 {
-        let bits = if self.features.address_bits > 52 { 52 } else { self.features.address_bits };
-        (1u64 << bits) - 1
-    }
-
     /// Whether supervisor writes obey the R/W flags.
     pub const fn write_protect(&self) -> bool {
         self.cr0 & WP != 0
+    }
+
+    /// The same with CR0.WP set.
+    pub(crate) const fn with_write_protect(&self) -> Self {
+        Self { cr0: self.cr0 | WP, ..*self }
     }
 
     pub(crate) const fn page_size_extensions(&self) -> bool {

@@ -51,6 +51,11 @@ impl Found {
     pub const fn bytes_left(&self) -> u64 {
         self.page_bytes - self.gpa.page_offset(self.page_bytes)
     }
+
+    /// Whether `paging`'s registers let `request` through to this page; if not, the error code of the page fault.
+    pub fn permits(&self, request: Request, paging: &Paging) -> Result<(), PageFaultCode> {
+        if self.level == 0 { Ok(()) } else { self.rights.permit(self.key, request, paging) }
+    }
 }
 
 /// Why there is no translation.
@@ -87,9 +92,12 @@ pub fn walk<T: GuestTables>(
     address: GuestVirt,
     request: Request,
 ) -> Result<Found, Refusal> {
+    if paging.mode() == Mode::Off {
+        return Ok(unpaged(address.as_u64()));
+    }
     for _ in 0..ATTEMPTS {
         let mut found = locate(tables, paging, address).map_err(|stop| stop.refusal(request, paging))?;
-        found.rights.permit(found.key, request, paging).map_err(Refusal::Fault)?;
+        found.permits(request, paging).map_err(Refusal::Fault)?;
         if mark(tables, paging, &mut found, request.access) {
             return Ok(found);
         }
@@ -138,7 +146,7 @@ fn locate<T: GuestTables>(tables: &T, paging: &Paging, address: GuestVirt) -> Re
             (pdpte & ADDRESS, 2)
         }
         Mode::FourLevel if (linear as i64) << 16 >> 16 != linear as i64 => return Err(Stop::NotCanonical),
-        Mode::FourLevel => (paging.cr3 & paging.address_mask() & ADDRESS, 4),
+        Mode::FourLevel => (paging.cr3 & paging.features.address_mask() & ADDRESS, 4),
     };
     if mode != Mode::FourLevel {
         linear &= 0xffff_ffff;
