@@ -8,7 +8,8 @@ use arrayvec::ArrayVec;
 
 use super::console::Console;
 use crate::devices::cmos::{self, Cmos};
-use crate::devices::io_apic::{IoApic, Message, PINS};
+use crate::devices::io_apic::{IoApic, PINS};
+use crate::devices::message::Message;
 use crate::devices::pic::Pic;
 use crate::devices::pit::{self, Pit};
 use crate::devices::pm::{self, Pm};
@@ -51,8 +52,6 @@ pub struct Board {
     configuration_address: u32,
     /// Where the serial port leads; `None`: nowhere.
     pub console: Option<Console>,
-    /// What was printed and found no room.
-    held: Option<u8>,
     /// Printed since domain 0 was told.
     pub has_printed: bool,
     /// Interrupts that the I/O APIC has sent.
@@ -88,7 +87,6 @@ impl Board {
             pm: Pm::new(),
             configuration_address: 0,
             console: None,
-            held: None,
             has_printed: false,
             outbox: ArrayVec::new_const(),
             epoch,
@@ -149,10 +147,9 @@ impl Board {
             0x20 | 0x21 | 0xa0 | 0xa1 | 0x4d0 | 0x4d1 => self.pic.write(port, value),
             0x40..=0x43 | 0x61 => self.pit.write(port, value, ticks(now, pit::HZ)),
             0x70 | 0x71 => self.cmos.write(port, value, self.epoch + now),
-            COM1..0x400 => {
-                if let Some(byte) = self.uart.write(port - COM1, value) {
-                    self.print(byte);
-                }
+            COM1..0x400 if self.uart.write(port - COM1, value) => {
+                self.set(SERIAL, self.uart.interrupts());
+                self.print();
             }
             pm::EVENT..pm::END if self.pm.write(port, value, ticks(now, pm::HZ)) => return Power::Off,
             RESET_CONTROL if value & HARD_RESET != 0 => return Power::Reset,
@@ -169,14 +166,14 @@ impl Board {
 
     /// Writes one.
     pub fn write_io_apic(&mut self, offset: u32, value: u32) {
-        let outbox = &mut self.outbox;
-        self.io_apic.write(offset, value, |message| post(outbox, message));
+        let messages = self.io_apic.write(offset, value);
+        self.post(messages);
     }
 
     /// A level-triggered interrupt has ended at some local APIC.
     pub fn end_of_interrupt(&mut self, vector: u8) {
-        let outbox = &mut self.outbox;
-        self.io_apic.end(vector, |message| post(outbox, message));
+        let messages = self.io_apic.end(vector);
+        self.post(messages);
     }
 
     /// Whether the 8259 pair offers an interrupt.
@@ -191,12 +188,7 @@ impl Board {
 
     /// Moves what is printed and typed, as far as there is room: domain 0 has said that it did its part.
     pub fn pump(&mut self, now: u64) {
-        if let Some(byte) = self.held.take() {
-            self.print(byte);
-            if self.held.is_none() {
-                self.uart.release();
-            }
-        }
+        self.print();
         self.take_keys();
         self.settle(now);
     }
@@ -206,6 +198,9 @@ impl Board {
         if self.pit.expire(ticks(now, pit::HZ)) {
             self.set(TIMER, false);
             self.set(TIMER, true);
+        }
+        if !self.pit.output(ticks(now, pit::HZ)) {
+            self.set(TIMER, false);
         }
         self.settle(now);
     }
@@ -218,13 +213,16 @@ impl Board {
         [pit, cmos, pm].into_iter().flatten().min()
     }
 
-    fn print(&mut self, byte: u8) {
-        let Some(console) = &mut self.console else { return };
-        if console.print(byte) {
-            self.has_printed = true;
-        } else {
-            self.held = Some(byte);
-            self.uart.hold();
+    /// Takes what is to be transmitted, as far as there is room for it.
+    fn print(&mut self) {
+        while let Some(byte) = self.uart.outgoing() {
+            if let Some(console) = &mut self.console {
+                if !console.print(byte) {
+                    break;
+                }
+                self.has_printed = true;
+            }
+            self.uart.sent();
         }
     }
 
@@ -249,20 +247,23 @@ impl Board {
     fn set(&mut self, line: u8, up: bool) {
         self.pic.set(line, up);
         let pin = if line == TIMER { TIMER_PIN } else { usize::from(line) };
-        let outbox = &mut self.outbox;
-        self.io_apic.set(pin, up, |message| post(outbox, message));
+        let message = self.io_apic.set(pin, up);
+        self.post(message);
     }
-}
 
-/// The outbox is emptied after every access; one access sends no more than it holds.
-fn post(outbox: &mut ArrayVec<Message, { 2 * PINS }>, message: Message) {
-    let full = outbox.try_push(message).is_err();
-    debug_assert!(!full, "an access sends each input's interrupt twice at most");
+    /// The outbox is emptied after every access; one access sends no more than it holds.
+    fn post(&mut self, messages: impl IntoIterator<Item = Message>) {
+        for message in messages {
+            let is_full = self.outbox.try_push(message).is_err();
+            debug_assert!(!is_full, "an access sends each input's interrupt twice at most");
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::devices::message::Delivery;
 
     #[test]
     fn clocks_agree_both_ways() {
@@ -291,7 +292,7 @@ mod tests {
         board.advance(due - 2_000);
         assert!(!board.offers_external() && board.outbox.is_empty());
         board.advance(due);
-        assert_eq!(board.outbox.pop().map(|message| message.vector), Some(0x31));
+        assert_eq!(board.outbox.pop().map(|message| message.delivery), Some(Delivery::Fixed(0x31)));
         assert_eq!(board.acknowledge_external(), 0x20);
     }
 

@@ -13,17 +13,8 @@ use crate::core::Core;
 use crate::core::face::FACES;
 use crate::core::message::Request;
 use crate::cpuid_policy::apic_id;
-use crate::devices::io_apic::Message;
+use crate::devices::message::{Delivery, Message};
 use crate::machine;
-
-/// Delivery modes (SDM 3A, "Interrupt Command Register (ICR)").
-mod mode {
-    pub const FIXED: u8 = 0;
-    pub const LOWEST_PRIORITY: u8 = 1;
-    pub const NMI: u8 = 4;
-    pub const INIT: u8 = 5;
-    pub const START_UP: u8 = 6;
-}
 
 /// Sees to all that the guest is to be interrupted by, before it is entered.
 #[inline(always)]
@@ -129,45 +120,6 @@ fn arm(core: &mut Core, now: u64) {
     }
 }
 
-/// Posts what the I/O APIC sends to the local APICs it is for.
-pub(super) fn post_message(core: &mut Core, message: Message) {
-    let Some(cores) = core.vcpu.as_ref().map(|vcpu| &vcpu.domain.cores) else { return };
-    if !matches!(message.mode, mode::FIXED | mode::LOWEST_PRIORITY) {
-        return;
-    }
-    let destination = u32::from(message.destination);
-    for (vcpu, &on) in cores.iter().enumerate() {
-        if is_meant(usize::from(on), vcpu, destination, message.is_logical, false) {
-            post(core, on.into(), message.vector, message.is_level);
-            if message.mode == mode::LOWEST_PRIORITY {
-                break;
-            }
-        }
-    }
-}
-
-/// Whether a destination means this virtual CPU (SDM 3A, "Determining IPI Destination"). `is_wide`: it has 32 bits, as in
-/// x2APIC mode, not 8.
-fn is_meant(core: usize, vcpu: usize, destination: u32, is_logical: bool, is_wide: bool) -> bool {
-    const CLUSTERS: u32 = 0x0fff_ffff;
-    let everybody = if is_wide { u32::MAX } else { 0xff };
-    if destination == everybody {
-        return true;
-    }
-    if !is_logical {
-        return destination == apic_id(vcpu as u32);
-    }
-    let posted = &POSTED[core];
-    let (id, format) = (posted.logical_id.load(Relaxed), posted.format.load(Relaxed));
-    if posted.is_x2apic.load(Relaxed) {
-        destination >> 16 == id >> 16 && destination & id & 0xffff != 0
-    } else if format == CLUSTERS {
-        destination >> 4 & 0xf == id >> 28 && destination & id >> 24 & 0xf != 0
-    } else {
-        destination & id >> 24 != 0
-    }
-}
-
 fn post(core: &mut Core, on: usize, vector: u8, is_level: bool) {
     if POSTED[on].post(vector, is_level) && on != core.index {
         // SAFETY: a kick to a core of ours.
@@ -175,44 +127,27 @@ fn post(core: &mut Core, on: usize, vector: u8, is_level: bool) {
     }
 }
 
-/// An interrupt command of this core's virtual CPU.
-pub(super) fn command(core: &mut Core, command: u64) {
-    const LOGICAL: u64 = 1 << 11;
-    const LEVEL: u64 = 1 << 14;
-    const LEVEL_TRIGGERED: u64 = 1 << 15;
+/// Sends what the I/O APIC has to say, or this core's own virtual local APIC.
+pub(super) fn send(core: &mut Core, message: Message, is_own: bool) {
     let Some(own) = core.vcpu.as_ref() else { return };
-    let (domain, own, is_wide) = (own.domain, own.id, POSTED[core.index].is_x2apic.load(Relaxed));
-    let (vector, mode) = (command as u8, (command >> 8 & 7) as u8);
-    let destination = if is_wide { command >> 32 } else { command >> 56 } as u32;
+    let (domain, own) = (own.domain, own.id);
     for (vcpu, &on) in domain.cores.iter().enumerate() {
         let on = usize::from(on);
-        let meant = match command >> 18 & 3 {
-            0 => is_meant(on, vcpu, destination, command & LOGICAL != 0, is_wide),
-            1 => vcpu == own,
-            2 => true,
-            _ => vcpu != own,
-        };
-        if !meant {
+        let address = POSTED[on].address(apic_id(vcpu as u32));
+        if !address.is_named_by(message.to, is_own && vcpu == own) {
             continue;
         }
-        match mode {
-            mode::FIXED | mode::LOWEST_PRIORITY => {
-                post(core, on, vector, false);
-                if mode == mode::LOWEST_PRIORITY {
-                    break;
-                }
-            }
-            mode::NMI => ask(core, on, Request::Nmi),
+        match message.delivery {
+            Delivery::Fixed(vector) => post(core, on, vector, message.is_level),
+            // Whoever comes first is as good as any.
+            Delivery::LowestPriority(vector) => return post(core, on, vector, message.is_level),
+            Delivery::Nmi => ask(core, on, Request::Nmi),
             // INIT and start-up to oneself are for nobody.
-            _ if vcpu == own => {}
-            mode::INIT if command & (LEVEL | LEVEL_TRIGGERED) != LEVEL_TRIGGERED => {
-                ask(core, on, Request::Init);
-            }
-            mode::START_UP => ask(core, on, Request::StartUp { page: vector }),
-            _ => {}
+            Delivery::Init if vcpu != own => ask(core, on, Request::Init),
+            Delivery::StartUp(page) if vcpu != own => ask(core, on, Request::StartUp { page }),
+            Delivery::Init | Delivery::StartUp(_) | Delivery::Smi | Delivery::External => {}
         }
     }
-    attend(core);
 }
 
 /// The sibling is there, since its domain is; so its answer has nothing to say.

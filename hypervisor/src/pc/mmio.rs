@@ -7,7 +7,7 @@ use vmx::field;
 
 use super::decode::{self, Kind};
 use super::posted::POSTED;
-use super::{at_board, interrupts};
+use super::{at_board, attend, interrupts};
 use crate::core::Core;
 use crate::core::message::Request;
 use crate::devices::io_apic;
@@ -137,21 +137,20 @@ fn write(core: &mut Core, address: GuestPhys, bytes: u8, value: u64) {
 
 /// Does what a write of the local APIC asks of the world.
 pub(super) fn follow(core: &mut Core, effect: Effect) {
-    use core::sync::atomic::Ordering::Relaxed;
     match effect {
         Effect::None => {}
-        Effect::Command(command) => interrupts::command(core, command),
+        Effect::Send(message) => {
+            interrupts::send(core, message, true);
+            attend(core);
+        }
         Effect::EndOfInterrupt(vector) => {
             // Its own home is there.
             let _ = ask_home(core, IoApicAccess::End(vector));
         }
         Effect::Addressed => {
-            let posted = &POSTED[core.index];
             if let Some(local) = core.local() {
-                let (id, format) = local.apic.address();
-                posted.logical_id.store(id, Relaxed);
-                posted.format.store(format, Relaxed);
-                posted.is_x2apic.store(local.apic.is_x2apic(), Relaxed);
+                let address = local.apic.address();
+                POSTED[core.index].set_address(address);
             }
         }
     }

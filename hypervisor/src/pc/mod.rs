@@ -46,7 +46,7 @@ impl Local {
     pub fn new(id: u32, is_boot_processor: bool) -> Self {
         let mut apic = LocalApic::new(id, is_boot_processor);
         if is_boot_processor {
-            apic.wire_external();
+            apic.wire_as_firmware_does();
         }
         Self { apic, attention: true, armed: u64::MAX }
     }
@@ -152,7 +152,7 @@ fn at_board<R>(core: &mut Core, work: impl FnOnce(&mut Board, u64) -> R) -> Opti
     let printed = core::mem::take(&mut board.has_printed);
     let port = board.console.as_ref().map(|console| console.port);
     for message in messages {
-        interrupts::post_message(core, message);
+        interrupts::send(core, message, false);
     }
     if let Some(port) = port.filter(|_| printed) {
         // A console that domain 0 has closed is one that nobody looks at.
@@ -197,5 +197,7 @@ pub fn reset(core: &mut Core) {
     if let Some(local) = core.local() {
         local.apic.init();
         (local.attention, local.armed) = (true, u64::MAX);
+        let address = local.apic.address();
+        POSTED[core.index].set_address(address);
     }
 }

@@ -8,6 +8,8 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use boot::cores::MAX_CORES;
 
+use crate::devices::message::Address;
+
 /// A bit for each vector.
 pub type Vectors = [u64; 4];
 
@@ -20,11 +22,11 @@ pub struct Posted {
     levels: [AtomicU64; 4],
     outstanding: AtomicBool,
     /// Logical destination register, as the guest has written it.
-    pub logical_id: AtomicU32,
+    logical_id: AtomicU32,
     /// Destination format register, the same; all ones also in x2APIC mode, where there is none.
-    pub format: AtomicU32,
+    format: AtomicU32,
     /// Whether the virtual local APIC is in x2APIC mode.
-    pub is_x2apic: AtomicBool,
+    is_x2apic: AtomicBool,
 }
 
 impl Posted {
@@ -60,6 +62,23 @@ impl Posted {
         self.outstanding.swap(false, Ordering::AcqRel);
         let requests = core::array::from_fn(|word| self.requests[word].swap(0, Ordering::AcqRel));
         Some((requests, core::array::from_fn(|word| self.levels[word].load(Ordering::Relaxed))))
+    }
+
+    /// What the virtual local APIC with this id answers to.
+    pub fn address(&self, id: u32) -> Address {
+        Address {
+            id,
+            logical: self.logical_id.load(Ordering::Relaxed),
+            format: self.format.load(Ordering::Relaxed),
+            is_x2apic: self.is_x2apic.load(Ordering::Relaxed),
+        }
+    }
+
+    /// It answers to this from now on.
+    pub fn set_address(&self, address: Address) {
+        self.logical_id.store(address.logical, Ordering::Relaxed);
+        self.format.store(address.format, Ordering::Relaxed);
+        self.is_x2apic.store(address.is_x2apic, Ordering::Relaxed);
     }
 
     /// As for a virtual CPU that starts: nothing is posted.
