@@ -1,5 +1,14 @@
 //! An MC146818 real-time clock and its memory (Motorola's MC146818A data sheet): a clock without seconds of its own, which
 //! tells the time of day it is given, and 128 bytes.
+//!
+//! Time is passed in as nanoseconds since 1970.
+
+mod date;
+
+#[cfg(test)]
+mod tests;
+
+use date::Date;
 
 /// Its interrupt.
 pub const IRQ: u8 = 8;
@@ -18,33 +27,42 @@ const A: u8 = 10;
 const B: u8 = 11;
 const C: u8 = 12;
 const D: u8 = 13;
+/// Where PCs have it; the chip itself knows of none.
 const CENTURY: u8 = 0x32;
 
 const A_UPDATING: u8 = 1 << 7;
+/// The divider held in reset: nothing counts.
+const A_RESET: u8 = 0b110 << 4;
 const B_24_HOURS: u8 = 1 << 1;
 const B_BINARY: u8 = 1 << 2;
 const B_UPDATE_INTERRUPT: u8 = 1 << 4;
 const B_ALARM_INTERRUPT: u8 = 1 << 5;
 const B_PERIODIC_INTERRUPT: u8 = 1 << 6;
 const B_SET: u8 = 1 << 7;
-const C_UPDATE: u8 = 1 << 4;
-const C_ALARM: u8 = 1 << 5;
-const C_PERIODIC: u8 = 1 << 6;
+/// Register C's flags are where B's enabling bits are.
+const C_UPDATE: u8 = B_UPDATE_INTERRUPT;
+const C_ALARM: u8 = B_ALARM_INTERRUPT;
+const C_PERIODIC: u8 = B_PERIODIC_INTERRUPT;
 const C_ANY: u8 = 1 << 7;
 const D_VALID: u8 = 1 << 7;
 const PM: u8 = 1 << 7;
-const NANOSECONDS: u64 = 1_000_000_000;
-/// The update's flag goes up so long before the time changes.
-const UPDATE_WINDOW: u64 = 244_000;
+/// An alarm byte from here up matches any value.
+const ANY_VALUE: u8 = 0xc0;
+const SECOND: u64 = 1_000_000_000;
+/// "Update Cycle": 244 microseconds of warning, and the cycle itself.
+const UPDATE: u64 = 244_000 + 1_984_000;
+/// Ticks of its crystal a second.
+const CRYSTAL: u64 = 32_768;
 
 /// The clock and its memory.
 #[derive(Clone, Debug)]
 pub struct Cmos {
     index: u8,
     bytes: [u8; 128],
-    /// What the guest has set the clock to, less what it would tell: seconds.
+    /// What the guest has set the clock to, less what it would tell: seconds, and days of the week.
     offset: i64,
-    /// Flags of register C up to this time, in nanoseconds since 1970.
+    weekday_offset: u8,
+    /// Flags of register C are right up to this time.
     seen: u64,
 }
 
@@ -54,7 +72,7 @@ impl Cmos {
         let mut bytes = [0; 128];
         bytes[A as usize] = 0x26;
         bytes[B as usize] = B_24_HOURS;
-        Self { index: 0, bytes, offset: 0, seen: now }
+        Self { index: 0, bytes, offset: 0, weekday_offset: 0, seen: now }
     }
 
     /// What firmware finds at this place, beyond the clock's own registers.
@@ -62,29 +80,56 @@ impl Cmos {
         self.bytes[(index & 0x7f) as usize] = value;
     }
 
-    /// Reads port 70h or 71h. `now`: nanoseconds since 1970.
+    /// Tells firmware of memory, in bytes: below 4 GiB all there is, and from 4 GiB up. SeaBIOS and its forebears look
+    /// here: KiB from 1 MiB, 64 KiB units from 16 MiB, 64 KiB units from 4 GiB.
+    pub fn put_memory(&mut self, below_4_gib: u64, from_4_gib: u64) {
+        let from = |start: u64, unit: u64| below_4_gib.saturating_sub(start) / unit;
+        let words = [
+            (0x15, 640),
+            (0x17, from(1 << 20, 1 << 10)),
+            (0x30, from(1 << 20, 1 << 10)),
+            (0x34, from(16 << 20, 64 << 10)),
+            (0x5b, from_4_gib >> 16 & 0xffff),
+        ];
+        for (index, value) in words {
+            let [low, high] = (value.min(0xffff) as u16).to_le_bytes();
+            self.put(index, low);
+            self.put(index + 1, high);
+        }
+        self.put(0x5d, (from_4_gib >> 32) as u8);
+    }
+
+    const fn register(&self, index: u8) -> u8 {
+        self.bytes[(index & 0x7f) as usize]
+    }
+
+    /// Whether the time stands still, and the registers are memory.
+    const fn stands_still(&self) -> bool {
+        self.register(B) & B_SET != 0 || self.is_in_reset()
+    }
+
+    const fn is_in_reset(&self) -> bool {
+        self.register(A) & A_RESET == A_RESET
+    }
+
+    /// Reads port 70h or 71h.
     pub fn read(&mut self, port: u16, now: u64) -> u8 {
         if port & 1 == 0 {
             return 0xff;
         }
         match self.index {
-            SECONDS | MINUTES | HOURS | WEEKDAY..=YEAR | CENTURY
-                if self.bytes[usize::from(B)] & B_SET == 0 =>
-            {
-                self.encode(self.index, self.time(now).field(self.index))
+            SECONDS | MINUTES | HOURS | WEEKDAY..=YEAR | CENTURY if !self.stands_still() => {
+                self.encode(self.index, self.field(self.date(now), self.index))
             }
-            A => {
-                let is_updating = NANOSECONDS - now % NANOSECONDS <= UPDATE_WINDOW;
-                let stopped = self.bytes[usize::from(B)] & B_SET != 0;
-                self.bytes[usize::from(A)] & !A_UPDATING
-                    | if is_updating && !stopped { A_UPDATING } else { 0 }
-            }
+            A if !self.stands_still() && SECOND - now % SECOND <= UPDATE => self.register(A) | A_UPDATING,
             C => {
                 self.look(now);
-                core::mem::take(&mut self.bytes[usize::from(C)])
+                let flags = self.flags();
+                self.bytes[usize::from(C)] = 0;
+                flags
             }
             D => D_VALID,
-            index => self.bytes[usize::from(index)],
+            index => self.register(index),
         }
     }
 
@@ -95,290 +140,201 @@ impl Cmos {
             self.index = value & 0x7f;
             return;
         }
-        let place = usize::from(self.index);
-        match self.index {
-            C | D => {}
-            SECONDS | MINUTES | HOURS | WEEKDAY..=YEAR | CENTURY => {
-                let was_stopped = self.bytes[usize::from(B)] & B_SET != 0;
-                if !was_stopped {
-                    self.fill(now);
-                }
-                self.bytes[place] = value;
-                if !was_stopped {
-                    self.take_over(now);
-                }
-            }
-            B => {
-                let was_stopped = self.bytes[usize::from(B)] & B_SET != 0;
-                let stops = value & B_SET != 0;
-                if stops && !was_stopped {
-                    self.fill(now);
-                }
-                // Periods and updates count from where they are enabled.
-                self.look(now);
-                self.bytes[place] = if stops { value & !B_UPDATE_INTERRUPT } else { value };
-                if was_stopped && !stops {
-                    self.take_over(now);
-                }
-            }
-            _ => self.bytes[place] = value,
+        self.look(now);
+        let stood_still = self.stands_still();
+        let index = self.index;
+        let is_time = matches!(index, SECONDS | MINUTES | HOURS | WEEKDAY..=YEAR | CENTURY | A | B);
+        if is_time && !stood_still {
+            self.show(now);
+        }
+        self.bytes[usize::from(index)] = match index {
+            A => value & !A_UPDATING,
+            // Setting the time ends the interrupts of updates.
+            B if value & B_SET != 0 => value & !B_UPDATE_INTERRUPT,
+            C | D => self.register(index),
+            _ => value,
+        };
+        if index == B && !stood_still && !self.stands_still() {
+            // Another way to write the same time.
+            self.show(now);
+        }
+        if is_time && !self.stands_still() {
+            self.take_over(now);
         }
     }
 
     /// Whether the interrupt line is up.
+    #[inline]
     pub fn interrupts(&mut self, now: u64) -> bool {
         self.look(now);
-        self.bytes[usize::from(C)] & C_ANY != 0
+        self.flags() & C_ANY != 0
     }
 
-    /// When it interrupts next, where it may.
+    /// Register C.
+    #[inline]
+    const fn flags(&self) -> u8 {
+        let flags = self.register(C);
+        if flags & self.register(B) & (C_UPDATE | C_ALARM | C_PERIODIC) != 0 { flags | C_ANY } else { flags }
+    }
+
+    /// When the interrupt line goes up next.
     pub fn deadline(&self) -> Option<u64> {
-        let enabled = self.bytes[usize::from(B)];
-        let second = (enabled & (B_UPDATE_INTERRUPT | B_ALARM_INTERRUPT) != 0)
-            .then(|| (self.seen / NANOSECONDS + 1) * NANOSECONDS);
-        let period = (enabled & B_PERIODIC_INTERRUPT != 0).then(|| self.period()).flatten();
-        let tick = period.map(|period| (self.seen / period + 1) * period);
-        match (second, tick) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
+        let enabled = self.register(B);
+        if self.flags() & C_ANY != 0 {
+            return None;
+        }
+        let runs = !self.stands_still();
+        let next_second = (self.seen / SECOND + 1) * SECOND;
+        let update = (runs && enabled & B_UPDATE_INTERRUPT != 0).then_some(next_second);
+        let alarm = if runs && enabled & B_ALARM_INTERRUPT != 0 { self.next_alarm() } else { None };
+        let period = if enabled & B_PERIODIC_INTERRUPT != 0 { self.next_period() } else { None };
+        [update, alarm, period].into_iter().flatten().min()
+    }
+
+    /// Register A's rate: how many ticks of the crystal a period has, as a power of 2.
+    const fn period_log2(&self) -> Option<u32> {
+        match self.register(A) & 0xf {
+            0 => None,
+            _ if self.is_in_reset() => None,
+            rate @ (1 | 2) => Some(rate as u32 + 6),
+            rate => Some(rate as u32 - 1),
         }
     }
 
-    /// Nanoseconds of a period, by register A's rate.
-    fn period(&self) -> Option<u64> {
-        let rate = match self.bytes[usize::from(A)] & 0xf {
-            0 => return None,
-            rate @ (1 | 2) => rate + 7,
-            rate => rate,
-        };
-        Some((NANOSECONDS << (rate - 1)) / 32_768)
+    fn next_period(&self) -> Option<u64> {
+        let log2 = self.period_log2()?;
+        let (second, rest) = (self.seen / SECOND, self.seen % SECOND);
+        let ticks = (((rest * CRYSTAL / SECOND) >> log2) + 1) << log2;
+        Some(second * SECOND + (ticks * SECOND).div_ceil(CRYSTAL))
     }
 
-    /// Brings register C up to date.
+    /// Brings register C up to date. Its flags do not ask whether they are to interrupt.
+    #[inline]
     fn look(&mut self, now: u64) {
-        let (before, after) = (self.seen, now.max(self.seen));
-        self.seen = after;
+        let before = self.seen;
+        if now <= before {
+            return;
+        }
         let mut flags = 0;
-        if before / NANOSECONDS != after / NANOSECONDS && self.bytes[usize::from(B)] & B_SET == 0 {
+        if self.register(C) & C_PERIODIC == 0 && self.next_period().is_some_and(|due| due <= now) {
+            flags |= C_PERIODIC;
+        }
+        if before / SECOND != now / SECOND && !self.stands_still() {
             flags |= C_UPDATE;
-            // An alarm that came and went while nobody looked is one alarm; a day is all there is to look at.
-            let seconds = (after / NANOSECONDS - before / NANOSECONDS).min(86_400);
-            if self.bytes[usize::from(B)] & B_ALARM_INTERRUPT != 0
-                && (0..seconds).any(|back| self.is_alarm(after - back * NANOSECONDS))
-            {
+            if self.next_alarm().is_some_and(|due| due <= now) {
                 flags |= C_ALARM;
             }
         }
-        if self.period().is_some_and(|period| before / period != after / period) {
-            flags |= C_PERIODIC;
+        self.bytes[usize::from(C)] |= flags;
+        self.seen = now;
+    }
+
+    /// The first second after what was seen that the alarm bytes match.
+    fn next_alarm(&self) -> Option<u64> {
+        let hours = self.alarm(HOURS_ALARM, HOURS, 24)?;
+        let minutes = self.alarm(MINUTES_ALARM, MINUTES, 60)?;
+        let seconds = self.alarm(SECONDS_ALARM, SECONDS, 60)?;
+        let next = (self.seen / SECOND + 1).saturating_add_signed(self.offset);
+        let (day, rest) = (next / 86_400, next % 86_400);
+        let (hour, minute, second) = (rest / 3_600, rest / 60 % 60, rest % 60);
+        // Bytes match one value each, or all.
+        let first = |wanted: Option<u64>| wanted.unwrap_or(0);
+        let found = if hours.is_none_or(|wanted| wanted == hour) {
+            let in_minute = seconds.map_or(Some(second), |wanted| (wanted >= second).then_some(wanted));
+            match in_minute {
+                Some(second) if minutes.is_none_or(|wanted| wanted == minute) => Some((hour, minute, second)),
+                _ => minutes
+                    .map_or(Some(minute + 1).filter(|&minute| minute < 60), |wanted| {
+                        (wanted > minute).then_some(wanted)
+                    })
+                    .map(|minute| (hour, minute, first(seconds))),
+            }
+        } else {
+            None
+        };
+        let found = found.or_else(|| {
+            let later = hours
+                .map_or(Some(hour + 1).filter(|&hour| hour < 24), |wanted| (wanted > hour).then_some(wanted));
+            later.map(|hour| (hour, first(minutes), first(seconds)))
+        });
+        let (day, (hour, minute, second)) = match found {
+            Some(time) => (day, time),
+            None => (day + 1, (first(hours), first(minutes), first(seconds))),
+        };
+        let at = day * 86_400 + hour * 3_600 + minute * 60 + second;
+        at.saturating_add_signed(self.offset.checked_neg()?).checked_mul(SECOND)
+    }
+
+    /// What an alarm byte matches: all values, or one. `None`: none at all.
+    fn alarm(&self, alarm: u8, field: u8, below: u8) -> Option<Option<u64>> {
+        let byte = self.register(alarm);
+        if byte >= ANY_VALUE {
+            return Some(None);
         }
-        let all = self.bytes[usize::from(C)] & !C_ANY | flags;
-        let any = if all & self.bytes[usize::from(B)] & 0x70 != 0 { C_ANY } else { 0 };
-        self.bytes[usize::from(C)] = all | any;
+        let value = self.decode(field, byte);
+        (value < below && self.encode(field, value) == byte).then_some(Some(value.into()))
     }
 
-    fn is_alarm(&self, now: u64) -> bool {
-        let time = self.time(now);
-        [(SECONDS_ALARM, SECONDS), (MINUTES_ALARM, MINUTES), (HOURS_ALARM, HOURS)].iter().all(
-            |&(alarm, field)| {
-                let wanted = self.bytes[usize::from(alarm)];
-                wanted >= 0xc0 || wanted == self.encode(field, time.field(field))
-            },
-        )
+    fn date(&self, now: u64) -> Date {
+        Date::from_unix((now / SECOND).saturating_add_signed(self.offset))
     }
 
-    fn time(&self, now: u64) -> Time {
-        Time::from_unix((now / NANOSECONDS).saturating_add_signed(self.offset))
+    const fn field(&self, date: Date, index: u8) -> u8 {
+        match index {
+            SECONDS => date.second,
+            MINUTES => date.minute,
+            HOURS => date.hour,
+            // 1 is Sunday.
+            WEEKDAY => (date.weekday + self.weekday_offset) % 7 + 1,
+            DAY => date.day,
+            MONTH => date.month,
+            YEAR => (date.year % 100) as u8,
+            _ => (date.year / 100 % 100) as u8,
+        }
     }
 
-    /// The registers show the time, and stay so.
-    fn fill(&mut self, now: u64) {
-        let time = self.time(now);
+    /// The registers show the time.
+    fn show(&mut self, now: u64) {
+        let date = self.date(now);
         for index in [SECONDS, MINUTES, HOURS, WEEKDAY, DAY, MONTH, YEAR, CENTURY] {
-            self.bytes[usize::from(index)] = self.encode(index, time.field(index));
+            self.bytes[usize::from(index)] = self.encode(index, self.field(date, index));
         }
     }
 
     /// The time is what the registers show, from now on.
     fn take_over(&mut self, now: u64) {
-        let field = |index: u8| self.decode(index, self.bytes[usize::from(index)]);
-        let year = u64::from(field(CENTURY)) * 100 + u64::from(field(YEAR));
-        let time = Time {
+        let field = |index: u8| self.decode(index, self.register(index));
+        let date = Date {
             second: field(SECONDS),
             minute: field(MINUTES),
             hour: field(HOURS),
             day: field(DAY),
             month: field(MONTH),
-            year,
+            year: u64::from(field(CENTURY)) * 100 + u64::from(field(YEAR)),
             weekday: 0,
         };
-        self.offset = time.to_unix() as i64 - (now / NANOSECONDS) as i64;
+        let weekday = field(WEEKDAY);
+        self.offset = date.to_unix() as i64 - (now / SECOND) as i64;
+        self.weekday_offset = (weekday % 7 + 6 + 7 - self.date(now).weekday) % 7;
     }
 
-    fn encode(&self, index: u8, value: u8) -> u8 {
-        let mode = self.bytes[usize::from(B)];
+    /// As register B says: numbers or decimal digits, 24 hours or two times 12.
+    const fn encode(&self, index: u8, value: u8) -> u8 {
+        let mode = self.register(B);
         let twelve = index == HOURS && mode & B_24_HOURS == 0;
-        let (value, half) =
-            if twelve { ((value + 11) % 12 + 1, if value >= 12 { PM } else { 0 }) } else { (value, 0) };
-        let value = if mode & B_BINARY != 0 { value } else { value + 6 * (value / 10) };
-        value | half
+        let (value, half) = match twelve {
+            true => ((value + 11) % 12 + 1, if value >= 12 { PM } else { 0 }),
+            false => (value, 0),
+        };
+        half | if mode & B_BINARY != 0 { value } else { ((value / 10) << 4) | (value % 10) }
     }
 
     fn decode(&self, index: u8, value: u8) -> u8 {
-        let mode = self.bytes[usize::from(B)];
+        let mode = self.register(B);
         let twelve = index == HOURS && mode & B_24_HOURS == 0;
         let (value, half) = if twelve { (value & !PM, value & PM != 0) } else { (value, false) };
-        let value = if mode & B_BINARY != 0 {
-            value
-        } else {
-            (value >> 4).saturating_mul(10).saturating_add(value & 0xf)
-        };
+        let digits = |value: u8| (value >> 4).saturating_mul(10).saturating_add(value & 0xf);
+        let value = if mode & B_BINARY != 0 { value } else { digits(value) };
         if twelve { value % 12 + if half { 12 } else { 0 } } else { value }
-    }
-}
-
-/// A time of day.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Time {
-    second: u8,
-    minute: u8,
-    hour: u8,
-    day: u8,
-    month: u8,
-    year: u64,
-    weekday: u8,
-}
-
-impl Time {
-    const fn field(self, index: u8) -> u8 {
-        match index {
-            SECONDS => self.second,
-            MINUTES => self.minute,
-            HOURS => self.hour,
-            WEEKDAY => self.weekday,
-            DAY => self.day,
-            MONTH => self.month,
-            YEAR => (self.year % 100) as u8,
-            _ => (self.year / 100) as u8,
-        }
-    }
-
-    /// Civil date of a count of seconds since 1970, by years that begin in March.
-    fn from_unix(seconds: u64) -> Self {
-        let (days, rest) = (seconds / 86_400 + 719_468, seconds % 86_400);
-        let (era, day_of_era) = (days / 146_097, days % 146_097);
-        let year_of_era =
-            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let month = (5 * day_of_year + 2) / 153;
-        let day = day_of_year - (153 * month + 2) / 5 + 1;
-        let month = if month < 10 { month + 3 } else { month - 9 };
-        Self {
-            second: (rest % 60) as u8,
-            minute: (rest / 60 % 60) as u8,
-            hour: (rest / 3_600) as u8,
-            day: day as u8,
-            month: month as u8,
-            year: year_of_era + era * 400 + u64::from(month <= 2),
-            // The first of January 1970 was a Thursday, and Sunday is 1.
-            weekday: ((seconds / 86_400 + 4) % 7 + 1) as u8,
-        }
-    }
-
-    /// The same the other way. Fields that no date has count on into the next larger one.
-    fn to_unix(self) -> u64 {
-        let month = u64::from(self.month.clamp(1, 12));
-        let year = self.year.saturating_sub(u64::from(month <= 2));
-        let (era, year_of_era) = (year / 400, year % 400);
-        let shifted = if month > 2 { month - 3 } else { month + 9 };
-        let day_of_year = (153 * shifted + 2) / 5 + u64::from(self.day.max(1)) - 1;
-        let days = era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-        let time = u64::from(self.hour) * 3_600 + u64::from(self.minute) * 60 + u64::from(self.second);
-        (days * 86_400 + time).saturating_sub(719_468 * 86_400)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOW: u64 = 1_792_573_629 * NANOSECONDS; // 2026-10-21 09:07:09
-
-    fn read(cmos: &mut Cmos, index: u8, now: u64) -> u8 {
-        cmos.write(0x70, index, now);
-        cmos.read(0x71, now)
-    }
-
-    fn write(cmos: &mut Cmos, index: u8, value: u8, now: u64) {
-        cmos.write(0x70, index, now);
-        cmos.write(0x71, value, now);
-    }
-
-    #[test]
-    fn it_tells_the_time_of_day() {
-        let mut cmos = Cmos::new(NOW);
-        let all =
-            [SECONDS, MINUTES, HOURS, DAY, MONTH, YEAR, CENTURY].map(|index| read(&mut cmos, index, NOW));
-        assert_eq!(all, [0x09, 0x07, 0x09, 0x21, 0x10, 0x26, 0x20]);
-        write(&mut cmos, B, B_BINARY, NOW);
-        assert_eq!(read(&mut cmos, HOURS, NOW + 10 * 3_600 * NANOSECONDS), 7 | PM);
-    }
-
-    #[test]
-    fn it_can_be_set() {
-        let mut cmos = Cmos::new(NOW);
-        write(&mut cmos, B, B_24_HOURS | B_SET, NOW);
-        write(&mut cmos, HOURS, 0x23, NOW);
-        write(&mut cmos, MINUTES, 0x59, NOW);
-        assert_eq!(read(&mut cmos, HOURS, NOW + 5 * NANOSECONDS), 0x23, "it stands still");
-        write(&mut cmos, B, B_24_HOURS, NOW);
-        let later = NOW + 60 * NANOSECONDS;
-        let all = [HOURS, MINUTES, DAY].map(|index| read(&mut cmos, index, later));
-        assert_eq!(all, [0, 0, 0x22]);
-    }
-
-    #[test]
-    fn it_interrupts_by_the_second_and_by_the_period() {
-        let mut cmos = Cmos::new(NOW);
-        assert_eq!(cmos.deadline(), None);
-        write(&mut cmos, B, B_24_HOURS | B_UPDATE_INTERRUPT, NOW);
-        assert_eq!(cmos.deadline(), Some(NOW + NANOSECONDS));
-        assert!(!cmos.interrupts(NOW + NANOSECONDS - 1) && cmos.interrupts(NOW + NANOSECONDS));
-        assert_eq!(read(&mut cmos, C, NOW + NANOSECONDS) & (C_ANY | C_UPDATE), C_ANY | C_UPDATE);
-        assert!(!cmos.interrupts(NOW + NANOSECONDS), "reading ends it");
-        write(&mut cmos, B, B_24_HOURS | B_PERIODIC_INTERRUPT, NOW + NANOSECONDS);
-        let due = cmos.deadline().unwrap();
-        assert!(cmos.interrupts(due));
-        let period = cmos.deadline().unwrap() - due;
-        assert!((976_000..=977_000).contains(&period), "1,024 Hz");
-    }
-
-    #[test]
-    fn an_alarm_rings() {
-        let mut cmos = Cmos::new(NOW);
-        write(&mut cmos, SECONDS_ALARM, 0x30, NOW);
-        write(&mut cmos, MINUTES_ALARM, 0xff, NOW);
-        write(&mut cmos, HOURS_ALARM, 0xff, NOW);
-        write(&mut cmos, B, B_24_HOURS | B_ALARM_INTERRUPT, NOW);
-        assert!(!cmos.interrupts(NOW + 20 * NANOSECONDS));
-        assert!(cmos.interrupts(NOW + 21 * NANOSECONDS));
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn dates_come_back(seconds in 0u64..20_000_000_000) {
-            assert_eq!(Time::from_unix(seconds).to_unix(), seconds);
-        }
-
-        #[test]
-        fn nothing_breaks_it(accesses: [(bool, u8, u8, u32); 20]) {
-            let mut cmos = Cmos::new(NOW);
-            let mut now = NOW;
-            for (writes, index, value, wait) in accesses {
-                now += u64::from(wait);
-                if writes { write(&mut cmos, index, value, now) } else { read(&mut cmos, index, now); }
-                let _ = (cmos.interrupts(now), cmos.deadline());
-            }
-        }
     }
 }

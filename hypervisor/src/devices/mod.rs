@@ -4,10 +4,15 @@
 //!
 //! Chips of 8 bits are read and written a byte at a time, as the ISA bus does it whatever the instruction's width.
 
+pub mod ata;
 pub mod cmos;
+pub mod debug;
+pub mod fw_cfg;
+pub mod i8042;
 pub mod io_apic;
 pub mod local_apic;
 pub mod message;
+pub mod pci;
 pub mod pic;
 pub mod pit;
 pub mod pm;

@@ -8,8 +8,11 @@ use arrayvec::ArrayVec;
 
 use super::console::Console;
 use crate::devices::cmos::{self, Cmos};
+use crate::devices::debug::{self, Debug};
+use crate::devices::i8042::{self, I8042};
 use crate::devices::io_apic::{IoApic, PINS};
 use crate::devices::message::Message;
+use crate::devices::pci::{self, Pci};
 use crate::devices::pic::Pic;
 use crate::devices::pit::{self, Pit};
 use crate::devices::pm::{self, Pm};
@@ -25,9 +28,8 @@ const TIMER_PIN: usize = 2;
 const IO_APIC_ID: u8 = 0xf;
 const COM1: u16 = 0x3f8;
 const RESET_CONTROL: u16 = 0xcf9;
-/// PCI's configuration address and data; the address is one register of 32 bits.
-const CONFIGURATION_ADDRESS: u16 = 0xcf8;
-const KEYBOARD_COMMAND: u16 = 0x64;
+/// The port behind PCI's configuration data.
+const PCI_END: u16 = pci::DATA + 4;
 
 /// What a guest may do to its PC as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +51,9 @@ pub struct Board {
     uart: Uart,
     cmos: Cmos,
     pm: Pm,
-    configuration_address: u32,
+    pci: Pci,
+    keyboard: I8042,
+    debug: Debug,
     /// Where the serial port leads; `None`: nowhere.
     pub console: Option<Console>,
     /// Printed since domain 0 was told.
@@ -85,7 +89,9 @@ impl Board {
             uart: Uart::new(),
             cmos: Cmos::new(epoch),
             pm: Pm::new(),
-            configuration_address: 0,
+            pci: Pci::new(),
+            keyboard: I8042::new(),
+            debug: Debug::new(),
             console: None,
             has_printed: false,
             outbox: ArrayVec::new_const(),
@@ -95,8 +101,8 @@ impl Board {
 
     /// Reads a port. Where nothing is, the bus floats: all ones.
     pub fn read_port(&mut self, port: u16, bytes: u8, now: u64) -> u32 {
-        if (port, bytes) == (CONFIGURATION_ADDRESS, 4) {
-            return self.configuration_address;
+        if (port, bytes) == (pci::ADDRESS, 4) {
+            return self.pci.address();
         }
         let value = (0..bytes).rev().fold(0, |value, byte| {
             value << 8 | u32::from(self.read_byte(port.wrapping_add(byte.into()), now))
@@ -107,8 +113,8 @@ impl Board {
 
     /// Writes a port.
     pub fn write_port(&mut self, port: u16, bytes: u8, value: u32, now: u64) -> Power {
-        if (port, bytes) == (CONFIGURATION_ADDRESS, 4) {
-            self.configuration_address = value;
+        if (port, bytes) == (pci::ADDRESS, 4) {
+            self.pci.set_address(value);
             return Power::Stays;
         }
         let mut power = Power::Stays;
@@ -136,12 +142,14 @@ impl Board {
                 value
             }
             pm::EVENT..pm::END => self.pm.read(port, ticks(now, pm::HZ)),
+            i8042::DATA | i8042::COMMAND | i8042::CONTROL_A => self.keyboard.read(port),
+            pci::DATA..PCI_END => self.pci.read(port),
+            debug::PROGRESS | debug::PRINT | debug::PRINT_SEABIOS => self.debug.read(port),
             _ => 0xff,
         }
     }
 
     fn write_byte(&mut self, port: u16, value: u8, now: u64) -> Power {
-        const PULSE_RESET: u8 = 0xfe;
         const HARD_RESET: u8 = 1 << 2;
         match port {
             0x20 | 0x21 | 0xa0 | 0xa1 | 0x4d0 | 0x4d1 => self.pic.write(port, value),
@@ -153,7 +161,15 @@ impl Board {
             }
             pm::EVENT..pm::END if self.pm.write(port, value, ticks(now, pm::HZ)) => return Power::Off,
             RESET_CONTROL if value & HARD_RESET != 0 => return Power::Reset,
-            KEYBOARD_COMMAND if value == PULSE_RESET => return Power::Reset,
+            i8042::DATA | i8042::COMMAND | i8042::CONTROL_A if self.keyboard.write(port, value) => {
+                return Power::Reset;
+            }
+            pci::DATA..PCI_END => self.pci.write(port, value),
+            debug::PROGRESS | debug::PRINT | debug::PRINT_SEABIOS => {
+                if let Some(byte) = self.debug.write(port, value) {
+                    self.print_debug(byte);
+                }
+            }
             _ => {}
         }
         Power::Stays
@@ -226,6 +242,13 @@ impl Board {
         }
     }
 
+    /// What is printed by way of a debug port goes to the console too; what finds no room there is lost.
+    fn print_debug(&mut self, byte: u8) {
+        if let Some(console) = &mut self.console {
+            self.has_printed |= console.print(byte);
+        }
+    }
+
     fn take_keys(&mut self) {
         let Some(console) = &mut self.console else { return };
         while self.uart.has_room() {
@@ -239,7 +262,8 @@ impl Board {
         let serial = self.uart.interrupts();
         let clock = self.cmos.interrupts(self.epoch + now);
         let power = self.pm.interrupts(ticks(now, pm::HZ));
-        for (line, up) in [(SERIAL, serial), (cmos::IRQ, clock), (SCI, power)] {
+        let keyboard = self.keyboard.interrupts();
+        for (line, up) in [(SERIAL, serial), (cmos::IRQ, clock), (SCI, power), (i8042::IRQ, keyboard)] {
             self.set(line, up);
         }
     }
@@ -302,6 +326,17 @@ mod tests {
         assert_eq!(board.write_port(0x604, 2, 0x3401, 0), Power::Off);
         assert_eq!(board.write_port(0xcf9, 1, 6, 0), Power::Reset);
         assert_eq!(board.write_port(0x64, 1, 0xfe, 0), Power::Reset);
+        assert_eq!(board.write_port(0x92, 1, 1, 0), Power::Reset);
         assert_eq!(board.read_port(0x1234, 4, 0), u32::MAX);
+    }
+
+    #[test]
+    fn a_guest_finds_its_bridges() {
+        let mut board = Board::new(0);
+        board.write_port(0xcfb, 1, 1, 0);
+        board.write_port(0xcf8, 4, 0x8000_0000, 0);
+        assert_eq!(board.read_port(0xcf8, 4, 0), 0x8000_0000);
+        assert_eq!(board.read_port(0xcfc, 4, 0), 0x1237_8086);
+        assert_eq!(board.read_port(0xcfe, 2, 0), 0x1237);
     }
 }
