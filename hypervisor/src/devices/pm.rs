@@ -18,7 +18,8 @@ pub const HZ: u64 = 3_579_545;
 const ENABLE: u16 = EVENT + 2;
 const TIMER_STATUS: u16 = 1 << 0;
 const POWER_BUTTON: u16 = 1 << 8;
-const EVENTS: u16 = TIMER_STATUS | POWER_BUTTON;
+/// Events that can be enabled, of which some never come: timer, global lock, both buttons, clock.
+const EVENTS: u16 = TIMER_STATUS | 1 << 5 | POWER_BUTTON | 1 << 9 | 1 << 10;
 const WAKE_STATUS: u16 = 1 << 15;
 const SCI_ENABLED: u16 = 1 << 0;
 const BUS_MASTER_RELOAD: u16 = 1 << 1;
