@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::hypercall::ExitKind;
 
 /// Version of this file's types. The two sides must have the same.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 
 /// Toolstack → control domain.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,6 +73,8 @@ pub struct GuestConfig {
     pub mesh: bool,
     /// How it is virtualized.
     pub virt: Virt,
+    /// The devices that other guests serve it.
+    pub devices: Vec<DeviceConfig>,
     /// What becomes of it when it powers off.
     pub on_poweroff: Policy,
     /// When it asks for a reboot.
@@ -89,6 +91,18 @@ pub enum Virt {
     Para,
     /// It believes that it owns a PC.
     Full,
+}
+
+/// A device that another guest serves. It is the guest's for life: whenever both are there, their nodes are in xenstore.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DeviceConfig {
+    /// What it is, as xenstore names it: `vbd`, `vif`, ... 1 to 16 bytes of `a-z 0-9 -`. Devices of one kind are numbered
+    /// from 0 on in their order.
+    pub kind: String,
+    /// The name of the guest that serves it.
+    pub backend: String,
+    /// Nodes for the back end to find beside its own, by their names, which are like kinds.
+    pub parameters: Vec<(String, String)>,
 }
 
 /// What becomes of a guest that stopped, under the names that `xl.cfg` has for it.

@@ -38,6 +38,7 @@ impl<H: Hypervisor> Control<H> {
             self.images.find(image).ok_or_else(|| self.no_such_image(image))?;
         }
         self.check_memory(config.memory_mib)?;
+        self.check_devices(config)?;
         let cores = self.choose_cores(&config.cores, config.vcpus)?;
         let home = cores.first().copied().unwrap_or_default();
         let slot = home as Slot;
@@ -97,6 +98,7 @@ impl<H: Hypervisor> Control<H> {
             slot,
             built.ports,
         );
+        self.attach_devices(built.domain);
         // Should it have stopped already, the event that told so may have come before it was in the table.
         self.domains_changed = true;
         Ok(Reply::Created { domain: built.domain, cores, ticks: started.saturating_sub(arrived) })
@@ -136,6 +138,9 @@ impl<H: Hypervisor> Control<H> {
         }
         if alive {
             self.part(slot);
+        }
+        if let Some(guest) = self.guests.get(slot).filter(|guest| !guest.is_remains) {
+            self.detach_devices(guest.domain);
         }
         let mut guest = self.guests.take(slot).ok_or_else(gone)?;
         if !guest.is_remains {

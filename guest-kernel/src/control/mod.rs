@@ -21,6 +21,7 @@ mod boot;
 pub mod builder;
 pub mod console;
 pub mod crash;
+mod devices;
 pub mod guest;
 pub mod hypervisor;
 pub mod image;

@@ -32,6 +32,11 @@ pub struct Stores {
 }
 
 impl Stores {
+    /// The store.
+    pub(super) fn xenstore(&mut self) -> &mut Xenstore<PageRing> {
+        &mut self.xenstore
+    }
+
     /// A guest runs no more.
     pub(super) fn stopped(&mut self, domain: DomId) {
         self.xenstore.stopped(domain);

@@ -2,6 +2,7 @@
 
 mod channels;
 mod consoles;
+mod devices;
 mod meeting;
 mod policies;
 mod repeats;

@@ -8,7 +8,7 @@ use std::{
 use abi::{
     control::{
         hypercall::MAX_VCPUS,
-        wire::{GuestConfig, MachineConfig, Policy, Virt},
+        wire::{DeviceConfig, GuestConfig, MachineConfig, Policy, Virt},
     },
     mesh::MAX_SLOTS,
 };
@@ -17,6 +17,7 @@ use toml::Spanned;
 use super::{
     Config, DEFAULT_CORES, DEFAULT_GUEST_MIB, DEFAULT_KERNEL_MIB, DEFAULT_MEMORY_MIB, Mistake, RESERVED_MIB,
     Surroundings,
+    device,
     file::{File, Guest},
     kernel::{file_problem, image_name, kernel_problem},
 };
@@ -164,6 +165,7 @@ impl Checker<'_> {
             self.number(&guest.memory_mib, MIN_GUEST_MIB..=MAX_MEMORY_MIB, usual_mib(guest), "memory_mib");
         let command_line =
             guest.command_line.as_ref().map(|line| self.command_line(line)).unwrap_or_default();
+        let devices = guest.devices.iter().filter_map(|device| self.device(device, guest)).collect();
         GuestConfig {
             name: guest.name.get_ref().clone(),
             image,
@@ -174,6 +176,7 @@ impl Checker<'_> {
             command_line,
             mesh: guest.mesh.unwrap_or(own),
             virt: self.virt(guest, own),
+            devices,
             on_poweroff: self.policy(&guest.on_poweroff, Policy::Preserve),
             on_reboot: self.policy(&guest.on_reboot, Policy::Restart),
             on_crash: self.policy(&guest.on_crash, Policy::Preserve),
@@ -346,6 +349,18 @@ impl Checker<'_> {
                 None
             }
         }
+    }
+
+    fn device(&mut self, place: &Spanned<String>, guest: &Guest) -> Option<DeviceConfig> {
+        let name = guest.name.get_ref();
+        let read = device::parse(place.get_ref(), name);
+        let device = read.map_err(|(what, remedy)| self.mistake(place, what, remedy)).ok()?;
+        // A machine that runs already may have it; one that is described whole has it before this one.
+        if self.surroundings.running.is_none() && !self.names.contains_key(&device.backend) {
+            let what = format!("no guest `{}` is described before `{name}`", device.backend);
+            self.mistake(place, what, "guests start in their order: describe first who serves the device");
+        }
+        Some(device)
     }
 
     fn command_line(&mut self, place: &Spanned<String>) -> String {

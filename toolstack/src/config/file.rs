@@ -37,6 +37,8 @@ pub(super) struct Guest {
     pub(super) command_line: Option<Spanned<String>>,
     pub(super) mesh: Option<bool>,
     pub(super) virt: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) devices: Vec<Spanned<String>>,
     pub(super) on_poweroff: Option<Spanned<String>>,
     pub(super) on_reboot: Option<Spanned<String>>,
     pub(super) on_crash: Option<Spanned<String>>,
@@ -48,7 +50,7 @@ pub(super) fn read(source: &Source) -> Result<File, Mistake> {
         let message = error.message();
         let remedy = if message.contains("field") {
             "[machine] has cores, memory_mib, stop_when_done; each [[guest]] has name, image or kernel, ramdisk, core \
-             or cores, vcpus, memory_mib, command_line, mesh, virt, on_poweroff, on_reboot, on_crash"
+             or cores, vcpus, memory_mib, command_line, mesh, virt, devices, on_poweroff, on_reboot, on_crash"
         } else if message.contains("invalid type") {
             "names, images, files, policies and command lines are \"text\"; cores, vcpus and memory are whole numbers; \
              mesh is true or false"

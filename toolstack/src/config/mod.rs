@@ -19,6 +19,7 @@
 //! cores = [2, 3]
 //! command_line = "console=hvc0"
 //! on_reboot = "restart"
+//! devices = ["echo,backend=store"]   # what another guest, described before it, serves
 //! ```
 //!
 //! It is checked whole before anything starts, and every mistake is told with its line and its remedy. What passes is
@@ -26,6 +27,7 @@
 //! guest are turned into such a text, and so checked in the same way ([`Options`]).
 
 mod check;
+mod device;
 mod file;
 mod kernel;
 mod options;

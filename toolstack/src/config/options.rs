@@ -39,6 +39,9 @@ pub struct Options {
     /// How it is virtualized: para, by Xen's PVH interface, or full, as a PC [default: para]
     #[arg(long, value_name = "HOW", value_parser = ["para", "full"])]
     pub virt: Option<String>,
+    /// A device that another guest serves: KIND,backend=NAME
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Vec<String>,
     /// What becomes of it when it powers off [default: preserve]
     #[arg(long, value_name = "POLICY", value_parser = POLICIES)]
     pub on_poweroff: Option<String>,
@@ -86,6 +89,8 @@ impl Options {
         line("cores", cores, "--cores");
         line("mesh", self.mesh.then(|| "true".to_owned()), "--mesh");
         line("virt", quoted(&self.virt), "--virt");
+        let devices = (!self.device.is_empty()).then(|| serde_json::json!(self.device).to_string());
+        line("devices", devices, "--device");
         line("on_poweroff", quoted(&self.on_poweroff), "--on-poweroff");
         line("on_reboot", quoted(&self.on_reboot), "--on-reboot");
         line("on_crash", quoted(&self.on_crash), "--on-crash");
@@ -104,14 +109,17 @@ mod tests {
             command_line: Some("a=\"b\" c".into()),
             memory: Some(64),
             cores: vec![2],
+            device: vec!["echo,backend=store".into()],
             on_crash: Some("destroy".into()),
             ..Options::default()
         };
-        let surroundings = Surroundings { images: vec!["hello".into()], ..Surroundings::default() };
+        let running = Some((4, 1024));
+        let surroundings = Surroundings { images: vec!["hello".into()], running, ..Surroundings::default() };
         let config = Config::of_options(&options, &surroundings).unwrap();
         let expected = GuestConfig {
             command_line: "a=\"b\" c".into(),
             memory_mib: 64,
+            devices: vec![device::parse("echo,backend=store", "hello").unwrap()],
             on_crash: Policy::Destroy,
             ..guest("hello", "hello", 2)
         };

@@ -49,6 +49,10 @@ fn every_mistake_has_its_line() {
     refused("[machine]\n\ncores = 99\n", "web.toml:3: cores = 99 is out of range");
     refused("[machine\n", "web.toml:1: unclosed table, expected `]`");
     refused("[[guest]]\nimage = \"mesh\"\n", "web.toml:1: missing field `name`");
+    refused(
+        &format!("{guest}devices = [\"echo,backend=b\"]\n[[guest]]\nname = \"b\"\nimage = \"mesh\"\n"),
+        "web.toml:5: no guest `b` is described before `a`",
+    );
     refused(&guest.replace("core = 1", "core = 0"), "web.toml:4: core 0 is domain 0's");
     refused(
         &guest.replace("core = 1", "core = 4"),

@@ -179,6 +179,23 @@ impl<R: ServedRing> Xenstore<R> {
         self.store.connect(device)
     }
 
+    /// Removes the nodes of such a device, and what was made for them alone.
+    pub fn disconnect(&mut self, device: &Device<'_>) {
+        let (front, back) = (device.front_path(), device.back_path());
+        for path in [&front, &back] {
+            // Not there is as good as gone.
+            let _ = self.remove(path);
+            let mut above = path::parent(path);
+            // Up to the home's own nodes.
+            while above.split('/').count() > 5
+                && self.store.tree.get(above).is_some_and(|node| node.children.is_empty())
+            {
+                let _ = self.remove(above);
+                above = path::parent(above);
+            }
+        }
+    }
+
     /// The nodes at and below `path`, from behind `after` on, as many as an answer holds; and whether there are more.
     pub fn list(&self, path: &str, after: Option<&str>) -> Result<(Vec<XenstoreNode>, bool), Error> {
         list::list(&self.store.tree, path, after)
