@@ -55,6 +55,8 @@ pub struct End<D> {
     publish: (Keys, XenbusState),
     /// Something may have changed meanwhile.
     again: bool,
+    /// The connection is to be ended, whatever the states say.
+    failed: bool,
 }
 
 impl<D: Driver> End<D> {
@@ -76,6 +78,7 @@ impl<D: Driver> End<D> {
             doing: Reaction::Wait,
             publish: (Keys::new(), XenbusState::Unknown),
             again: false,
+            failed: false,
         }
     }
 
@@ -94,6 +97,11 @@ impl<D: Driver> End<D> {
         self.other_domain
     }
 
+    /// Whether this end is to be connected.
+    pub fn is_wanted(&self) -> bool {
+        self.wanted
+    }
+
     /// Has this end closed; or, with `wanted` again, has it connect anew.
     pub fn want<R: ByteRing>(&mut self, wanted: bool, client: &mut Client<R>) {
         self.wanted = wanted;
@@ -106,6 +114,25 @@ impl<D: Driver> End<D> {
             return;
         }
         self.look(client);
+    }
+
+    /// The other end broke the rules: lets go of everything, and says that it is closed. The other may begin anew.
+    pub fn broken<R: ByteRing>(&mut self, client: &mut Client<R>) {
+        self.driver.disconnect();
+        self.failed = true;
+        self.look(client);
+    }
+
+    /// The device is gone, or is another one now: the driver, which has let go of everything.
+    pub fn detach<R: ByteRing>(mut self, client: &mut Client<R>) -> D {
+        self.driver.disconnect();
+        if !self.other.is_empty() {
+            client.unwatch(&format!("{}/state", self.other), &self.path);
+        }
+        if let Phase::Beginning(begun) = self.phase {
+            client.abandon(begun);
+        }
+        self.driver
     }
 
     /// Takes what arrived. False: it is not this end's.
@@ -215,7 +242,10 @@ impl<D: Driver> End<D> {
     }
 
     fn react<R: ByteRing>(&mut self, client: &mut Client<R>) {
-        self.doing = reaction(self.role, self.own, self.their, self.wanted);
+        self.doing = match core::mem::take(&mut self.failed) {
+            true if self.own != XenbusState::Closed => Reaction::Leave(XenbusState::Closed),
+            _ => reaction(self.role, self.own, self.their, self.wanted),
+        };
         match self.doing {
             Reaction::Wait if self.again => self.look(client),
             Reaction::Wait => {}

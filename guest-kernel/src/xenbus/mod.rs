@@ -3,13 +3,16 @@
 //! Each end keeps a node, `.../device/KIND/N` or `.../backend/KIND/DOMAIN/N`, with its state and whatever it offers, and
 //! watches the other's state. What is offered, and what a connection is, is a [`Driver`]'s business: a ring of
 //! [`io_rings`], a grant, an event channel. When to do what is decided by the two states alone ([`reaction`]), the same
-//! way for every kind of device; [`end`] carries it out over a [client](crate::xenstore::client) of the store.
+//! way for every kind of device; [`end`] carries it out over a [client](crate::xenstore::client) of the store. Which
+//! devices there are is found by a [`bus`].
 
+pub mod bus;
 pub mod end;
 pub mod reaction;
 
 use abi::xen::DomId;
 use alloc::collections::BTreeMap;
+use alloc::format;
 use alloc::string::String;
 
 /// Nodes of an end, by their names below it: `ring-ref`, `queue-0/event-channel`, ...
@@ -25,6 +28,22 @@ pub enum Role {
 }
 
 impl Role {
+    /// The node above all devices of a kind that a guest has, or serves.
+    fn root(self, kind: &str) -> String {
+        match self {
+            Self::Front => format!("device/{kind}"),
+            Self::Back => format!("backend/{kind}"),
+        }
+    }
+
+    /// How many names below that lead to a device: the number, and for a back end the front end's domain before it.
+    fn levels(self) -> usize {
+        match self {
+            Self::Front => 1,
+            Self::Back => 2,
+        }
+    }
+
     /// The node of an end in which the other's path is.
     pub fn link(self) -> &'static str {
         match self {

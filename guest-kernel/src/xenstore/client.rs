@@ -59,6 +59,8 @@ pub struct Client<R> {
     input: Assembler,
     outgoing: VecDeque<u8>,
     last: u32,
+    /// Transactions that were asked for, and are not wanted any more.
+    abandoned: Vec<Ticket>,
     moved: bool,
     broken: bool,
 }
@@ -71,6 +73,7 @@ impl<R: ByteRing> Client<R> {
             input: Assembler::default(),
             outgoing: VecDeque::new(),
             last: 0,
+            abandoned: Vec::new(),
             moved: false,
             broken: false,
         }
@@ -121,6 +124,11 @@ impl<R: ByteRing> Client<R> {
         self.ask(Some(transaction), kind::TRANSACTION_END, &[if commit { b"T\0" } else { b"F\0" }])
     }
 
+    /// Nobody waits any more for the answer to [`Client::begin`]: the transaction ends when it has begun.
+    pub fn abandon(&mut self, begun: Ticket) {
+        self.abandoned.push(begun);
+    }
+
     /// Sends any request. One that is longer than the wire allows is sent without its payload, and is refused.
     pub fn ask(&mut self, within: Option<Transaction>, kind: u32, payload: &[&[u8]]) -> Ticket {
         self.last = self.last.wrapping_add(1);
@@ -138,11 +146,17 @@ impl<R: ByteRing> Client<R> {
         while !self.broken {
             let message = self.input.take(&mut Counted { ring: &mut self.ring, moved: &mut self.moved });
             match message {
-                Ok(Some(message)) => {
-                    if let Some(news) = news(message) {
-                        return Ok(Some(news));
+                Ok(Some(message)) => match news(message) {
+                    Some(News::Answer { ticket, result }) if self.abandoned.contains(&ticket) => {
+                        self.abandoned.retain(|abandoned| *abandoned != ticket);
+                        if let Some(begun) = result.ok().and_then(|answer| Transaction::from_answer(&answer))
+                        {
+                            self.end(begun, false);
+                        }
                     }
-                }
+                    Some(news) => return Ok(Some(news)),
+                    None => {}
+                },
                 Ok(None) if !self.ring.broken() => return Ok(None),
                 Ok(None) | Err(_) => self.broken = true,
             }
@@ -233,6 +247,18 @@ mod tests {
         assert_eq!(client.poll(), Ok(Some(News::Changed { path: "data/x".into(), token: "token".into() })));
         assert!(client.moved());
         assert_eq!(client.poll(), Ok(None));
+    }
+
+    #[test]
+    fn a_transaction_that_nobody_wants_any_more_is_ended() {
+        let mut client = Client::new(Pipe { piece: 4096, ..Pipe::default() });
+        let begun = client.begin();
+        client.abandon(begun);
+        client.ring.outgoing.clear();
+        client.ring.incoming.extend(Message::bytes(kind::TRANSACTION_START, begun.0, 0, &[b"5\0"]));
+        assert_eq!(client.poll(), Ok(None));
+        let sent: Vec<u8> = client.ring.outgoing.drain(..).collect();
+        assert_eq!(sent, Message::bytes(kind::TRANSACTION_END, begun.0 + 1, 5, &[b"F\0"]));
     }
 
     #[test]

@@ -16,8 +16,7 @@ use toml::Spanned;
 
 use super::{
     Config, DEFAULT_CORES, DEFAULT_GUEST_MIB, DEFAULT_KERNEL_MIB, DEFAULT_MEMORY_MIB, Mistake, RESERVED_MIB,
-    Surroundings,
-    device,
+    Surroundings, device,
     file::{File, Guest},
     kernel::{file_problem, image_name, kernel_problem},
 };

@@ -112,6 +112,7 @@ fn a_kernel_of_ones_own() {
         command_line: "console=hvc0".into(),
         mesh: false,
         virt: Virt::Para,
+        devices: vec![],
         on_poweroff: Policy::Preserve,
         on_reboot: Policy::Restart,
         on_crash: Policy::Restart,

@@ -68,7 +68,10 @@ fn whichever_end_goes_the_nodes_go_and_come_back_with_it() {
         assert_eq!(machine.node(&format!("/local/domain/{new}/device/echo")), None);
         machine.ask(Request::Create(guest("store", Some(1)))).unwrap();
         let back = machine.id("store");
-        assert_eq!(machine.value(&format!("/local/domain/{new}/device/echo/0/backend-id")), format!("{back}"));
+        assert_eq!(
+            machine.value(&format!("/local/domain/{new}/device/echo/0/backend-id")),
+            format!("{back}")
+        );
     }
 }
 

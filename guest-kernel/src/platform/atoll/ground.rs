@@ -1,106 +1,116 @@
-//! What the ends of a device stand on, here: grants and event channels, one page of each kind at a time.
+//! What the ends of a device stand on, here: grants and event channels, and what they cost.
 //!
-//! A grant is one word of the grant table's first frame: flags, domain, frame number. The hypervisor changes its flags
-//! while somebody has the page mapped, so it is taken back by compare-exchange; a page that is still mapped then stays
-//! granted, and is never used for anything else.
-
-use core::sync::atomic::{AtomicU64, Ordering};
+//! A domain has one grant table and one window for others' pages, whatever the number of its devices: each has a handle on
+//! the same.
 
 use abi::address::PAGE_SIZE;
-use abi::mesh::MESH_BASE;
 use abi::xen::event_channel::Port;
-use abi::xen::grant_table::{
-    self as op, MapGrantRef, RESERVED_ENTRIES, UnmapGrantRef, flag, map_flag, status,
-};
-use abi::xen::{DomId, hypercall as number};
-use alloc::boxed::Box;
+use abi::xen::grant_table::{Copy, CopySide, copy_flag};
+use abi::xen::{DOMID_SELF, DomId};
+use alloc::collections::BTreeMap;
+use alloc::rc::Rc;
+use arrayvec::ArrayVec;
+use core::cell::RefCell;
 
-use super::{grants, hypercall, memory as own_memory};
-use crate::programs::echo::{EchoPage, Ground};
+use super::{cpu, grants, hypercall, memory as own_memory};
+use crate::grants::{Access, Hypervisor, Mapped, Reference, Table, Window};
+use crate::programs::echo::{Block, DEPTH, EchoPage, Figures, Ground, Move, Shared};
 
-/// Where the grant table's first frame goes, among the pages that are no RAM.
-const TABLE: u64 = MESH_BASE.as_u64() - 5 * PAGE_SIZE;
-/// Where the other domain's page goes.
-const MAPPED: u64 = MESH_BASE.as_u64() - 6 * PAGE_SIZE;
-/// Entries of version 1 in a frame.
-const ENTRIES: usize = 512;
-/// Flags that the hypervisor sets while a page is in use.
-const IN_USE: u64 = (flag::READING | flag::WRITING) as u64;
+/// Where the grant table's first frame goes: a window above all RAM, below those of the mesh.
+const TABLE: u64 = 0xe800_0000;
+/// Where other domains' pages go.
+const WINDOW: u64 = TABLE + 0x1_0000;
+/// How many.
+const WINDOW_PAGES: u64 = 64;
 
-/// The ground of one device.
-pub struct Grants {
-    table: &'static [AtomicU64; ENTRIES],
-    /// The page that the other domain has had, to be shared again.
-    spare: Option<&'static EchoPage>,
-    /// Pages that were shared, by their references.
-    shared: alloc::collections::BTreeMap<u32, &'static EchoPage>,
-    mapped: Option<(u32, op::GrantHandle)>,
+struct Inner {
+    table: Table<'static>,
+    window: Window,
+    mapped: BTreeMap<(DomId, u32), Mapped>,
+    figures: Figures,
 }
+
+/// The ground of one device: a handle on what the domain has.
+#[derive(Clone)]
+pub struct Grants(Rc<RefCell<Inner>>);
 
 impl Grants {
     /// The ground, where the hypervisor gives this domain a grant table. To be asked for once.
     pub fn new() -> Option<Self> {
-        grants::place(0, TABLE).ok()?;
-        own_memory::map_window(TABLE..TABLE + PAGE_SIZE).ok()?;
-        own_memory::map_window(MAPPED..MAPPED + PAGE_SIZE).ok()?;
-        // SAFETY: both sides of the mapping were just made; every byte pattern is a valid page of atomics.
-        let table = unsafe { &*(TABLE as *const [AtomicU64; ENTRIES]) };
-        Some(Self { table, spare: None, shared: Default::default(), mapped: None })
+        own_memory::map_window(TABLE..WINDOW + WINDOW_PAGES * PAGE_SIZE).ok()?;
+        let table = Table::new(grants::table(TABLE).ok()?);
+        let window = Window::new(WINDOW, WINDOW_PAGES);
+        let figures = Figures::default();
+        Some(Self(Rc::new(RefCell::new(Inner { table, window, mapped: BTreeMap::new(), figures }))))
+    }
+
+    /// What was spent in hypercalls so far.
+    pub fn figures(&self) -> Figures {
+        self.0.borrow().figures
+    }
+
+    fn share(&self, domain: DomId, address: usize, access: Access) -> Option<u32> {
+        let frame = u32::try_from(address as u64 / PAGE_SIZE).ok()?;
+        let granted = self.0.borrow_mut().table.grant(domain, frame, access)?;
+        Some(granted.0)
     }
 }
 
+/// Does a hypercall, and counts it.
+fn counted<T>(figures: &mut Figures, call: impl FnOnce() -> T) -> T {
+    let before = cpu::tsc();
+    let result = call();
+    figures.hypervisor += cpu::tsc().wrapping_sub(before);
+    figures.calls += 1;
+    result
+}
+
 impl Ground for Grants {
-    fn share(&mut self, domain: DomId) -> Option<(u32, &'static EchoPage)> {
-        let free = |(_, entry): &(usize, &AtomicU64)| entry.load(Ordering::Relaxed) == 0;
-        let mut entries = self.table.iter().enumerate().skip(RESERVED_ENTRIES as usize);
-        let (reference, entry) = entries.find(free)?;
-        let page = self.spare.take().unwrap_or_else(|| Box::leak(Box::default()));
-        let frame = core::ptr::from_ref(page).addr() as u64 / PAGE_SIZE;
-        entry
-            .store(u64::from(flag::PERMIT_ACCESS) | u64::from(domain) << 16 | frame << 32, Ordering::Release);
-        self.shared.insert(reference as u32, page);
-        Some((reference as u32, page))
+    fn share_ring(&mut self, domain: DomId, page: &'static EchoPage) -> Option<u32> {
+        self.share(domain, core::ptr::from_ref(page).addr(), Access::Write)
     }
 
-    fn unshare(&mut self, reference: u32) {
-        let Some(entry) = self.table.get(reference as usize) else { return };
-        let word = entry.load(Ordering::Relaxed);
-        let idle = word & IN_USE == 0;
-        if idle && entry.compare_exchange(word, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-            self.spare = self.shared.remove(&reference);
-        }
+    fn share_block(&mut self, domain: DomId, page: &'static Block, shared: Shared) -> Option<u32> {
+        let access = if shared == Shared::Writable { Access::Write } else { Access::Read };
+        self.share(domain, core::ptr::from_ref(page).addr(), access)
+    }
+
+    fn unshare(&mut self, reference: u32) -> bool {
+        self.0.borrow_mut().table.revoke(Reference(reference)).is_ok()
     }
 
     fn map(&mut self, domain: DomId, reference: u32) -> Option<&'static EchoPage> {
-        if self.mapped.is_some() {
+        let inner = &mut *self.0.borrow_mut();
+        if inner.mapped.contains_key(&(domain, reference)) {
             return None;
         }
-        let mut map = MapGrantRef {
-            host_addr: MAPPED,
-            flags: map_flag::HOST_MAP,
-            reference,
-            dom: domain,
-            ..Default::default()
-        };
-        let arguments = [op::MAP_GRANT_REF, core::ptr::from_mut(&mut map) as u64, 1, 0, 0];
-        // SAFETY: the structure of that operation; nothing of the kernel's lies at that address.
-        unsafe { hypercall::call(number::GRANT_TABLE_OP, arguments) }.ok()?;
-        if map.status != status::OKAY {
-            return None;
-        }
-        self.mapped = Some((reference, map.handle));
+        let mapped = inner.window.map(&grants::Calls, domain, Reference(reference), Access::Write).ok()?;
+        let address = mapped.address;
+        inner.mapped.insert((domain, reference), mapped);
         // SAFETY: the page was just mapped there, and is a page of atomics; whoever uses the reference lets go of it before
         // `unmap`, as drivers do when they disconnect.
-        Some(unsafe { &*(MAPPED as *const EchoPage) })
+        Some(unsafe { &*(address as *const EchoPage) })
     }
 
-    fn unmap(&mut self, _: DomId, reference: u32) {
-        let Some((_, handle)) = self.mapped.take_if(|(mapped, _)| *mapped == reference) else { return };
-        let mut unmap = UnmapGrantRef { host_addr: MAPPED, handle, ..Default::default() };
-        let arguments = [op::UNMAP_GRANT_REF, core::ptr::from_mut(&mut unmap) as u64, 1, 0, 0];
-        // SAFETY: the structure of that operation, and a mapping of ours that nobody uses any more. A hypervisor that
-        // refuses leaves the page where it is.
-        let _ = unsafe { hypercall::call(number::GRANT_TABLE_OP, arguments) };
+    fn unmap(&mut self, domain: DomId, reference: u32) {
+        let inner = &mut *self.0.borrow_mut();
+        if let Some(mapped) = inner.mapped.remove(&(domain, reference)) {
+            // A hypervisor that refuses leaves the page where it is, and its address is not used again.
+            let _ = inner.window.unmap(&grants::Calls, mapped);
+        }
+    }
+
+    fn copy(&mut self, domain: DomId, moves: &mut [Move<'_>]) {
+        let figures = &mut self.0.borrow_mut().figures;
+        for moves in moves.chunks_mut(DEPTH) {
+            let mut operations: ArrayVec<Copy, DEPTH> =
+                moves.iter().map(|one| operation(domain, one)).collect();
+            // Where the call as such fails, each operation still says that it was not done.
+            let _ = counted(figures, || grants::Calls.copy(&mut operations));
+            for (one, operation) in moves.iter_mut().zip(&operations) {
+                one.result = operation.status;
+            }
+        }
     }
 
     fn listen(&mut self, domain: DomId) -> Option<Port> {
@@ -116,6 +126,19 @@ impl Ground for Grants {
     }
 
     fn notify(&mut self, port: Port) {
-        let _ = hypercall::send(port);
+        // Nobody listens where the other end is gone, and xenstore will tell of that.
+        let _ = counted(&mut self.0.borrow_mut().figures, || hypercall::send(port));
     }
+}
+
+fn operation(domain: DomId, one: &Move<'_>) -> Copy {
+    let theirs =
+        CopySide { page: one.reference.into(), domid: domain, offset: one.offset, ..CopySide::default() };
+    let frame = core::ptr::from_ref(one.block).addr() as u64 / PAGE_SIZE;
+    let ours = CopySide { page: frame, domid: DOMID_SELF, offset: one.offset, ..CopySide::default() };
+    let (source, dest, flags) = match one.out {
+        true => (ours, theirs, copy_flag::DEST_GREF),
+        false => (theirs, ours, copy_flag::SOURCE_GREF),
+    };
+    Copy { source, dest, len: one.bytes, flags, status: one.result, pad: 0 }
 }

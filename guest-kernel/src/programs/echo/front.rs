@@ -1,23 +1,33 @@
 //! The end that reads and writes.
 
-use alloc::collections::BTreeMap;
-use alloc::string::ToString;
-
 use abi::xen::event_channel::Port;
+use alloc::boxed::Box;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 use io_rings::PeerBroken;
 use io_rings::ring::Front as RingFront;
 
-use super::{Echo, Ground, Request, Response, SECTOR, operation};
+use super::{BLOCK_BYTES, Block, DEPTH, Echo, EchoPage, Ground, Request, Response, Shared, operation};
 use crate::xenbus::{Driver, Keys, Peer};
 
 /// What it has while there is a back end, or while it offers itself to one.
 #[derive(Debug)]
 struct Connection {
     ring: RingFront<'static, Echo>,
+    page: &'static EchoPage,
     reference: u32,
     port: Port,
     /// The back end serves it.
     served: bool,
+}
+
+/// Room for one request: its page, which the back end may use while there is a connection.
+#[derive(Debug)]
+struct Place {
+    request: Option<Request>,
+    page: &'static Block,
+    reference: Option<u32>,
 }
 
 /// The front end.
@@ -26,22 +36,38 @@ pub struct Front<G> {
     /// The world below.
     pub ground: G,
     connection: Option<Connection>,
-    /// Requests without an answer, by their ids; those from `unsent` on are not in the ring.
-    under_way: BTreeMap<u64, Request>,
+    /// Pages for the ring; and those that the other end still had when they were last asked back, by their references.
+    ring_pages: Vec<&'static EchoPage>,
+    lingering: Vec<(u32, &'static EchoPage)>,
+    /// The request of number n is in place n modulo [`DEPTH`].
+    places: Vec<Place>,
+    under_way: usize,
+    /// The number of the first request that is not in the ring, and of the next one to be made.
     unsent: u64,
     next: u64,
-    sectors: u64,
+    blocks: u64,
 }
 
 impl<G: Ground> Front<G> {
     /// A front end that knows no back end.
     pub fn new(ground: G) -> Self {
-        Self { ground, connection: None, under_way: BTreeMap::new(), unsent: 0, next: 0, sectors: 0 }
+        let place = || Place { request: None, page: Box::leak(Box::default()), reference: None };
+        Self {
+            ground,
+            connection: None,
+            ring_pages: Vec::new(),
+            lingering: Vec::new(),
+            places: (0..DEPTH).map(|_| place()).collect(),
+            under_way: 0,
+            unsent: 0,
+            next: 0,
+            blocks: 0,
+        }
     }
 
-    /// Sectors that the back end has, once it is connected.
-    pub fn sectors(&self) -> u64 {
-        self.sectors
+    /// Blocks that the back end has, once it is connected.
+    pub fn blocks(&self) -> u64 {
+        self.blocks
     }
 
     /// Whether a back end serves it.
@@ -56,48 +82,66 @@ impl<G: Ground> Front<G> {
 
     /// Requests without an answer.
     pub fn under_way(&self) -> usize {
-        self.under_way.len()
+        self.under_way
     }
 
-    /// Has a sector read: the request's id.
-    pub fn read(&mut self, sector: u64) -> u64 {
-        self.queue(sector, operation::READ, [0; SECTOR])
+    /// The page of the next request, to be filled; `None` while that is still under way.
+    pub fn page(&self) -> Option<&'static Block> {
+        let place = self.places.get(self.next as usize % DEPTH)?;
+        place.request.is_none().then_some(place.page)
     }
 
-    /// Has a sector written: the request's id.
-    pub fn write(&mut self, sector: u64, data: [u8; SECTOR]) -> u64 {
-        self.queue(sector, operation::WRITE, data)
-    }
-
-    fn queue(&mut self, sector: u64, operation: u32, data: [u8; SECTOR]) -> u64 {
+    /// Makes a request about a whole block: its number. `None`: there is no room until an answer comes.
+    pub fn ask(&mut self, operation: u32, block: u64) -> Option<u64> {
         let id = self.next;
+        let place = self.places.get_mut(id as usize % DEPTH).filter(|place| place.request.is_none())?;
+        place.request = Some(Request { id, block, operation, reference: 0, offset: 0, bytes: BLOCK_BYTES });
         self.next += 1;
-        self.under_way.insert(id, Request { id, sector, operation, padding: 0, data });
-        id
+        self.under_way += 1;
+        Some(id)
     }
 
-    /// Puts requests into the ring as far as there is room, all at once, with one event at most.
+    /// Has a block read.
+    pub fn read(&mut self, block: u64) -> Option<u64> {
+        self.ask(operation::READ, block)
+    }
+
+    /// Has a block written, with what is in [`Self::page`].
+    pub fn write(&mut self, block: u64) -> Option<u64> {
+        self.ask(operation::WRITE, block)
+    }
+
+    /// Puts requests into the ring, all at once, with one event at most.
     pub fn send(&mut self) {
         let Some(connection) = self.connection.as_mut().filter(|connection| connection.served) else {
             return;
         };
-        let waiting = self.under_way.range(self.unsent..).map(|(_, request)| request);
-        let count = connection.ring.push_requests(waiting);
-        let last = self.under_way.range(self.unsent..).nth(count);
-        self.unsent = last.map_or(self.next, |(id, _)| *id);
+        while self.unsent < self.next {
+            if let Some(place) = self.places.get(self.unsent as usize % DEPTH)
+                && let Some(request) = place.request.filter(|request| request.id == self.unsent)
+            {
+                let request = Request { reference: place.reference.unwrap_or(0), ..request };
+                if connection.ring.push_request(&request).is_err() {
+                    break;
+                }
+            }
+            self.unsent += 1;
+        }
         if connection.ring.push_and_check_notify() {
             self.ground.notify(connection.port);
         }
     }
 
-    /// The next answer. One to a request that was not made is none.
-    pub fn take(&mut self) -> Result<Option<(Request, Response)>, PeerBroken> {
+    /// The next answer, and the page of its request until the next one is made. One to a request that was not made is
+    /// none.
+    pub fn take(&mut self) -> Result<Option<(Request, Response, &'static Block)>, PeerBroken> {
         let Some(connection) = &mut self.connection else { return Ok(None) };
         while let Some(response) = connection.ring.take_response()? {
-            if response.id < self.unsent
-                && let Some(request) = self.under_way.remove(&response.id)
-            {
-                return Ok(Some((request, response)));
+            let Some(place) = self.places.get_mut(response.id as usize % DEPTH) else { continue };
+            let sent = |request: &mut Request| request.id == response.id && response.id < self.unsent;
+            if let Some(request) = place.request.take_if(sent) {
+                self.under_way -= 1;
+                return Ok(Some((request, response, place.page)));
             }
         }
         Ok(None)
@@ -109,15 +153,32 @@ impl<G: Ground> Front<G> {
     }
 }
 
+impl<G: Ground> Front<G> {
+    fn let_go(&mut self, reference: u32, page: &'static EchoPage) {
+        if self.ground.unshare(reference) {
+            self.ring_pages.push(page);
+        } else {
+            self.lingering.push((reference, page));
+        }
+    }
+}
+
 impl<G: Ground> Driver for Front<G> {
     fn offer(&mut self, peer: &Peer<'_>) -> Option<Keys> {
-        let (reference, page) = self.ground.share(peer.domain)?;
+        for place in &mut self.places {
+            place.reference = Some(self.ground.share_block(peer.domain, place.page, Shared::Writable)?);
+        }
+        for (reference, page) in core::mem::take(&mut self.lingering) {
+            self.let_go(reference, page);
+        }
+        let page = self.ring_pages.pop().unwrap_or_else(|| Box::leak(Box::default()));
+        let ring = RingFront::new(&page.0);
+        let reference = self.ground.share_ring(peer.domain, page)?;
         let Some(port) = self.ground.listen(peer.domain) else {
-            self.ground.unshare(reference);
+            self.let_go(reference, page);
             return None;
         };
-        let ring = RingFront::new(&page.0);
-        self.connection = Some(Connection { ring, reference, port, served: false });
+        self.connection = Some(Connection { ring, page, reference, port, served: false });
         Some(Keys::from([
             ("ring-ref".into(), reference.to_string()),
             ("event-channel".into(), port.to_string()),
@@ -125,10 +186,10 @@ impl<G: Ground> Driver for Front<G> {
     }
 
     fn connect(&mut self, peer: &Peer<'_>) -> Option<Keys> {
-        self.sectors = peer.number("sectors")?.into();
+        self.blocks = peer.number("blocks")?.into();
         self.connection.as_mut()?.served = true;
         // What the last back end has not answered.
-        self.unsent = 0;
+        self.unsent = self.next.saturating_sub(DEPTH as u64);
         self.send();
         Some(Keys::new())
     }
@@ -136,7 +197,17 @@ impl<G: Ground> Driver for Front<G> {
     fn disconnect(&mut self) {
         if let Some(connection) = self.connection.take() {
             self.ground.close(connection.port);
-            self.ground.unshare(connection.reference);
+            self.let_go(connection.reference, connection.page);
+        }
+        for place in &mut self.places {
+            let Some(reference) = place.reference.take() else { continue };
+            if !self.ground.unshare(reference) {
+                let page: &'static Block = Box::leak(Box::default());
+                for (new, old) in page.0.iter().zip(&place.page.0) {
+                    new.store(old.load(Ordering::Relaxed), Ordering::Relaxed);
+                }
+                place.page = page;
+            }
         }
     }
 }
