@@ -22,6 +22,7 @@ mod r19_siblings;
 mod r20_grants;
 mod r21_real_xen;
 mod r22_para;
+mod r23_device;
 
 use std::process::ExitCode;
 
@@ -55,6 +56,7 @@ fn scenes() -> Vec<Scene> {
         Scene::on("grants", r20_grants::machine(), r20_grants::checks()),
         Scene::new("xen", r21_real_xen::checks()),
         Scene::new("para", r22_para::checks()),
+        Scene::on("device", r23_device::machine(), r23_device::checks()),
         Scene::new("line", r10_line::checks()),
         Scene::new("image", r11_image::checks()),
         Scene::new("demo", r12_demo::checks()),

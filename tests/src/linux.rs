@@ -47,6 +47,7 @@ pub fn member(name: &str, cores: &[u32]) -> GuestConfig {
         command_line: "console=hvc0 quiet initcall_blacklist=trace_eval_init".to_owned(),
         mesh: false,
         virt: Virt::Para,
+        devices: vec![],
         on_poweroff: Policy::Preserve,
         on_reboot: Policy::Restart,
         on_crash: Policy::Preserve,
