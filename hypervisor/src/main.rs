@@ -52,7 +52,7 @@ extern "C" fn atoll_main(magic: u32, information: u32) -> ! {
     // SAFETY: all RAM, the image with the boot stack, and the devices in use are mapped.
     unsafe { tables.load() };
     interrupts::mask_all(machine);
-    hypervisor::pc::decode::prepare();
+    hypervisor::devices::decode::prepare();
 
     let mut core = start::prepare(&orders[0]);
     start::settle(&mut core);

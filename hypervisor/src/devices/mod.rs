@@ -7,6 +7,7 @@
 pub mod ata;
 pub mod cmos;
 pub mod debug;
+pub mod decode;
 pub mod fw_cfg;
 pub mod i8042;
 pub mod io_apic;

@@ -1,5 +1,5 @@
 //! The hypervisor's only heap: room for the tables that the instruction decoder makes when it is first used, at boot
-//! ([`crate::pc::decode::prepare`]). What is given out is never taken back.
+//! ([`crate::devices::decode::prepare`]). What is given out is never taken back.
 
 use core::alloc::Layout;
 use core::cell::UnsafeCell;

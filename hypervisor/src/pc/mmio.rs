@@ -5,17 +5,16 @@ use abi::xen::errno::{Errno, HypercallResult};
 use vmx::exit::{Exit, ReadExit};
 use vmx::field;
 
-use super::decode::{self, Kind};
 use super::posted::POSTED;
 use super::{at_board, attend, interrupts};
 use crate::core::Core;
 use crate::core::message::Request;
+use crate::devices::decode::execute::Registers;
+use crate::devices::decode::{self, Access, LONGEST, Operation, Way};
 use crate::devices::io_apic;
 use crate::devices::local_apic::{self, Effect};
+use crate::guest_memory::CS_LONG;
 use crate::machine;
-
-/// The longest instruction.
-const LONGEST: usize = 15;
 
 /// An access to the I/O APIC, which is home's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +29,7 @@ pub enum IoApicAccess {
 
 /// An EPT violation: no guest memory is there, or none that allows the access.
 pub(super) fn handle(core: &mut Core, qualification: u64, address: GuestPhys, exit: Exit) {
+    const WRITE: u64 = 1 << 1;
     const LINEAR_VALID: u64 = 1 << 7;
     const TO_LINEAR: u64 = 1 << 8;
     const EVENT_DELIVERED: u32 = 1 << 31;
@@ -38,41 +38,97 @@ pub(super) fn handle(core: &mut Core, qualification: u64, address: GuestPhys, ex
     let by_instruction = qualification & LINEAR_VALID != 0
         && qualification & TO_LINEAR != 0
         && core.vmcs.read(field::IDT_VECTORING_INFO) & EVENT_DELIVERED == 0;
-    if !by_instruction || emulate(core, address).is_none() {
+    if !by_instruction || emulate(core, address, qualification & WRITE != 0).is_none() {
         core.crash(exit);
     }
 }
 
+impl Registers for Core {
+    fn get(&self, number: u8) -> u64 {
+        self.register(number)
+    }
+
+    fn set(&mut self, number: u8, value: u64) {
+        self.set_register(number, value);
+    }
+}
+
 /// Carries out the instruction that touched this address. `None`: it is none that is known.
-fn emulate(core: &mut Core, address: GuestPhys) -> Option<()> {
+fn emulate(core: &mut Core, address: GuestPhys, is_write: bool) -> Option<()> {
     let mut bytes = [0; LONGEST];
     let (count, bits) = fetch(core, &mut bytes)?;
-    let access = decode::decode(bytes.get(..count)?, bits)?;
-    match access.kind {
-        Kind::Load { into, signed } => {
-            let value = read(core, address, access.bytes);
-            let value = if signed { decode::sign_extend(value, access.bytes) } else { value };
-            let register = core.register(into.number);
-            core.set_register(into.number, into.set(register, value));
-        }
-        Kind::Store(from) => {
-            let value = from.get(core.register(from.number));
+    let access = if count == LONGEST {
+        core.local()?.memo.decode(&bytes, bits)
+    } else {
+        decode::decode(bytes.get(..count)?, bits)
+    };
+    let access = access.ok()?;
+    if matches!(access.operation, Operation::Element(element) if element.way == Way::Copy) {
+        copy(core, address, &access, is_write)?;
+    } else {
+        let value = if access.reads() { read(core, address, access.bytes) } else { 0 };
+        if let Some(value) = apply(core, &access, value) {
             write(core, address, access.bytes, value);
         }
-        Kind::StoreNumber(value) => write(core, address, access.bytes, value),
     }
-    core.advance_by(access.length);
+    if access.is_done(core) {
+        core.advance_by(access.length);
+    }
+    Some(())
+}
+
+fn apply(core: &mut Core, access: &Access, value: u64) -> Option<u64> {
+    let before = core.vmcs.get(field::GUEST_RFLAGS);
+    let mut flags = before;
+    let written = access.apply(core, &mut flags, value);
+    if flags != before {
+        core.vmcs.write(field::GUEST_RFLAGS, flags);
+    }
+    written
+}
+
+/// MOVS: of its two operands one is the device's, the other memory.
+fn copy(core: &mut Core, address: GuestPhys, access: &Access, is_write: bool) -> Option<()> {
+    let Operation::Element(element) = access.operation else { return None };
+    let bytes = usize::from(access.bytes);
+    let vmcs = &core.vmcs;
+    let is_long = vmcs.get(field::GUEST_CS_ACCESS_RIGHTS) & CS_LONG != 0;
+    let base = |segment: u8| match segment {
+        4 => vmcs.get(field::GUEST_FS_BASE),
+        5 => vmcs.get(field::GUEST_GS_BASE),
+        _ if is_long => 0,
+        0 => vmcs.get(field::GUEST_ES_BASE),
+        1 => vmcs.get(field::GUEST_CS_BASE),
+        2 => vmcs.get(field::GUEST_SS_BASE),
+        _ => vmcs.get(field::GUEST_DS_BASE),
+    };
+    let linear = |base: u64, offset: u64| {
+        let linear = base.wrapping_add(offset);
+        GuestVirt::new(if is_long { linear } else { linear & 0xffff_ffff })
+    };
+    let from = linear(base(element.segment), element.source(core));
+    let to = linear(base(0), element.destination(core));
+    let memory = core.guest_memory().ok()?;
+    let mut value = [0; 8];
+    if is_write {
+        memory.read_bytes(from, &mut value[..bytes]).ok()?;
+        apply(core, access, u64::from_le_bytes(value));
+        write(core, address, access.bytes, u64::from_le_bytes(value));
+    } else {
+        value = read(core, address, access.bytes).to_le_bytes();
+        memory.write_bytes(to, &value[..bytes]).ok()?;
+        apply(core, access, u64::from_le_bytes(value));
+    }
     Some(())
 }
 
 /// The bytes of the instruction at RIP: how many there are, and the code segment's width.
 fn fetch(core: &Core, bytes: &mut [u8; LONGEST]) -> Option<(usize, u32)> {
-    const LONG: u32 = 1 << 13;
     const DEFAULT_32: u32 = 1 << 14;
     let vmcs = &core.vmcs;
     let rights = vmcs.get(field::GUEST_CS_ACCESS_RIGHTS);
     let rip = vmcs.get(field::GUEST_RIP);
-    let (bits, start) = if rights & LONG != 0 {
+    let (bits, start) = if rights & CS_LONG != 0 {
         (64, rip)
     } else {
         let bits = if rights & DEFAULT_32 != 0 { 32 } else { 16 };

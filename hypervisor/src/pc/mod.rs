@@ -7,7 +7,6 @@
 
 pub mod board;
 mod console;
-pub mod decode;
 mod interrupts;
 pub mod mmio;
 mod msr;
@@ -21,6 +20,7 @@ use vmx::exit::{ControlRegister, Exit, Reason};
 use vmx::injection::Injection;
 
 use crate::core::Core;
+use crate::devices::decode::memo::Memo;
 use crate::devices::local_apic::LocalApic;
 use crate::domain::{Domain, Home};
 use crate::events;
@@ -37,6 +37,8 @@ pub struct Local {
     pub apic: LocalApic,
     /// Something has changed that an interrupt may follow from, or another deadline.
     pub attention: bool,
+    /// Instructions on its devices.
+    pub memo: Memo,
     /// When the VMX-preemption timer will end, by the time-stamp counter; `u64::MAX`: never.
     pub armed: u64,
 }
@@ -48,7 +50,7 @@ impl Local {
         if is_boot_processor {
             apic.wire_as_firmware_does();
         }
-        Self { apic, attention: true, armed: u64::MAX }
+        Self { apic, attention: true, memo: Memo::new(), armed: u64::MAX }
     }
 }
 
