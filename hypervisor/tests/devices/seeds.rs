@@ -1,0 +1,338 @@
+//! What the fuzz targets begin with: accesses as kernels and firmware make them.
+
+use super::targets::Step;
+
+/// Steps as bytes: what, place, value, and how long after the last.
+fn steps(steps: &[(u8, u16, u32, u8)]) -> Vec<u8> {
+    steps.iter().flat_map(|&(what, place, value, wait)| Step { what, place, value, wait }.bytes()).collect()
+}
+
+const READ: u8 = 0;
+const WRITE: u8 = 1;
+
+pub fn uart() -> Vec<Vec<u8>> {
+    // A driver finds the chip, turns FIFOs and interrupts on, sends and receives.
+    let probe = [
+        (WRITE, 1, 0),
+        (READ, 1, 0),
+        (WRITE, 4, 0x1a),
+        (READ, 6, 0),
+        (WRITE, 2, 1),
+        (READ, 2, 0),
+        (WRITE, 3, 0x80),
+        (WRITE, 0, 1),
+        (WRITE, 1, 0),
+        (WRITE, 3, 3),
+    ];
+    let run = [
+        (WRITE, 2, 0xc7),
+        (WRITE, 4, 0x0b),
+        (WRITE, 1, 0x0f),
+        (READ, 2, 0),
+        (WRITE, 0, 0x41),
+        (3, 0, 0),
+        (READ, 2, 0),
+        (2, 0, 0x42),
+        (READ, 5, 0),
+        (READ, 0, 0),
+        (2, 0, 0x43),
+        (READ, 6, 0),
+    ];
+    vec![untimed(&probe), untimed(&run), untimed(&[probe.as_slice(), &run].concat())]
+}
+
+fn untimed(accesses: &[(u8, u16, u32)]) -> Vec<u8> {
+    steps(&accesses.iter().map(|&(what, place, value)| (what, place, value, 0)).collect::<Vec<_>>())
+}
+
+pub fn local_apic() -> Vec<Vec<u8>> {
+    let enable = [(WRITE, 0xf0, 0x1ff, 0), (WRITE, 0x80, 0, 0), (WRITE, 0x370, 0xfe, 0)];
+    let periodic = [
+        (WRITE, 0x3e0, 3, 1),
+        (WRITE, 0x320, 0x2_00ec, 1),
+        (WRITE, 0x380, 1_000, 1),
+        (7, 0, 0, 15),
+        (WRITE, 0xb0, 0, 1),
+    ];
+    let deadline = [(WRITE, 0x320, 0x4_00ec, 1), (6, 0, 500, 1), (7, 0, 0, 12), (WRITE, 0xb0, 0, 1)];
+    let ipis = [
+        (WRITE, 0x310, 1 << 24, 0),
+        (WRITE, 0x300, 0xc_4500, 0),
+        (WRITE, 0x300, 0x4_0050, 0),
+        (4, 1, 0x61, 0),
+        (7, 0, 0, 0),
+        (WRITE, 0xb0, 0, 0),
+        (READ, 0x100, 0, 0),
+    ];
+    let x2apic = [
+        (5, 0, 0xc00, 0),
+        (3, 0x0f, 0x1ff, 0),
+        (3, 0x3f, 0x61, 0),
+        (7, 0, 0, 0),
+        (3, 0x0b, 0, 0),
+        (2, 0x02, 0, 0),
+        (5, 0, 0, 0),
+        (5, 0, 0x800, 0),
+    ];
+    [&periodic[..], &deadline, &ipis, &x2apic].map(|part| steps(&[&enable, part].concat())).into()
+}
+
+pub fn pic() -> Vec<Vec<u8>> {
+    let initialize = [
+        (WRITE, 0, 0x11),
+        (WRITE, 1, 0x30),
+        (WRITE, 1, 4),
+        (WRITE, 1, 1),
+        (WRITE, 2, 0x11),
+        (WRITE, 3, 0x38),
+        (WRITE, 3, 2),
+        (WRITE, 3, 1),
+        (WRITE, 1, 0),
+        (WRITE, 3, 0),
+    ];
+    let interrupt = [
+        (2, 1, 0),
+        (3, 0, 0),
+        (WRITE, 0, 0x60),
+        (2, 1, 12),
+        (3, 0, 0),
+        (WRITE, 2, 0x20),
+        (WRITE, 0, 0x20),
+        (WRITE, 0, 0x0b),
+        (READ, 0, 0),
+    ];
+    let special = [
+        (WRITE, 4, 0xf8),
+        (WRITE, 0, 0x68),
+        (2, 1, 5),
+        (3, 0, 0),
+        (WRITE, 0, 0x0c),
+        (READ, 0, 0),
+        (WRITE, 0, 0xa0),
+        (WRITE, 0, 0xc3),
+    ];
+    [&interrupt[..], &special].map(|part| untimed(&[&initialize, part].concat())).into()
+}
+
+pub fn pit() -> Vec<Vec<u8>> {
+    // Place 3 is the control word, 4 is port 61h.
+    let tick = [
+        (WRITE, 3, 0x34, 1),
+        (WRITE, 0, 0xa9, 1),
+        (WRITE, 0, 4, 1),
+        (2, 0, 0, 12),
+        (2, 0, 0, 12),
+        (READ, 0, 0, 3),
+    ];
+    let calibrate = [
+        (WRITE, 4, 1, 1),
+        (WRITE, 3, 0xb0, 1),
+        (WRITE, 2, 0xff, 1),
+        (WRITE, 2, 0xff, 1),
+        (READ, 2, 0, 9),
+        (READ, 2, 0, 9),
+        (READ, 4, 0, 17),
+    ];
+    let square = [
+        (WRITE, 3, 0x36, 1),
+        (WRITE, 0, 5, 1),
+        (WRITE, 0, 0, 1),
+        (2, 0, 0, 2),
+        (WRITE, 0, 4, 1),
+        (WRITE, 0, 0, 1),
+        (2, 0, 0, 3),
+        (WRITE, 3, 0xc2, 1),
+        (READ, 0, 0, 1),
+    ];
+    let shots = [
+        (WRITE, 3, 0x38, 1),
+        (WRITE, 0, 9, 1),
+        (WRITE, 0, 0, 1),
+        (2, 0, 0, 5),
+        (WRITE, 3, 0x31, 1),
+        (WRITE, 0, 0x99, 1),
+        (WRITE, 0, 0, 2),
+        (2, 0, 0, 9),
+    ];
+    [&tick[..], &calibrate, &square, &shots].map(steps).into()
+}
+
+pub fn io_apic() -> Vec<Vec<u8>> {
+    let level = [
+        (0, 0x23, 0),
+        (1, 0, 0),
+        (0, 0x22, 0),
+        (1, 0, 0x8050),
+        (2, 9, 1),
+        (3, 0, 0x50),
+        (2, 9, 0),
+        (3, 0, 0x50),
+        (1, 0, 0x1_0050),
+        (1, 0, 0x50),
+    ];
+    let edge =
+        [(0, 0x14, 0), (1, 0, 0x31), (2, 2, 1), (2, 2, 0), (2, 2, 1), (1, 0, 0x931), (2, 2, 0), (2, 2, 1)];
+    vec![untimed(&level), untimed(&edge)]
+}
+
+pub fn cmos() -> Vec<Vec<u8>> {
+    let read = [
+        (READ, 10, 0, 1),
+        (READ, 0, 0, 1),
+        (READ, 2, 0, 1),
+        (READ, 4, 0, 1),
+        (READ, 11, 0, 1),
+        (READ, 0x32, 0, 31),
+    ];
+    let set = [
+        (WRITE, 11, 0x82, 1),
+        (WRITE, 4, 0x23, 1),
+        (WRITE, 9, 0x28, 1),
+        (WRITE, 8, 2, 1),
+        (WRITE, 7, 0x29, 1),
+        (WRITE, 11, 2, 1),
+        (READ, 7, 0, 43),
+    ];
+    let interrupt = [
+        (WRITE, 10, 0x26, 1),
+        (WRITE, 11, 0x72, 1),
+        (2, 0, 0, 21),
+        (READ, 12, 0, 1),
+        (WRITE, 1, 0x30, 1),
+        (WRITE, 3, 0xff, 1),
+        (WRITE, 5, 0xff, 1),
+        (2, 0, 0, 36),
+        (READ, 12, 0, 1),
+    ];
+    [&read[..], &set, &interrupt].map(steps).into()
+}
+
+pub fn pm() -> Vec<Vec<u8>> {
+    vec![steps(&[
+        (READ, 8, 0, 1),
+        (WRITE, 2, 1, 1),
+        (3, 0, 0, 33),
+        (WRITE, 0, 1, 1),
+        (2, 0, 0, 1),
+        (WRITE, 3, 1, 1),
+        (3, 0, 0, 1),
+        (WRITE, 5, 0x24, 1),
+        (WRITE, 5, 0x34, 1),
+    ])]
+}
+
+pub fn i8042() -> Vec<Vec<u8>> {
+    vec![untimed(&[
+        (WRITE, 1, 0xaa),
+        (READ, 0, 0),
+        (WRITE, 1, 0x60),
+        (WRITE, 0, 0x41),
+        (WRITE, 0, 0xff),
+        (READ, 1, 0),
+        (READ, 0, 0),
+        (WRITE, 1, 0xd1),
+        (WRITE, 0, 0xdf),
+        (WRITE, 2, 2),
+        (WRITE, 1, 0xfe),
+    ])]
+}
+
+pub fn pci() -> Vec<Vec<u8>> {
+    let scan: Vec<(u8, u16, u32)> =
+        (0..32).flat_map(|device| [(0, 0, 1 << 31 | device << 11), (2, 0, 0), (2, 1, 0)]).collect();
+    let pam = [(0, 0, 0x8000_0058), (2, 1, 0), (1, 1, 0x30), (0, 0, 0x8000_0b40), (1, 0, 0xff)];
+    vec![untimed(&scan), untimed(&pam)]
+}
+
+pub fn fw_cfg() -> Vec<Vec<u8>> {
+    vec![untimed(&[
+        (0, 20, 1),
+        (0, 400, 2),
+        (0, 35, 3),
+        (0, 9_000, 4),
+        (0, 0, 4),
+        (0, 0x19, 300),
+        (0, 0x21, 500),
+        (0, 0x20, 30),
+    ])]
+}
+
+pub fn ata() -> Vec<Vec<u8>> {
+    let lba =
+        |lba, count| [(WRITE, 6, 0xe0), (WRITE, 2, count), (WRITE, 3, lba), (WRITE, 4, 0), (WRITE, 5, 0)];
+    let identify = [(WRITE, 6, 0xa0), (WRITE, 7, 0xec), (READ, 7, 0), (2, 0, 0)];
+    let read =
+        [&lba(7, 2)[..], &[(WRITE, 7, 0x20), (5, 0, 1), (READ, 7, 0), (2, 0, 0), (5, 0, 2), (2, 0, 0)]]
+            .concat();
+    let write = [
+        &lba(9, 2)[..],
+        &[(WRITE, 7, 0x30), (3, 0, 7), (5, 0, 0), (3, 0, 8), (5, 0, 0), (WRITE, 7, 0xe7), (5, 0, 0)],
+    ]
+    .concat();
+    let reset =
+        [&lba(9, 1)[..], &[(WRITE, 7, 0x24), (WRITE, 8, 4), (4, 0, 0), (WRITE, 8, 0), (READ, 7, 0)]].concat();
+    vec![untimed(&identify), untimed(&read), untimed(&write), untimed(&reset)]
+}
+
+pub fn decoder() -> Vec<Vec<u8>> {
+    vec![
+        // mov, movzx, or, lock or, and, bt, xchg, cmpxchg, stos, movs, as compilers make them.
+        vec![
+            0x8b, 0x04, 0x25, 0x20, 0, 0xe0, 0xfe, 0x89, 0x87, 0x80, 0, 0, 0, 0x0f, 0xb6, 0x07, 0x83, 0x0f,
+            0x10,
+        ],
+        vec![
+            0xf0, 0x81, 0x0f, 0, 1, 0, 0, 0x23, 0x47, 0x10, 0x0f, 0xba, 0x27, 12, 0x87, 0x07, 0xf0, 0x0f,
+            0xb1, 0x0f,
+        ],
+        vec![
+            0xf3, 0xab, 0xf3, 0x48, 0xa5, 0x67, 0x66, 0xa3, 0xb0, 0, 0xe0, 0xfe, 0x64, 0x8a, 0x26, 0x40,
+            0x80, 0x3f, 0x7f,
+        ],
+    ]
+}
+
+pub fn board() -> Vec<Vec<u8>> {
+    // 0x10 in what is done is 16 bits, 0x20 is 32.
+    const WRITE_32: u8 = 0x20 | 1;
+    let tick = [
+        (WRITE, 0x20, 0x11, 1),
+        (WRITE, 0x21, 0x30, 1),
+        (WRITE, 0x21, 4, 1),
+        (WRITE, 0x21, 1, 1),
+        (WRITE, 0x21, 0, 1),
+        (WRITE, 0x43, 0x34, 1),
+        (WRITE, 0x40, 0xa9, 1),
+        (WRITE, 0x40, 4, 1),
+        (4, 0, 0, 22),
+        (WRITE, 0x20, 0x20, 1),
+        (2, 0, 0x14, 1),
+        (2, 0x10, 0x31, 1),
+        (READ, 0x61, 0, 21),
+    ];
+    let serial = [
+        (WRITE, 0x3fa, 0xc7, 1),
+        (WRITE, 0x3fc, 0x0b, 1),
+        (WRITE, 0x3f9, 0x0f, 1),
+        (WRITE, 0x3f8, 0x41, 1),
+        (READ, 0x3fa, 0, 1),
+        (WRITE, 0xe9, 0x42, 1),
+    ];
+    let clock = [
+        (WRITE, 0x70, 11, 1),
+        (WRITE, 0x71, 0x72, 1),
+        (READ, 0x70, 0, 31),
+        (WRITE, 0x70, 12, 1),
+        (READ, 0x71, 0, 1),
+        (WRITE, 0x602, 1, 1),
+        (READ, 0x20 | 0x608, 0, 43),
+    ];
+    let bridges = [
+        (WRITE_32, 0xcf8, 0x8000_0000, 1),
+        (0x24, 0xcfc, 0, 1),
+        (WRITE, 0x64, 0xaa, 1),
+        (READ, 0x60, 0, 1),
+        (WRITE, 0x604, 0x3401, 1),
+    ];
+    [&tick[..], &serial, &clock, &bridges].map(steps).into()
+}
