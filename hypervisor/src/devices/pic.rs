@@ -31,10 +31,13 @@ impl Pic {
     /// Raises or lowers an ISA interrupt's line, 0 to 15; 2 is none.
     #[inline]
     pub fn set(&mut self, line: u8, up: bool) {
-        if line < 8 && line != CASCADE {
-            self.chips[0].set(line, up);
-        } else if (8..16).contains(&line) {
-            self.chips[1].set(line - 8, up);
+        let (index, input) = (usize::from(line / 8), line % 8);
+        let Some(chip) = self.chips.get_mut(index).filter(|_| line != CASCADE) else { return };
+        if chip.is_up(input) == up {
+            return;
+        }
+        chip.set(input, up);
+        if index == 1 {
             self.cascade();
         }
     }

@@ -150,10 +150,10 @@ fn at_board<R>(core: &mut Core, work: impl FnOnce(&mut Board, u64) -> R) -> Opti
     let now = core.machine.system_time();
     let board = core.home.as_mut()?.board.as_mut()?;
     let answer = work(board, now);
-    let messages = core::mem::take(&mut board.outbox);
+    let messages = (!board.outbox.is_empty()).then(|| core::mem::take(&mut board.outbox));
     let printed = core::mem::take(&mut board.has_printed);
     let port = board.console.as_ref().map(|console| console.port);
-    for message in messages {
+    for message in messages.into_iter().flatten() {
         interrupts::send(core, message, false);
     }
     if let Some(port) = port.filter(|_| printed) {

@@ -74,16 +74,20 @@ impl Chip {
     #[inline]
     pub const fn set(&mut self, input: u8, up: bool) {
         let bit = 1 << input;
-        let rises = up && self.lines & bit == 0;
-        if !up {
+        if up {
+            // A level that was up before is requested already.
+            self.requested |= bit & !self.lines;
+            self.lines |= bit;
+        } else {
             self.lines &= !bit;
             self.requested &= !bit;
-            return;
         }
-        self.lines |= bit;
-        if rises || self.level_triggered & bit != 0 {
-            self.requested |= bit;
-        }
+    }
+
+    /// Whether an input is up.
+    #[inline]
+    pub const fn is_up(&self, input: u8) -> bool {
+        self.lines & 1 << input != 0
     }
 
     pub const fn level_triggered(&self) -> u8 {
