@@ -167,6 +167,11 @@ fn forget(domain: &Domain, port: u32) {
 
 /// Closes a port of `domain`, and parts from the peer. `EINVAL`: it was closed.
 pub fn close(core: &Core, domain: &Domain, port: u32) -> Result<(), Errno> {
+    if domain.ports().get(port)?.port == Port::Closed {
+        return Err(Errno::EINVAL);
+    }
+    // While the number is still ours: once it is closed a sibling may have it, and events of its own.
+    forget(domain, port);
     let was = domain.ports().close(port)?;
     if let Port::Interdomain(end) = was
         && let Some(place) = core.machine.places.get(usize::from(end.home))
@@ -174,7 +179,6 @@ pub fn close(core: &Core, domain: &Domain, port: u32) -> Result<(), Errno> {
         let own = End { domain: domain.id, home: domain.home() as u8, port: port as u16 };
         place.ports.part(end.port.into(), own);
     }
-    forget(domain, port);
     Ok(())
 }
 

@@ -149,6 +149,9 @@ impl Frame {
         self.launched = 0;
     }
 
+    /// Where in it the word is that says, unless it is 0, that this core was kicked.
+    pub const KICKED: usize = offset_of!(Frame, kicked);
+
     /// What HOST_RSP has to be for this frame.
     pub fn host_rsp(&self) -> u64 {
         &raw const self.host_stack as u64
@@ -297,7 +300,7 @@ pub unsafe extern "sysv64" fn enter(frame: *mut Frame) -> Return {
         "ret",
         host_stack = const offset_of!(Frame, host_stack),
         registers = const offset_of!(Frame, registers),
-        kicked = const offset_of!(Frame, kicked) - offset_of!(Frame, host_stack),
+        kicked = const Frame::KICKED - offset_of!(Frame, host_stack),
         launched = const offset_of!(Frame, launched) - offset_of!(Frame, host_stack),
     )
 }
@@ -319,7 +322,7 @@ pub unsafe extern "sysv64" fn wait_for_kick() {
         "jmp vmx_wait_window",
         "2:",
         "ret",
-        kicked = const offset_of!(Frame, kicked),
+        kicked = const Frame::KICKED,
     )
 }
 
@@ -355,7 +358,7 @@ pub unsafe extern "sysv64" fn nmi_handler() {
         "pop rdx",
         "pop rax",
         "iretq",
-        kicked = const offset_of!(Frame, kicked),
+        kicked = const Frame::KICKED,
     )
 }
 

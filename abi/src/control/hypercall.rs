@@ -239,6 +239,7 @@ pub struct AuditReport {
     pub hypervisor: u64,
     /// Frames that are free and yet reachable.
     pub free: u64,
-    /// Frames whose owner or count of shares in the frame table does not agree with the EPTs.
+    /// Frames whose owner or count of shares in the frame table does not agree with the EPTs, pages that a domain is
+    /// counted to have and cannot reach, and frames that the hypervisor writes to for a domain that has them no more.
     pub miscounted: u64,
 }

@@ -308,7 +308,8 @@ impl Core {
             face.shared_info.store(0, Relaxed);
             face.vcpu_info.store(0, Relaxed);
         }
-        domain.place.fifo.reset();
+        // Its frames go with the domain, pinned or not.
+        let _ = domain.place.fifo.reset();
         self.fence(face.acquainted.load(Relaxed));
         domain.place.fifo.forget();
         Ok(())

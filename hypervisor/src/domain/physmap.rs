@@ -81,10 +81,12 @@ impl Home {
         Ok(cleared == Invalidation::Needed)
     }
 
-    /// Keeps this frame, which is to be at this place, where it is.
+    /// Keeps this frame, which is to be at this place, where it is. A place by a grant will not do, were it of the domain's
+    /// own: its memory may be on its way back from where else it appears.
     pub fn pin(&mut self, gfn: u64, frame: HostPhys) -> Result<(), Errno> {
-        let found = self.ept.translate(&Identity, address(gfn)?, ept::Access::Write);
-        if found.is_none_or(|found| found.hpa != frame) {
+        let at = address(gfn)?;
+        let found = self.ept.translate(&Identity, at, ept::Access::Write);
+        if found.is_none_or(|found| found.hpa != frame) || is_grant(&self.ept, at) {
             return Err(Errno::EINVAL);
         }
         self.pinned.try_push(frame).map_err(|_| Errno::ENOMEM)

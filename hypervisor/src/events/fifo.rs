@@ -21,6 +21,7 @@ use abi::xen::errno::Errno;
 use abi::xen::event_channel::fifo::{
     BUSY, CONTROL_BLOCK_HEADS, LINK_MASK, LINKED, MASKED, PENDING, QUEUES, READY,
 };
+use arrayvec::ArrayVec;
 
 use crate::machine::Patience;
 use crate::memory::physical::pointer;
@@ -30,6 +31,8 @@ use crate::ports::COUNT;
 const WORDS_A_PAGE: u32 = (PAGE_SIZE / 4) as u32;
 /// Pages that a guest may give for words: as many as there are ports.
 pub const PAGES: usize = (COUNT / WORDS_A_PAGE) as usize;
+/// Frames of a guest's that may be in use: those, and a control block for each virtual CPU.
+pub const FRAMES: usize = PAGES + MAX_VCPUS;
 /// What a guest does to a word while an event is appended to it changes it a few times, by the rules.
 const TRIES: u32 = 16;
 
@@ -117,12 +120,20 @@ impl Fifo {
         self.on.swap(1, Ordering::AcqRel) == 0
     }
 
-    /// The 2-level ABI again. The caller sees to it that nobody is still at it before the guest's pages may go.
-    pub fn reset(&self) {
+    /// The frames of the guest's that are in use.
+    pub fn frames(&self) -> impl Iterator<Item = HostPhys> {
+        let places = self.pages.iter().chain(self.vcpus.iter().map(|vcpu| &vcpu.control));
+        let frames = places.map(|place| place.load(Ordering::Acquire) & !(PAGE_SIZE - 1));
+        frames.filter(|&frame| frame != 0).map(HostPhys::new)
+    }
+
+    /// The 2-level ABI again, and the frames of the guest's that were in use: each of them is told to one caller, however
+    /// many reset at a time. The caller sees to it that nobody is still at them before they may go.
+    pub fn reset(&self) -> ArrayVec<HostPhys, FRAMES> {
         self.on.store(0, Ordering::Release);
-        for page in self.pages.iter().chain(self.vcpus.iter().map(|vcpu| &vcpu.control)) {
-            page.store(0, Ordering::Release);
-        }
+        let places = self.pages.iter().chain(self.vcpus.iter().map(|vcpu| &vcpu.control));
+        let frames = places.map(|place| place.swap(0, Ordering::AcqRel) & !(PAGE_SIZE - 1));
+        frames.filter(|&frame| frame != 0).map(HostPhys::new).collect()
     }
 
     /// Forgets all queues, when nobody is at them any more.
@@ -132,13 +143,6 @@ impl Fifo {
         }
         self.last.iter().for_each(|last| last.store(0, Ordering::Relaxed));
         self.early.iter().for_each(|early| early.store(0, Ordering::Release));
-    }
-
-    /// The frames of the guest's that are in use.
-    pub fn frames(&self) -> impl Iterator<Item = HostPhys> {
-        let addresses = self.pages.iter().chain(self.vcpus.iter().map(|vcpu| &vcpu.control));
-        let frames = addresses.map(|address| address.load(Ordering::Acquire) & !(PAGE_SIZE - 1));
-        frames.filter(|&frame| frame != 0).map(HostPhys::new)
     }
 
     /// Sets a virtual CPU's control block. `EINVAL`: it has one.

@@ -1,4 +1,8 @@
-//! The isolation audit: walks every EPT and holds it against the frame table.
+//! The isolation audit: walks every EPT and holds it against the frame table. No frame may be reachable that should not be,
+//! and none may be lost: what a domain is counted to have is what it can reach, and what the hypervisor itself writes to
+//! is the domain's still.
+
+use core::sync::atomic::Ordering::Relaxed;
 
 use abi::address::{GuestVirt, HostPhys, PAGE_SIZE};
 use abi::control::hypercall::{AuditReport, DomainState};
@@ -8,8 +12,9 @@ use arrayvec::ArrayVec;
 use ept::{Mapping, Permissions};
 
 use crate::core::Core;
+use crate::core::face::FACES;
 use crate::domain::Domain;
-use crate::memory::frame_table::{FrameTable, Owner};
+use crate::memory::frame_table::{FrameTable, Owner, words};
 use crate::memory::physical::Identity;
 
 /// Every running domain is paused for it, since a domain's own core may change its tables.
@@ -42,6 +47,14 @@ fn is_grant(mapping: &Mapping, frames: &FrameTable) -> bool {
     !mapping.permissions.contains(Permissions::EXECUTE) && frames.words().shares(mapping.hpa) > 0
 }
 
+/// Frames that the hypervisor writes to for a domain, and which the domain does not have any more.
+fn written_and_not_its_own(domain: &Domain) -> u64 {
+    let infos = domain.cores.iter().map(|&core| FACES[usize::from(core)].vcpu_info.load(Relaxed));
+    let infos = infos.map(|info| HostPhys::new(info & !(PAGE_SIZE - 1)));
+    let is_not_its_own = |frame: &HostPhys| words().owner(*frame) != Owner::Domain(domain.id);
+    infos.chain(domain.place.fifo.frames()).filter(is_not_its_own).count() as u64
+}
+
 fn walk(core: &mut Core) -> Result<AuditReport, Errno> {
     let registry = core.registry.as_deref_mut().ok_or(Errno::EPERM)?;
     registry.frames.collect();
@@ -52,14 +65,21 @@ fn walk(core: &mut Core) -> Result<AuditReport, Errno> {
         // SAFETY: there is a record, so the slot is initialised; the domain is paused, ours, or, on core 0, in the
         // hypercall that is under way here, which does not change its tables. Only the tables are looked at.
         let ept = unsafe { &(*(*registry.slots[on].home).as_ptr()).ept };
+        // SAFETY: as above; what of it changes while it runs is atomic.
+        let domain = unsafe { (*registry.slots[on].domain).assume_init_ref() };
         let frames = &mut registry.frames;
+        let mut own = 0;
         ept.for_each_mapping(&Identity, |mapping| {
             for offset in (0..mapping.size.bytes()).step_by(PAGE_SIZE as usize) {
                 let frame = HostPhys::new(mapping.hpa.as_u64() + offset);
                 report.mappings += 1;
                 match frames.owner(frame) {
                     Owner::Domain(owner) | Owner::Lent(owner)
-                        if owner == id && !is_grant(&mapping, frames) => {}
+                        if owner == id && !is_grant(&mapping, frames) =>
+                    {
+                        let is_memory = matches!(frames.owner(frame), Owner::Domain(_));
+                        own += u64::from(is_memory && frame != domain.shared_info);
+                    }
                     Owner::Domain(_) | Owner::Orphan if frames.words().shares(frame) > 0 => {
                         report.shared += 1;
                         frames.mark_seen(frame);
@@ -70,7 +90,8 @@ fn walk(core: &mut Core) -> Result<AuditReport, Errno> {
                 }
             }
         });
+        report.miscounted += own.abs_diff(domain.pages.load(Relaxed)) + written_and_not_its_own(domain);
     }
-    report.miscounted = registry.frames.miscounted();
+    report.miscounted += registry.frames.miscounted();
     Ok(report)
 }

@@ -8,11 +8,10 @@ use abi::address::{HostPhys, PAGE_SIZE};
 use abi::xen::errno::Errno;
 use abi::xen::event_channel::fifo::{CONTROL_BLOCK_BYTES, LINK_BITS, PRIORITY_MIN};
 use abi::xen::event_channel::{ExpandArray, InitControl, SetPriority};
-use arrayvec::ArrayVec;
 
 use super::places;
 use crate::core::Core;
-use crate::domain::{Domain, PINNED};
+use crate::domain::Domain;
 use crate::events;
 
 /// `EVTCHNOP_init_control`: a virtual CPU's control block. With the first the domain switches.
@@ -91,8 +90,7 @@ pub(super) fn reset(core: &mut Core, domain: &'static Domain) {
     if !fifo.is_on() {
         return;
     }
-    let frames: ArrayVec<HostPhys, PINNED> = fifo.frames().take(PINNED).collect();
-    fifo.reset();
+    let frames = fifo.reset();
     fence(core, domain);
     fifo.forget();
     domain.face().shared_info.store(domain.shared_info.as_u64(), Ordering::SeqCst);

@@ -104,6 +104,10 @@ fn unmap_some(core: &mut Core, list: GuestVirt, range: core::ops::Range<u32>) ->
     }
     if unmaps.stale {
         core.forget_everywhere();
+    } else if unmaps.each.iter().any(|unmap| unmap.done.is_some()) {
+        // No processor has a translation. But a sibling may be in a call that has found the page by its own walk, which
+        // leaves no accessed flag behind.
+        core.ask_siblings(Request::Fence);
     }
     let user = core.domain()?.id;
     for mapping in unmaps.each.iter().filter_map(|unmap| unmap.done.as_ref()) {

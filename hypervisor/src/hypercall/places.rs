@@ -172,9 +172,10 @@ pub(super) fn move_page(core: &mut Core, domain: &'static Domain, from: u64, to:
     take_out(core, domain, from, frame)?;
     let frame = frame.as_u64();
     let placed = change(core, domain, Request::Place { gfn: to, frame });
-    if placed.is_err() {
-        // Back, where there is a table for it still.
-        core.ask(domain.home(), Request::Place { gfn: from, frame })?;
+    if placed.is_err() && core.ask(domain.home(), Request::Place { gfn: from, frame }).is_err() {
+        // Siblings have filled both places meanwhile, so the page is nowhere: then it is the domain's no more.
+        core.ask(0, Request::GiveBack { frame })?;
+        domain.pages.fetch_sub(1, Relaxed);
     }
     placed.map(drop)
 }

@@ -9,11 +9,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use hypervisor::core::Core;
 use hypervisor::core::face::FACES;
 use hypervisor::exits;
-use hypervisor::grants::Lent;
 use hypervisor::memory::physical::{Identity, pointer};
 
+use vmx::crossing::Frame;
+
 use crate::machine::CORES;
-use crate::processor;
+use crate::{processor, tally};
 
 /// A generator of numbers: xorshift64*.
 pub struct Dice(u64);
@@ -37,7 +38,8 @@ impl Dice {
         self.roll() % end
     }
 
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+    /// One of these.
+    pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.below(from.len() as u64) as usize]
     }
 }
@@ -45,6 +47,7 @@ impl Dice {
 const EXIT_REASON: u32 = 0x4402;
 const INSTRUCTION_LENGTH: u32 = 0x440c;
 const QUALIFICATION: u32 = 0x6400;
+const GUEST_RIP: u32 = 0x681e;
 const GUEST_CR0: u32 = 0x6800;
 const GUEST_CR3: u32 = 0x6802;
 const GUEST_SS_RIGHTS: u32 = 0x4818;
@@ -117,8 +120,8 @@ const MSRS: &[u32] = &[
 
 /// A guest and what it knows.
 pub struct Guest {
-    dice: Dice,
-    memory: u64,
+    pub dice: Dice,
+    pub memory: u64,
 }
 
 impl Guest {
@@ -130,12 +133,12 @@ impl Guest {
     /// What it does next: some stores, and one exit.
     pub fn step(&mut self, core: &mut Core) {
         self.mode(core);
+        if self.dice.below(3) == 0 {
+            core_is_kicked(core);
+        }
         for _ in 0..self.dice.below(4) {
             let (at, word) = (self.address(), self.word());
             store(core, at, &word.to_le_bytes());
-        }
-        if self.dice.below(4) == 0 {
-            self.grant(core);
         }
         let reason = match self.dice.below(20) {
             0 => CPUID,
@@ -146,6 +149,7 @@ impl Guest {
         };
         let registers = &mut core.frame.registers;
         match reason {
+            VMCALL if self.dice.below(2) == 0 => self.sound_call(core),
             VMCALL => self.call(core),
             RDMSR | WRMSR => {
                 registers.rcx = self.dice.pick(MSRS).into();
@@ -160,7 +164,11 @@ impl Guest {
         processor::set_field(INSTRUCTION_LENGTH, 3);
         // Ports and registers at random, but no string instructions' addresses to look up.
         processor::set_field(QUALIFICATION, self.dice.roll() & 0xffff_0f0f);
-        exits::handle(core);
+        if reason == VMCALL {
+            hypercall(core);
+        } else {
+            exits::handle(core);
+        }
     }
 
     /// How it pages: mostly not at all, so that its pointers are physical.
@@ -195,10 +203,13 @@ impl Guest {
             number::MULTICALL => (second, self.dice.below(9)),
             _ => (first, second),
         };
-        if number == number::GRANT_TABLE_OP && self.dice.below(2) == 0 {
-            return self.sound_grant_call(core);
+        // What was not tried yet is.
+        let missing = tally::missing();
+        if self.dice.below(4) == 0 && !missing.is_empty() {
+            let (number, operation) = self.dice.pick(&missing);
+            (core.frame.registers.rax, core.frame.registers.rdi) = (number, operation);
         }
-        let registers = &mut core.frame.registers;
+        let (number, registers) = (core.frame.registers.rax, &mut core.frame.registers);
         match number {
             number::GRANT_TABLE_OP => registers.rdx = self.dice.below(5),
             number::VCPU_OP => registers.rdx = second,
@@ -211,45 +222,9 @@ impl Guest {
     }
 
     /// A domain that lives.
-    fn living(&mut self) -> u64 {
+    pub fn living(&mut self) -> u64 {
         let core = 1 + self.dice.below(CORES as u64 - 1);
         FACES[core as usize].domain.load(Relaxed).into()
-    }
-
-    /// Writes an entry that is as it should be into its grant table, or takes one back.
-    fn grant(&mut self, core: &Core) {
-        let Ok(domain) = core.domain() else { return };
-        let Some(frame) = domain.place.grants.shared(0).and_then(Lent::frame) else { return };
-        let (flags, gfn) = (self.dice.pick(&[0, 1, 1, 5, 0x101]), self.dice.below(24));
-        let first = flags | self.living() << 16;
-        let at = self.dice.below(8);
-        let (width, gfn_at) = if domain.place.grants.version() == 2 { (16, 8) } else { (8, 4) };
-        // SAFETY: the guest's own table, which it may write at any time.
-        unsafe {
-            let entry = pointer::<u8>(frame).add((at * width) as usize);
-            entry.add(gfn_at).cast::<u32>().write_volatile(gfn as u32);
-            entry.cast::<u32>().write_volatile(first as u32);
-        }
-    }
-
-    /// A call about a grant whose arguments may well be good.
-    fn sound_grant_call(&mut self, core: &mut Core) {
-        let (reference, owner) = (self.dice.below(8), self.living());
-        let place = (self.memory / PAGE_SIZE + self.dice.below(16)) * PAGE_SIZE;
-        let at = PAGE_SIZE * 20;
-        let (operation, words) = match self.dice.below(5) {
-            0 => (0, [place, reference << 32 | self.dice.pick(&[2, 2, 6]), owner, 0, 0]),
-            1 => (1, [place, 0, self.dice.below(16), 0, 0]),
-            2 => (5, [reference, owner, self.dice.below(16), 0x7ff0, 1 << 16 | self.dice.below(100)]),
-            3 => (2, [0x7ff0 | 1 << 32, 0, at + 64, 0, 0]),
-            _ => (8, [1 + self.dice.below(2), 0, 0, 0, 0]),
-        };
-        for (index, word) in words.into_iter().enumerate() {
-            store(core, at + index as u64 * 8, &word.to_le_bytes());
-        }
-        let registers = &mut core.frame.registers;
-        (registers.rax, registers.rdi, registers.rsi, registers.rdx) =
-            (number::GRANT_TABLE_OP, operation, at, 1);
     }
 
     /// Writes a structure somewhere, and tells where.
@@ -268,7 +243,7 @@ impl Guest {
     }
 
     /// An address: mostly in its first pages, where what it wrote before lies too.
-    fn address(&mut self) -> u64 {
+    pub fn address(&mut self) -> u64 {
         let near = self.dice.below(16) * PAGE_SIZE;
         match self.dice.below(10) {
             0 => near + PAGE_SIZE - 1 - self.dice.below(40),
@@ -280,7 +255,7 @@ impl Guest {
     }
 
     /// A word that may mean something: a domain, a port, a frame, a count, a flag, an address.
-    fn word(&mut self) -> u64 {
+    pub fn word(&mut self) -> u64 {
         match self.dice.below(12) {
             0 => self.living(),
             1..3 => self.dice.below(8),
@@ -295,6 +270,32 @@ impl Guest {
             _ => self.dice.roll(),
         }
     }
+}
+
+/// Marks a kick, as the hypervisor's own vector 2 does.
+fn core_is_kicked(core: &mut Core) {
+    // SAFETY: the word of this core's own frame, of 32 bits, that is for this.
+    unsafe { (&raw mut core.frame).byte_add(Frame::KICKED).cast::<u32>().write_volatile(1) };
+}
+
+/// A hypercall, and where it is left before its end, what the guest's core does then: it serves, and makes it again.
+fn hypercall(core: &mut Core) {
+    /// So often a wait may go on. A guest may wait for ever.
+    const AGAIN: usize = 40;
+    let made = tally::Call::of(&core.frame.registers);
+    processor::set_field(GUEST_RIP, 0);
+    for _ in 0..AGAIN {
+        exits::handle(core);
+        if processor::field(GUEST_RIP) != 0 {
+            break;
+        }
+        tally::LEFT.fetch_add(1, Relaxed);
+        core.serve();
+        if !core.running {
+            return;
+        }
+    }
+    made.note(core.frame.registers.rax);
 }
 
 /// What a guest's store does: through its EPT, where that lets it.

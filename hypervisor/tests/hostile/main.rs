@@ -1,13 +1,16 @@
 //! Hostile guests against the hypervisor's own code, on the host.
 //!
 //! Every core is a thread, and what it executes is the hypervisor as it is ([`processor`] says how). Two hostile domains,
-//! one of them on two cores, make any exit with any argument ([`guest`]), while domain 0 creates, pauses and destroys
+//! one of them on two cores, make any exit with any argument ([`guest`]), and calls that may well be good about a handful
+//! of pages and ports ([`sound`]), the two cores against each other, while domain 0 creates, pauses and destroys
 //! them and walks all page tables. Between them lives a domain that does nothing: at the end its memory is what it was.
 //! A panic anywhere, a frame too many or too few, a core that does not answer: each fails the test.
 
 mod guest;
 mod machine;
 mod processor;
+mod sound;
+mod tally;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -30,13 +33,15 @@ use zerocopy::FromBytes;
 const PAGES: u64 = 1536;
 const MEMORY: u64 = PAGES * 4096;
 /// So often at least a hostile domain is created.
-const LIVES: u64 = 100;
+const LIVES: u64 = 20;
 /// Exits that the hostile have made.
 static STEPS: AtomicU64 = AtomicU64::new(0);
 /// Exits at whose end the guest had a page of another's.
 static MAPPED: AtomicU64 = AtomicU64::new(0);
 /// So many are to be made.
 const MUCH: u64 = 20_000;
+/// After so many each operation should have been tried.
+const TOO_MUCH: u64 = 100 * MUCH;
 /// Where domain 0 wants answers.
 const ANSWER: u64 = 0x2000;
 /// How long one round may take. Not a measure: with it a lock-up is a failure and no endless run.
@@ -170,6 +175,11 @@ fn innocent(core: &mut Core, id: u64, mut each: impl FnMut(*mut u64, u64)) {
     }
 }
 
+/// Whether a hostile domain does.
+fn anyone_runs() -> bool {
+    FACES[2..CORES].iter().any(|face| face.state() == DomainState::Running)
+}
+
 /// Domain 0: order and disorder, and the reckoning.
 fn command(core: &mut Core, progress: &mpsc::Sender<()>) {
     let places = core.machine.places.clone();
@@ -190,7 +200,8 @@ fn command(core: &mut Core, progress: &mpsc::Sender<()>) {
     let mut hostile = [None; 2];
     let mut dice = Dice::new(7);
     let mut lives = 0u64;
-    while STEPS.load(Ordering::Relaxed) <= MUCH || lives < LIVES {
+    while STEPS.load(Ordering::Relaxed) <= MUCH || lives < LIVES || !tally::missing().is_empty() {
+        assert!(STEPS.load(Ordering::Relaxed) < TOO_MUCH, "never accepted or made: {:?}", tally::missing());
         let which = dice.below(2) as usize;
         match hostile[which] {
             None => {
@@ -211,7 +222,8 @@ fn command(core: &mut Core, progress: &mpsc::Sender<()>) {
                 }
             }
         }
-        for _ in 0..dice.below(500) {
+        let enough = STEPS.load(Ordering::Relaxed) + dice.below(400);
+        while STEPS.load(Ordering::Relaxed) < enough && anyone_runs() && !machine::over() {
             core.serve();
             std::thread::yield_now();
         }
@@ -233,8 +245,13 @@ fn command(core: &mut Core, progress: &mpsc::Sender<()>) {
     );
     let steps = STEPS.load(Ordering::Relaxed);
     let mapped = MAPPED.load(Ordering::Relaxed);
-    println!("{lives} hostile lives, {steps} exits, {mapped} of them with pages of others' mapped");
+    let left = tally::LEFT.load(Ordering::Relaxed);
+    println!(
+        "{lives} hostile lives, {steps} exits, {mapped} of them with pages of others' mapped, {left} made again"
+    );
     assert!(mapped > 0, "no grant was ever mapped");
+    assert!(left > 0, "no call was ever left before its end");
+    assert_eq!(tally::accepted_by_mistake(), []);
 }
 
 fn end(core: &mut Core, domain: &mut Option<u64>) {

@@ -36,13 +36,18 @@ fn with<R>(work: impl FnOnce(&mut Processor) -> R) -> R {
     PROCESSOR.with(|processor| work(unsafe { &mut *processor.get() }))
 }
 
-const fn field(encoding: u32) -> usize {
+const fn slot_of(encoding: u32) -> usize {
     (encoding as usize >> 13 & 3) << 9 | (encoding as usize >> 10 & 3) << 7 | (encoding as usize >> 1 & 0x7f)
 }
 
 /// Sets a VMCS field, as the processor does on a VM exit.
 pub fn set_field(encoding: u32, value: u64) {
-    with(|processor| processor.vmcs[field(encoding)] = value);
+    with(|processor| processor.vmcs[slot_of(encoding)] = value);
+}
+
+/// Reads one.
+pub fn field(encoding: u32) -> u64 {
+    with(|processor| processor.vmcs[slot_of(encoding)])
 }
 
 /// Turns trapping on, for all threads.
@@ -91,11 +96,11 @@ impl Processor {
         match instruction.code() {
             Code::Vmread_rm64_r64 => {
                 let encoding = operand(instruction, 1, general) as u32;
-                store(instruction, 0, general, self.vmcs[field(encoding)]);
+                store(instruction, 0, general, self.vmcs[slot_of(encoding)]);
             }
             Code::Vmwrite_r64_rm64 => {
                 let encoding = operand(instruction, 0, general) as u32;
-                self.vmcs[field(encoding)] = operand(instruction, 1, general);
+                self.vmcs[slot_of(encoding)] = operand(instruction, 1, general);
             }
             Code::Vmclear_m64 | Code::Vmptrld_m64 | Code::Vmxon_m64 => {}
             Code::Invept_r64_m128 | Code::Invvpid_r64_m128 => {}

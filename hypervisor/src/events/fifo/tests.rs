@@ -117,7 +117,8 @@ fn masks_and_early_events() {
     }
     assert!(!fifo.has_room() && fifo.add_page(more).is_err());
     assert_eq!(fifo.frames().count(), PAGES + VCPUS);
-    fifo.reset();
+    assert_eq!(fifo.reset().len(), PAGES + VCPUS);
+    assert_eq!(fifo.reset().len(), 0, "no frame is handed out twice");
     fifo.forget();
     assert!(!fifo.is_on() && fifo.frames().count() == 0 && !fifo.raise(4, 0, 7));
 }
