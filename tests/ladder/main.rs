@@ -23,6 +23,7 @@ mod r20_grants;
 mod r21_real_xen;
 mod r22_para;
 mod r23_device;
+mod r26_store;
 
 use std::process::ExitCode;
 
@@ -57,6 +58,7 @@ fn scenes() -> Vec<Scene> {
         Scene::new("xen", r21_real_xen::checks()),
         Scene::new("para", r22_para::checks()),
         Scene::on("device", r23_device::machine(), r23_device::checks()),
+        Scene::on("store", r26_store::machine(), r26_store::checks()),
         Scene::new("line", r10_line::checks()),
         Scene::new("image", r11_image::checks()),
         Scene::new("demo", r12_demo::checks()),

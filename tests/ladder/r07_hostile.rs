@@ -13,6 +13,9 @@ const INNOCENT: [&str; 2] = ["mesh1", "mesh2"];
 /// The hostile guest, and its core.
 const BAD: &str = "bad";
 const CORE: u32 = 3;
+/// The act for which it has a second virtual CPU, and that one's core.
+const RACE: &str = "race";
+const SECOND_CORE: u32 = 4;
 
 /// How an act ends.
 #[derive(Clone, Copy)]
@@ -27,7 +30,7 @@ enum End {
     Hangs,
 }
 
-const ACTS: [(&str, End); 14] = [
+const ACTS: [(&str, End); 22] = [
     ("triple-fault", End::Crash("triple fault")),
     ("wild-ept-write", End::Crash("0xd0000000")),
     ("msr-sweep", End::Survives),
@@ -35,6 +38,14 @@ const ACTS: [(&str, End); 14] = [
     ("hypercall-fuzz", End::Ends),
     ("cli-loop", End::Hangs),
     ("ring-lies", End::Survives),
+    ("queue-lies", End::Survives),
+    ("timer-storm", End::Survives),
+    ("reservation-storm", End::Survives),
+    ("grant-lies", End::Survives),
+    ("wild-pointers", End::Survives),
+    ("call-lists", End::Survives),
+    (RACE, End::Survives),
+    ("store-flood", End::Survives),
     ("event-storm", End::Survives),
     ("icr-storm", End::Survives),
     ("cr-abuse", End::Survives),
@@ -44,9 +55,9 @@ const ACTS: [(&str, End); 14] = [
     ("real-mode", End::Hangs),
 ];
 
-/// The innocents; the third core is for the others.
+/// The innocents; the third core is for the others, and the fourth for the second virtual CPU of one of them.
 pub fn machine() -> Config {
-    let mut config = no_guests(4);
+    let mut config = no_guests(5);
     config.machine.guests = vec![mesh::member(1, 32, "pace=poll"), mesh::member(2, 32, "")];
     config
 }
@@ -67,7 +78,9 @@ fn harms_nobody(stage: &mut Stage, act: &str, end: End) -> Result<()> {
     let client = &stage.session()?.client;
     mesh::go_on(client, &INNOCENT, &format!("before {act}"))?;
     let free = client.machine()?.frames_free;
-    client.create(GuestConfig { command_line: format!("act={act} seed=7"), ..guest(BAD, "bad", CORE) })?;
+    let cores = if act == RACE { vec![CORE, SECOND_CORE] } else { vec![CORE] };
+    let (vcpus, command_line) = (cores.len() as u32, format!("act={act} seed=7"));
+    client.create(GuestConfig { command_line, vcpus, cores, ..guest(BAD, "bad", CORE) })?;
     let began = || mesh::printed(client, BAD);
     until(&format!("`bad: {act}`"), || Ok(began()?.contains(&format!("bad: {act}\n")).then_some(())))?;
     if matches!(end, End::Crash(_) | End::Hangs) {

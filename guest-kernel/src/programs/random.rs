@@ -23,10 +23,10 @@ impl Random {
         self.draw().checked_rem(bound).unwrap_or(0)
     }
 
-    /// One of `choices`, or 0 where there are none.
-    pub fn choose(&mut self, choices: &[u64]) -> u64 {
+    /// One of `choices`, or the type's default where there are none.
+    pub fn choose<T: Copy + Default>(&mut self, choices: &[T]) -> T {
         let index = self.below(choices.len() as u64);
-        choices.get(index as usize).copied().unwrap_or(0)
+        choices.get(index as usize).copied().unwrap_or_default()
     }
 }
 
@@ -41,6 +41,6 @@ mod tests {
         assert_ne!(a.draw(), other.draw());
         assert_ne!(Random::new(0).draw(), 0);
         assert!((0..100).all(|_| a.below(10) < 10));
-        assert_eq!(a.choose(&[]), 0);
+        assert_eq!(a.choose::<u64>(&[]), 0);
     }
 }

@@ -12,6 +12,7 @@ mod call;
 mod ends;
 mod events;
 mod fifo;
+mod grants;
 mod hvm;
 mod memory;
 mod mode;
@@ -54,6 +55,7 @@ fn run(started: Started) -> ! {
     multicall::check(&mut tally);
     memory::check(&mut tally);
     places::check(&mut tally);
+    grants::check(&mut tally);
     sched::check(&mut tally, &platform);
     time::check(&mut tally, &platform);
     time::move_vcpu_info(&mut tally, &platform);

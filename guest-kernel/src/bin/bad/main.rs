@@ -9,12 +9,18 @@
 extern crate alloc;
 
 mod attempt;
+mod calls;
+mod flood;
 mod hypercalls;
 mod msrs;
+mod pages;
+mod pointers;
 mod ports;
 mod processor;
+mod queues;
 mod real_mode;
 mod rings;
+mod second;
 mod storms;
 
 use core::arch::asm;
@@ -40,7 +46,8 @@ impl Program<Atoll> for Innocent {
 }
 
 fn run(started: Started) -> ! {
-    let Started { platform, handover, mesh, .. } = started;
+    let Started { platform, handover, mesh, domain, store, .. } = started;
+    let own = domain.unwrap_or(0);
     let act = handover.option("act").unwrap_or("");
     let mut random = Random::new(handover.option("seed").and_then(|seed| seed.parse().ok()).unwrap_or(1));
     attempt::install();
@@ -56,6 +63,14 @@ fn run(started: Started) -> ! {
             Some(mesh) => rings::lie_to_peers(mesh, &mut random),
             None => say!("bad: no mesh here, nobody to lie to"),
         },
+        "queue-lies" => queues::lie(&mut random),
+        "timer-storm" => queues::timers(&mut random),
+        "reservation-storm" => pages::reservations(&mut random),
+        "grant-lies" => pages::grant_lies(own, &mut random),
+        "wild-pointers" => pointers::wild_pointers(own),
+        "call-lists" => pointers::lists(),
+        "race" => second::race(own, &mut random),
+        "store-flood" => flood::store(store, &mut random),
         "event-storm" => storms::events(),
         "icr-storm" => storms::interrupts(),
         "cr-abuse" => processor::control_registers(),

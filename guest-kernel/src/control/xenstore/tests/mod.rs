@@ -1,5 +1,6 @@
 //! The store, with guests played by the tests.
 
+mod kills;
 mod model;
 mod requests;
 mod rings;
