@@ -196,7 +196,7 @@ enum Verb {
         /// Type this and Enter, for scripts
         #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
         input: Option<String>,
-        /// Print what the guest prints until this has come; without --input, what it ever printed counts
+        /// Print what the guest prints until this has come; without --input, all it has printed since its start counts
         #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
         until: Option<String>,
         /// Seconds to wait for it
@@ -278,7 +278,7 @@ enum Verb {
     },
     /// Watch domains: exits by kind, events, messages, each second; q quits
     Top,
-    /// Why a guest crashed: cause and registers
+    /// Why a guest crashed, or crashed last before it was restarted: cause and registers
     Crash {
         /// The guest
         name: String,

@@ -20,6 +20,8 @@ impl Guest {
     fn policy(&self) -> Policy {
         match self.state {
             State::Shutdown(reason::REBOOT) => self.config.on_reboot,
+            // It stays as it is, as with `xl`: whoever had it suspend itself has plans for it.
+            State::Shutdown(reason::SUSPEND) => Policy::Preserve,
             State::Shutdown(reason::CRASH) | State::Crashed => self.config.on_crash,
             State::Shutdown(_) => self.config.on_poweroff,
             State::Running | State::Paused => Policy::Preserve,

@@ -64,7 +64,7 @@ impl Core {
     fn watch_interrupts(&mut self, watch: bool) {
         let primary = self.vmcs.get(field::PRIMARY_CONTROLS);
         let watching = Capabilities::with_interrupt_window(primary, watch);
-        if watching != primary {
+        if watch || watching != primary {
             let halts_exit = watch || !self.registers.is_on();
             self.vmcs.write(field::PRIMARY_CONTROLS, Capabilities::with_halts(watching, halts_exit));
         }

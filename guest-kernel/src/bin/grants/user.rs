@@ -5,7 +5,8 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use abi::xen::errno::Errno;
 use abi::xen::grant_table::{
-    Copy, CopySide, MapGrantRef, UnmapGrantRef, copy_flag as side, map_flag as flag, status,
+    Copy, CopySide, MapGrantRef, UnmapGrantRef, copy_flag as side, flag as entry_flag, map_flag as flag,
+    status,
 };
 use abi::xen::{DOMID_SELF, DomId};
 use guest_kernel::grants::{Access, Hypervisor, Mapped, Reference, Refused, Window, copy};
@@ -43,6 +44,7 @@ pub fn run(own: DomId, peer: DomId) {
     tally.same("what is in use stays", ask(words, REVOKE_TALK), 1);
     lists(&mut tally, peer);
     tally.same("a version while nothing is granted", grants::set_version(2), (Ok(0), 2));
+    through(&mut tally, &mut window, own, peer);
     tally.same("and back", grants::set_version(1), (Ok(0), 1));
     tally.same("no version 3", grants::set_version(3), (Err(Errno::EINVAL), 1));
     costs(&mut tally, &mut window, peer);
@@ -164,6 +166,32 @@ fn loan(tally: &mut Tally, window: &mut Window, peer: DomId, talk: &Page) {
     tally.same("the loan is taken back", ask(talk, REVOKE_LOAN), 0);
     tally.same("it is over", window.map(&Calls, peer, Reference(LOAN), Access::Write), Err(NO));
     tally.same("for copies too", copy(&Calls, from_grant(peer, LOAN, 0, 8)), Err(NO));
+}
+
+/// What another grants to us is granted on, here to ourselves: for copies, and with no more rights than there are.
+fn through(tally: &mut Tally, window: &mut Window, own: DomId, peer: DomId) {
+    const ENTRY: u32 = 9;
+    let Ok(words) = grants::table(super::pages::TABLE) else { return tally.note("the table", false) };
+    // An entry of version 2 is four words: flags and domain, the domain that it leads to, the entry there.
+    let lead_to = |domain: DomId, reference: u32| {
+        let entry = &words[ENTRY as usize * 4..];
+        entry[1].store(domain.into(), Relaxed);
+        entry[2].store(reference, Relaxed);
+        entry[3].store(0, Relaxed);
+        entry[0].store(u32::from(entry_flag::TRANSITIVE) | u32::from(own) << 16, Release);
+    };
+    lead_to(peer, CONSTANT);
+    fill(&OWN[0], 1);
+    tally.same("a page granted on", copy(&Calls, from_grant(DOMID_SELF, ENTRY, 0, 4096)), Ok(()));
+    tally.note("all of it", is_filled(&OWN[0], CONSTANT.into()));
+    tally.same("not for writing", copy(&Calls, to_grant(DOMID_SELF, ENTRY, 0, 8)), Err(NO));
+    let mapped = window.map(&Calls, own, Reference(ENTRY), Access::Read);
+    tally.same("not to be mapped", mapped, Err(NO));
+    lead_to(peer, TALK + 400);
+    tally.same("to what is not granted", copy(&Calls, from_grant(DOMID_SELF, ENTRY, 0, 8)), Err(NO));
+    lead_to(own, ENTRY);
+    tally.same("in a circle", copy(&Calls, from_grant(DOMID_SELF, ENTRY, 0, 8)), Err(NO));
+    words[ENTRY as usize * 4].store(0, Release);
 }
 
 /// Long lists, some of whose elements are wrong.

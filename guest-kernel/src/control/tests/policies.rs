@@ -61,6 +61,14 @@ fn a_guest_may_be_destroyed_when_it_powers_off() {
 }
 
 #[test]
+fn a_guest_that_suspends_itself_stays() {
+    let mut machine = Machine::with(&[]);
+    machine.ask(config(|config| config.on_poweroff = Policy::Destroy)).unwrap();
+    ends(&mut machine, reason::SUSPEND);
+    assert_eq!(machine.list()[1].state, State::Shutdown(reason::SUSPEND));
+}
+
+#[test]
 fn two_virtual_cpus_have_two_cores() {
     let mut machine = Machine::with(&[]);
     let two = |config: &mut GuestConfig| (config.vcpus, config.mesh) = (2, false);
