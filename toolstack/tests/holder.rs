@@ -2,9 +2,12 @@
 
 mod support;
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{io::Write, sync::Arc, thread, time::Duration};
 
-use abi::control::wire::{Event, State};
+use abi::control::{
+    frame,
+    wire::{Event, Request, State, ToControl},
+};
 use support::FakeControl;
 use tempfile::TempDir;
 use toolstack::{
@@ -24,6 +27,14 @@ fn held() -> (FakeControl, TempDir) {
     let hub = Hub::new(client, greeting, SHORT);
     thread::spawn(move || hub.serve(&listener));
     (fake, directory)
+}
+
+/// Whether it becomes so while the line is patient.
+fn comes_true(is_so: impl Fn() -> bool) -> bool {
+    (0..100).any(|_| {
+        thread::sleep(Duration::from_millis(50));
+        is_so()
+    })
 }
 
 #[test]
@@ -94,11 +105,25 @@ fn a_console_is_followed_as_long_as_anyone_does() {
     assert_eq!(second.bytes_of(&event).unwrap(), b"hello");
     assert!(one.next_event(Duration::from_millis(200)).is_none());
     drop(two);
-    let gone = (0..50).any(|_| {
-        thread::sleep(Duration::from_millis(50));
-        !fake.memory.lock().unwrap().followed
-    });
-    assert!(gone, "nobody is there, and the control domain still sends");
+    assert!(
+        comes_true(|| !fake.memory.lock().unwrap().followed),
+        "nobody is there, and the control domain still sends"
+    );
+}
+
+#[test]
+fn an_upload_ends_with_whoever_began_it() {
+    let (fake, directory) = held();
+    let is_uploading = || fake.memory.lock().unwrap().is_uploading();
+    let mut line = line::Line::connect_unix(directory.path(), SOCKET).unwrap();
+    let request = Request::Upload { name: "mine".into(), bytes: 8, sha256: [0; 32] };
+    line.write_all(&frame::encode(&ToControl { id: 1, request }).unwrap()).unwrap();
+    assert!(comes_true(is_uploading), "it has begun");
+    // Somebody else comes and goes.
+    attach(directory.path()).unwrap().list().unwrap();
+    assert!(is_uploading());
+    drop(line);
+    assert!(comes_true(|| !is_uploading()), "half an image is kept for nobody");
 }
 
 #[test]

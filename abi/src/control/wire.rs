@@ -167,6 +167,8 @@ pub enum Request {
     },
     /// Forgets an image that was uploaded. → `Done`
     RemoveImage(String),
+    /// Forgets the upload that is under way, if one is: whoever began it is gone. → `Done`
+    AbandonUpload,
     /// Nodes of xenstore, depth first, children by name. → `Xenstore`
     XenstoreList {
         /// The node to begin with; only it and what is below it is listed.

@@ -104,7 +104,7 @@ impl Images {
         let (Some(size), Some(place)) = (size, place) else {
             return Err(refuse(
                 format!("domain 0 has no memory for an image of {bytes} bytes"),
-                "remove images (`atoll image rm`), or start the machine with more for it (`dom0_mem`)",
+                "remove some (`atoll image rm`), or name this one in the description that the machine starts with",
             ));
         };
         self.under_way =
@@ -143,6 +143,11 @@ impl Images {
         }
         self.uploaded.insert(upload.name, Uploaded { bytes: upload.bytes, sha256 });
         Ok(())
+    }
+
+    /// Forgets the upload that is under way, and what came of it.
+    pub fn abandon(&mut self) {
+        self.under_way = None;
     }
 
     /// Forgets an upload.
@@ -196,6 +201,17 @@ mod tests {
         assert!(images.piece(0, b"nex", MAX_PIECE).unwrap_err().what.contains("SHA-256"));
         assert_eq!(images.find("kernel"), Some(&b"old"[..]));
         assert!(images.piece(3, b"x", MAX_PIECE).unwrap_err().what.contains("no upload"));
+    }
+
+    #[test]
+    fn an_abandoned_upload_leaves_no_trace() {
+        let mut images = images();
+        images.begin("mine", 8, sum(b"12345678")).unwrap();
+        images.piece(0, b"1234", MAX_PIECE).unwrap();
+        images.abandon();
+        assert!(images.piece(4, b"5678", MAX_PIECE).unwrap_err().what.contains("no upload"));
+        assert_eq!(images.find("mine"), None);
+        images.abandon();
     }
 
     #[test]

@@ -52,6 +52,10 @@ impl<H: Hypervisor> Control<H> {
             Request::Upload { name, bytes, sha256 } => self.images.begin(&name, bytes, sha256).map(done),
             Request::Piece { from, bytes } => self.images.piece(from, &bytes, MAX_PIECE).map(done),
             Request::RemoveImage(name) => self.images.remove(&name).map(done),
+            Request::AbandonUpload => {
+                self.images.abandon();
+                Ok(Reply::Done)
+            }
             Request::Shutdown(name) => self.ask_to_stop(&name, "poweroff"),
             Request::Reboot(name) => self.ask_to_stop(&name, "reboot"),
             Request::XenstoreList { path, after } => self.store_list(&path, after.as_deref()),

@@ -97,7 +97,7 @@ fn zeroes(size: usize) -> Result<Vec<u8>, Refusal> {
     let mut unpacked = Some(size).filter(|&size| size <= MAX_UNPACKED).and_then(room).ok_or_else(|| {
         refuse(
             format!("domain 0 has no {} MiB of memory to unpack this kernel in", size >> 20),
-            "give it more when the machine starts (`dom0_mem`), or give the uncompressed kernel",
+            "remove images that were uploaded (`atoll image rm`), or name this kernel in the description that the machine starts with",
         )
     })?;
     unpacked.resize(size, 0);

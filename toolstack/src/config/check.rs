@@ -315,8 +315,10 @@ impl Checker<'_> {
     fn image(&mut self, place: &Spanned<String>) {
         let (image, around) = (place.get_ref(), self.surroundings);
         if !around.images.contains(image) && !around.stored.contains(image) {
-            let all: Vec<&str> = around.images.iter().chain(&around.stored).map(String::as_str).collect();
-            let remedy = format!("the images are: {}; a file's place is `kernel`", all.join(", "));
+            let others = around.stored.iter().filter(|stored| !around.images.contains(stored));
+            let all: Vec<&str> = around.images.iter().chain(others).map(String::as_str).collect();
+            let all = all.join(", ");
+            let remedy = format!("the images are: {all}; a file's place is `kernel`");
             self.mistake(place, format!("there is no image `{image}`"), remedy);
         }
     }

@@ -33,6 +33,8 @@ pub struct Hub {
     patience: Duration,
     connections: Mutex<HashMap<u64, Connection>>,
     next: AtomicU64,
+    /// The connection that began the last upload; 0: none.
+    uploader: AtomicU64,
 }
 
 struct Connection {
@@ -43,7 +45,14 @@ struct Connection {
 impl Hub {
     /// Shares a client whose conversation is open.
     pub fn new(client: Client, greeting: Greeting, patience: Duration) -> Arc<Self> {
-        Arc::new(Self { client, greeting, patience, connections: Mutex::default(), next: AtomicU64::new(1) })
+        Arc::new(Self {
+            client,
+            greeting,
+            patience,
+            connections: Mutex::default(),
+            next: AtomicU64::new(1),
+            uploader: AtomicU64::new(0),
+        })
     }
 
     /// Serves all who connect, for ever.
@@ -92,6 +101,7 @@ impl Hub {
             }
             // The control domain follows for all of us: as long as one wants to, it goes on.
             Request::Console { name, follow, .. } => *follow = self.follow(number, name, *follow),
+            Request::Upload { .. } => self.uploader.store(number, Ordering::Relaxed),
             _ => {}
         }
         self.client
@@ -114,6 +124,10 @@ impl Hub {
 
     fn leave(&self, number: u64) {
         let Some(gone) = self.connections().remove(&number) else { return };
+        // Half an image would keep the control domain's memory. Where all of it came, nothing is under way.
+        if self.uploader.compare_exchange(number, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            let _ = self.client.exchange(Request::AbandonUpload, self.patience);
+        }
         for name in gone.follows {
             if !self.follow(number, &name, false) {
                 // Whether the guest is still there does not matter any more.

@@ -62,6 +62,13 @@ pub struct Memory {
     told: Vec<Event>,
 }
 
+impl Memory {
+    /// Whether an upload is under way.
+    pub fn is_uploading(&self) -> bool {
+        self.upload.is_some()
+    }
+}
+
 struct Upload {
     name: String,
     bytes: u64,
@@ -287,6 +294,7 @@ impl Memory {
                 self.pieces += 1;
                 self.take(from, &disk[transfer::SECTOR..][..bytes as usize])?;
             }
+            Request::AbandonUpload => self.upload = None,
             Request::RemoveImage(name) => {
                 self.uploaded.remove(&name).ok_or_else(|| refusal(format!("there is no image `{name}`")))?;
             }
