@@ -1,8 +1,9 @@
 //! A guest's memory, as its hypercalls name it: by linear address.
 //!
 //! Whatever a guest passes is an allegation. Each access walks the guest's own page tables and then its EPT, page by
-//! page, and copies; no reference into guest memory is ever made, since the guest may change it meanwhile. Guests that
-//! make hypercalls with pointers run in 64-bit mode with 4-level paging, or without paging.
+//! page, or what this core remembers of the latter ([`windows`](crate::memory::windows)), and copies; no reference into
+//! guest memory is ever made, since the guest may change it meanwhile. Guests that make hypercalls with pointers run in
+//! 64-bit mode with 4-level paging, or without paging.
 
 use abi::address::{GuestPhys, GuestVirt, HostPhys, PAGE_SIZE};
 use abi::xen::errno::Errno;
@@ -12,6 +13,7 @@ use vmx::vmcs::Current;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::memory::physical::{Identity, pointer};
+use crate::memory::windows::{self as window, Window, Windows};
 
 const PRESENT: u64 = 1;
 const WRITABLE: u64 = 1 << 1;
@@ -26,7 +28,19 @@ pub const CS_LONG: u32 = 1 << 13;
 #[derive(Clone, Copy, Debug)]
 pub struct GuestMemory {
     ept: View,
+    windows: &'static Windows,
     paging: Paging,
+}
+
+/// Where something is, in two words, which come back in registers. No bytes: nowhere.
+#[derive(Clone, Copy)]
+struct Located {
+    host: u64,
+    left: u64,
+}
+
+impl Located {
+    const NOWHERE: Self = Self { host: 0, left: 0 };
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -40,9 +54,9 @@ enum Paging {
 }
 
 impl GuestMemory {
-    /// Looks at how the guest pages now.
+    /// Looks at how the guest pages now. `windows` are this core's.
     #[inline]
-    pub fn new(ept: View, vmcs: &Current) -> Self {
+    pub fn new(ept: View, windows: &'static Windows, vmcs: &Current) -> Self {
         let paging = if vmcs.get(field::GUEST_CS_ACCESS_RIGHTS) & CS_LONG != 0 {
             Paging::FourLevel { root: vmcs.get(field::GUEST_CR3) & ADDRESS }
         } else if vmcs.get(field::GUEST_CR0) & CR0_PAGING == 0 {
@@ -50,11 +64,11 @@ impl GuestMemory {
         } else {
             Paging::Other
         };
-        Self { ept, paging }
+        Self { ept, windows, paging }
     }
 
     /// Reads a value.
-    #[inline]
+    #[inline(always)]
     pub fn read<T: FromBytes + IntoBytes>(&self, from: GuestVirt) -> Result<T, Errno> {
         match self.translate(from, Access::Read) {
             Some((host, left)) if left >= size_of::<T>() as u64 => {
@@ -63,12 +77,17 @@ impl GuestMemory {
                 // `black_box`: what was read once is not read again after it was checked.
                 Ok(core::hint::black_box(unsafe { pointer::<T>(host).read_unaligned() }))
             }
-            _ => {
-                let mut value = T::new_zeroed();
-                self.read_bytes(from, value.as_mut_bytes())?;
-                Ok(value)
-            }
+            _ => self.read_apart(from),
         }
+    }
+
+    /// The same where it is not in one page, or nowhere.
+    #[cold]
+    #[inline(never)]
+    fn read_apart<T: FromBytes + IntoBytes>(&self, from: GuestVirt) -> Result<T, Errno> {
+        let mut value = T::new_zeroed();
+        self.read_bytes(from, value.as_mut_bytes())?;
+        Ok(value)
     }
 
     /// Writes a value.
@@ -78,7 +97,7 @@ impl GuestMemory {
     }
 
     /// Reads a value, lets `work` change it, and writes it back: one walk for both.
-    #[inline]
+    #[inline(always)]
     pub fn update<T: FromBytes + IntoBytes + Immutable>(
         &self,
         at: GuestVirt,
@@ -114,45 +133,88 @@ impl GuestMemory {
     }
 
     /// Where a linear address really is, and how many bytes from there lie together.
-    #[inline]
+    #[inline(always)]
     pub fn translate(&self, address: GuestVirt, access: Access) -> Option<(HostPhys, u64)> {
-        let (physical, left) = match self.paging {
-            Paging::Off => (GuestPhys::new(address.as_u64()), PAGE_SIZE - address.page_offset(PAGE_SIZE)),
-            Paging::FourLevel { root } => self.walk(root, address, access)?,
-            Paging::Other => return None,
+        let address = address.as_u64();
+        let located = match (self.paging, access) {
+            (Paging::FourLevel { root }, Access::Write) => self.locate::<true>(root, address),
+            (Paging::FourLevel { root }, _) => self.locate::<false>(root, address),
+            _ => Located::NOWHERE,
         };
-        let found = self.ept.translate(&Identity, physical, access)?;
-        Some((found.hpa, left.min(found.bytes_left)))
+        let located = if located.left == 0 { self.locate_slowly(address, access) } else { located };
+        (located.left != 0).then(|| (HostPhys::new(located.host), located.left))
     }
 
-    /// The guest's own page tables (SDM 3A, "4-Level Paging"), as its kernel may use them.
-    #[inline]
-    fn walk(&self, root: u64, address: GuestVirt, access: Access) -> Option<(GuestPhys, u64)> {
-        let linear = address.as_u64();
+    /// The usual case: the guest's own page tables (SDM 3A, "4-Level Paging") and what they lead to all lie in large pages.
+    /// A kernel's tables mostly lie together, and so do they and what a small kernel passes.
+    #[inline(never)]
+    fn locate<const WRITE: bool>(&self, root: u64, linear: u64) -> Located {
+        if (linear as i64) << 16 >> 16 != linear as i64 {
+            return Located::NOWHERE;
+        }
+        let (mut table, mut shift, mut window) = (root, 39, Window::EMPTY);
+        loop {
+            let slot = table | (linear >> (shift - 3) & 0xff8);
+            let Some(place) = self.windows.at(&mut window, slot) else { return Located::NOWHERE };
+            // SAFETY: the window says that this is the guest's memory; a word that is aligned does not cross its page.
+            let entry = unsafe { pointer::<u64>(place).read_volatile() };
+            if entry & PRESENT == 0 || WRITE && entry & WRITABLE == 0 {
+                return Located::NOWHERE;
+            }
+            if shift == 12 || entry & LARGE != 0 && shift < 39 {
+                let within = (1u64 << shift) - 1;
+                let offset = linear & within;
+                let physical = entry & ADDRESS & !within | offset;
+                let Some(place) = self.windows.at(&mut window, physical) else { return Located::NOWHERE };
+                // A page that is larger than a window ends with it.
+                let left = (within + 1 - offset).min(window::BYTES - physical % window::BYTES);
+                return Located { host: place.as_u64(), left };
+            }
+            table = entry & ADDRESS;
+            shift -= 9;
+        }
+    }
+
+    /// Any case, and any refusal.
+    #[cold]
+    #[inline(never)]
+    fn locate_slowly(&self, address: u64, access: Access) -> Located {
+        let physical = match self.paging {
+            Paging::FourLevel { root } => self.walk(root, address, access),
+            Paging::Off => Some((address, PAGE_SIZE - address % PAGE_SIZE)),
+            Paging::Other => None,
+        };
+        physical.map_or(Located::NOWHERE, |(physical, left)| match self.find(physical, access) {
+            Some(found) => Located { host: found.hpa.as_u64(), left: left.min(found.bytes_left) },
+            None => Located::NOWHERE,
+        })
+    }
+
+    /// Where guest-physical memory is.
+    fn find(&self, physical: u64, access: Access) -> Option<Translation> {
+        self.windows.note(&self.ept, physical);
+        self.ept.translate(&Identity, GuestPhys::new(physical), access)
+    }
+
+    /// What the guest's page tables say: a guest-physical address, and how much is left of its page.
+    fn walk(&self, root: u64, linear: u64, access: Access) -> Option<(u64, u64)> {
         if (linear as i64) << 16 >> 16 != linear as i64 {
             return None;
         }
         let need = if matches!(access, Access::Write) { PRESENT | WRITABLE } else { PRESENT };
-        let mut table = root;
-        let mut shift = 39;
-        // The page that the last table was found in. A kernel's tables mostly lie together, in one large page.
-        let (mut start, mut found) = (0, Translation { hpa: HostPhys::new(0), bytes_left: 0 });
+        let (mut table, mut shift) = (root, 39);
         loop {
-            let slot = table + (linear >> shift & 511) * 8;
-            if slot.wrapping_sub(start) >= found.bytes_left {
-                found = self.ept.translate(&Identity, GuestPhys::new(slot), Access::Read)?;
-                start = slot;
-            }
-            let host = HostPhys::new(found.hpa.as_u64().wrapping_add(slot.wrapping_sub(start)));
+            let slot = table | (linear >> (shift - 3) & 0xff8);
+            let found = self.find(slot, Access::Read)?;
             // SAFETY: the EPT says that this is the guest's memory; a word that is aligned does not cross its page.
-            let entry = unsafe { pointer::<u64>(host).read_volatile() };
+            let entry = unsafe { pointer::<u64>(found.hpa).read_volatile() };
             if entry & need != need {
                 return None;
             }
             if shift == 12 || entry & LARGE != 0 && shift < 39 {
-                let size = 1u64 << shift;
-                let offset = linear & (size - 1);
-                return Some((GuestPhys::new(entry & ADDRESS & !(size - 1) | offset), size - offset));
+                let within = (1u64 << shift) - 1;
+                let offset = linear & within;
+                return Some((entry & ADDRESS & !within | offset, within + 1 - offset));
             }
             table = entry & ADDRESS;
             shift -= 9;

@@ -36,6 +36,8 @@ pub struct Face {
     pub vcpu_info: AtomicU64,
     /// Whether the virtual CPU is up, as `VCPUOP_is_up` tells: 1 or 0.
     pub up: AtomicU32,
+    /// Whether this core waits for a kick, and uses nobody's memory: 1 or 0.
+    pub parked: AtomicU32,
     /// Home: the domain's `DomainState`, and above [`REASON_SHIFT`] its `SHUTDOWN_*` reason.
     state: AtomicU32,
     /// Home: its cores, a bit each.
@@ -54,6 +56,7 @@ impl Face {
             apic_id: AtomicU32::new(0),
             domain: AtomicU32::new(NO_DOMAIN),
             up: AtomicU32::new(0),
+            parked: AtomicU32::new(0),
             state: AtomicU32::new(DomainState::Building as u32),
             vector: AtomicU32::new(0),
             callback: AtomicU32::new(0),

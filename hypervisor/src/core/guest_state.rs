@@ -248,8 +248,14 @@ fn vpid(domain: &Domain) -> u16 {
     ept::Vpid::for_domain(domain.id).map_or(u16::MAX, ept::Vpid::get)
 }
 
-/// Drops what this core's TLB holds of a domain's memory, by its EPT and by its VPID.
+/// Drops what this core's TLB holds of a domain's memory, by its EPT and by its VPID, and what it remembers itself.
 pub fn forget_translations(core: &Core, domain: &Domain) {
+    core.windows.forget();
+    forget_in_tlb(core, domain);
+}
+
+/// The TLB's part of it.
+pub fn forget_in_tlb(core: &Core, domain: &Domain) {
     let offered = ept::Capabilities::from_msr(core.capabilities.ept_vpid);
     // SAFETY: in VMX root operation; `main` checked that INVEPT is there, and `invvpid_type` says whether INVVPID is.
     let done = unsafe {

@@ -13,6 +13,15 @@ use io_rings::urpc::Message;
 use crate::pc::mmio::IoApicAccess;
 use crate::pc::ports::Access;
 
+/// What went out of a domain's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gone {
+    /// Anything.
+    Memory,
+    /// Pages that were mapped by grants, which are small pages each.
+    Grants,
+}
+
 /// A request to another core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
@@ -33,8 +42,11 @@ pub enum Request {
     Stop,
     /// Leaf: nothing. The answer comes when what was under way is done.
     Fence,
-    /// Leaf: drop what the TLB holds of the domain's memory.
-    Forget,
+    /// Leaf: drop what this core holds of the domain's memory.
+    Forget {
+        /// What went.
+        gone: Gone,
+    },
     /// Leaf, to home: let the `shared_info` page appear at this frame. 1: translations are to be forgotten.
     PlaceSharedInfo {
         /// Guest frame number.
@@ -175,6 +187,7 @@ const GIVE_BACK: u64 = 37;
 const LEND_FRAME: u64 = 38;
 const MAP_GRANT: u64 = 39;
 const UNMAP_GRANTS: u64 = 40;
+const FORGET_GRANTS: u64 = 41;
 const PIN: u64 = 48;
 const UNPIN: u64 = 49;
 const SET_PERIODIC: u64 = 50;
@@ -210,7 +223,8 @@ impl Request {
             Self::Release => (RELEASE, 0, 0, 0),
             Self::Stop => (STOP, 0, 0, 0),
             Self::Fence => (FENCE, 0, 0, 0),
-            Self::Forget => (FORGET, 0, 0, 0),
+            Self::Forget { gone: Gone::Memory } => (FORGET, 0, 0, 0),
+            Self::Forget { gone: Gone::Grants } => (FORGET_GRANTS, 0, 0, 0),
             Self::PlaceSharedInfo { gfn } => (PLACE_SHARED_INFO, gfn, 0, 0),
             Self::Place { gfn, frame } => (PLACE, gfn, frame, 0),
             Self::Displace { gfn, frame } => (DISPLACE, gfn, frame, 0),
@@ -266,7 +280,8 @@ pub fn decode(message: Message) -> Option<Incoming> {
         RELEASE => Request::Release,
         STOP => Request::Stop,
         FENCE => Request::Fence,
-        FORGET => Request::Forget,
+        FORGET => Request::Forget { gone: Gone::Memory },
+        FORGET_GRANTS => Request::Forget { gone: Gone::Grants },
         PLACE_SHARED_INFO => Request::PlaceSharedInfo { gfn: a },
         PLACE => Request::Place { gfn: a, frame: b },
         DISPLACE => Request::Displace { gfn: a, frame: b },
@@ -311,7 +326,8 @@ mod tests {
         Request::Release,
         Request::Stop,
         Request::Fence,
-        Request::Forget,
+        Request::Forget { gone: Gone::Memory },
+        Request::Forget { gone: Gone::Grants },
         Request::PlaceSharedInfo { gfn: u64::MAX },
         Request::Place { gfn: 1 << 39, frame: 1 << 51 },
         Request::Displace { gfn: 1 << 38, frame: 1 << 50 },

@@ -36,6 +36,7 @@ use crate::domain::{Domain, Home, Vcpu};
 use crate::exits;
 use crate::interrupts::{Registers, Sender as InterruptSender};
 use crate::machine::{Machine, Patience};
+use crate::memory::windows::Windows;
 use crate::pc;
 use crate::registry::Registry;
 use face::{FACES, Face};
@@ -60,6 +61,8 @@ pub struct Core {
     pub index: usize,
     /// What the others see of it.
     pub face: &'static Face,
+    /// Where its guest's memory lies, as far as it remembers.
+    pub windows: &'static Windows,
     /// The machine.
     pub machine: &'static Machine,
     /// This core's VMCS.
@@ -132,8 +135,7 @@ impl Core {
                     Return::Failed => self.entry_failed(),
                 }
             }
-            // SAFETY: `start` has set up GS base and vector 2.
-            unsafe { crossing::wait_for_kick() };
+            self.park();
             self.serve();
         }
     }

@@ -1,6 +1,7 @@
 //! What one core does at another's request.
 
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use core::sync::atomic::fence;
 
 use abi::address::{GuestVirt, HostPhys};
 use abi::control::hypercall::DomainState;
@@ -10,11 +11,11 @@ use abi::xen::sched::Watchdog;
 use abi::xen::vcpu_time::RunstateInfo;
 use abi::xen::{DOMID_XEN, DomId};
 use arrayvec::ArrayVec;
-use vmx::crossing::Registers;
+use vmx::crossing::{self, Registers};
 
 use super::face::FACES;
 use super::grants::Unmaps;
-use super::message::Request;
+use super::message::{Gone, Request};
 use super::{Core, guest_state};
 use crate::checks::start::Start;
 use crate::domain::{Domain, Home, Life, Vcpu};
@@ -42,10 +43,8 @@ impl Core {
                 Ok(0)
             }
             Request::Fence => Ok(0),
-            Request::Forget => {
-                if let Ok(domain) = self.domain() {
-                    guest_state::forget_translations(self, domain);
-                }
+            Request::Forget { gone } => {
+                self.forget(gone);
                 Ok(0)
             }
             Request::PlaceSharedInfo { gfn } => {
@@ -241,11 +240,40 @@ impl Core {
         }
     }
 
-    /// Lets every core of the domain drop what its TLB holds of the domain's memory.
-    pub fn forget_everywhere(&mut self) {
-        // To oneself it is a request like any other.
-        let _ = self.ask(self.index, Request::Forget);
-        self.ask_siblings(Request::Forget);
+    /// Drops what this core holds of its domain's memory.
+    fn forget(&self, gone: Gone) {
+        let Ok(domain) = self.domain() else { return };
+        match gone {
+            Gone::Memory => guest_state::forget_translations(self, domain),
+            Gone::Grants => guest_state::forget_in_tlb(self, domain),
+        }
+    }
+
+    /// Lets every core of the domain drop what it holds of the domain's memory.
+    pub fn forget_everywhere(&mut self, gone: Gone) {
+        self.forget(gone);
+        self.ask_awake_siblings(Request::Forget { gone });
+    }
+
+    /// Asks the domain's other cores what concerns their use of its memory. One that is parked uses none, and drops what it
+    /// held when it is woken: either this sees that it is not parked any more, or it sees the page tables as they are now.
+    pub fn ask_awake_siblings(&mut self, request: Request) {
+        fence(SeqCst);
+        for core in self.siblings() {
+            if FACES[usize::from(core)].parked.load(Acquire) == 0 {
+                let _ = self.ask(core.into(), request);
+            }
+        }
+    }
+
+    /// Waits for a kick, with no guest to run and no handler under way.
+    pub(super) fn park(&mut self) {
+        self.face.parked.store(1, Release);
+        // SAFETY: `start` has set up GS base and vector 2.
+        unsafe { crossing::wait_for_kick() };
+        self.face.parked.store(0, Relaxed);
+        fence(SeqCst);
+        self.forget(Gone::Memory);
     }
 
     /// Waits until each of these cores, a bit each, is done with what it is doing now.

@@ -23,6 +23,7 @@ use crate::machine::{self, Machine, Patience};
 use crate::memory::early::Early;
 use crate::memory::paging::HostTables;
 use crate::memory::physical::pointer;
+use crate::memory::windows::WINDOWS;
 use crate::stop;
 
 /// Pages of a core's stack.
@@ -130,6 +131,7 @@ fn core(
         frame: Frame::new(),
         index: order.index,
         face: &FACES[order.index],
+        windows: &WINDOWS[order.index],
         machine: order.machine,
         vmcs,
         vmcs_region: order.area.vmcs,

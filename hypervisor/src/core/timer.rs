@@ -13,7 +13,7 @@ use abi::xen::errno::{Errno, HypercallResult};
 use abi::xen::event_channel::virq;
 use abi::xen::hypercall::assist::RUNSTATE_UPDATE_FLAG;
 use abi::xen::shared_info::{WALL_CLOCK, vcpu_info};
-use abi::xen::vcpu_time::{RUNSTATE_UPDATE, RunstateInfo, TimeInfo};
+use abi::xen::vcpu_time::{RUNSTATE_UPDATE, RunstateInfo, SetSingleshotTimer, TimeInfo};
 use vmx::capabilities::Capabilities;
 use vmx::field;
 
@@ -78,6 +78,29 @@ impl Core {
     /// Lets what is due by now happen, and the guest's turn end when the next is. To be called after any change of what
     /// there is; where the guest does not run it is done when it does.
     pub fn arm(&mut self) {
+        self.arm_at(machine::now());
+    }
+
+    /// Sets the guest's single-shot timer at the count `tsc`, which it mostly does for a time to come and while it has no
+    /// other: then the countdown is all that changes.
+    #[inline]
+    pub fn set_singleshot(&mut self, set: SetSingleshotTimer, tsc: u64) -> Result<(), Errno> {
+        let now = self.machine.clock.at(tsc);
+        let time = &mut self.own_vcpu()?.time;
+        let at = time.timers.set_singleshot(set, now)?;
+        let is_alone = at > now && time.timers.is_singleshot_alone() && time.countdown != Countdown::Off;
+        let watched = self.home.as_ref().is_some_and(|home| home.watchdogs.next().is_some());
+        if is_alone && !watched && self.running {
+            self.count_down(Some(self.machine.clock.scale.ticks(at - now)));
+        } else {
+            self.arm_at(tsc);
+        }
+        Ok(())
+    }
+
+    /// As [`Self::arm`], at a count that was just read.
+    #[inline(never)]
+    fn arm_at(&mut self, tsc: u64) {
         let Some(vcpu) = self.vcpu.as_mut().filter(|vcpu| self.running && vcpu.local.is_none()) else {
             return;
         };
@@ -86,10 +109,10 @@ impl Core {
         if time.countdown == Countdown::Off && time.timers.next().is_none() && watchdog.is_none() {
             return;
         }
-        let tsc = machine::now();
-        let now = self.machine.clock.at(tsc);
+        let clock = &self.machine.clock;
+        let now = clock.at(tsc);
         let is_due = time.timers.expire(now);
-        let next = time.timers.next().map(|next| self.machine.clock.scale.ticks(next.saturating_sub(now)));
+        let next = time.timers.next().map(|next| clock.scale.ticks(next.saturating_sub(now)));
         let watchdog = watchdog.map(|due| due.saturating_sub(tsc));
         self.count_down(match (next, watchdog) {
             (Some(one), Some(other)) => Some(one.min(other)),
@@ -107,6 +130,7 @@ impl Core {
     }
 
     /// Lets the timer end in so many ticks of the time-stamp counter.
+    #[inline]
     pub fn count_down(&mut self, ticks: Option<u64>) {
         let Some(rate) = self.capabilities.preemption_rate else { return };
         let Some(vcpu) = self.vcpu.as_mut() else { return };
@@ -123,6 +147,7 @@ impl Core {
         self.vmcs.write(field::PREEMPTION_TIMER_VALUE, value);
     }
 
+    #[cold]
     fn switch_countdown(&mut self, on: bool) {
         let vmcs = &mut self.vmcs;
         let (pin_based, exit) = (vmcs.get(field::PIN_BASED_CONTROLS), vmcs.get(field::EXIT_CONTROLS));
@@ -182,7 +207,7 @@ impl Core {
         let Some(area) = vcpu.time.area else { return };
         let info = vcpu.time.runstate.at_last_change();
         let flagged = vcpu.domain.assists.load(Ordering::Relaxed) & 1 << RUNSTATE_UPDATE_FLAG != 0;
-        let memory = GuestMemory::new(vcpu.domain.view, &self.vmcs);
+        let memory = GuestMemory::new(vcpu.domain.view, self.windows, &self.vmcs);
         vcpu.time.behind = write_runstate(&memory, area, info, flagged).is_err();
     }
 

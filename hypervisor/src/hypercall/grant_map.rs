@@ -13,7 +13,7 @@ use super::grant_table::{again, element};
 use super::places;
 use crate::core::Core;
 use crate::core::grants::{UNMAPS, Unmap, Unmaps};
-use crate::core::message::Request;
+use crate::core::message::{Gone, Request};
 
 const BYTES: usize = size_of::<MapGrantRef>();
 const UNMAP_BYTES: usize = size_of::<UnmapGrantRef>();
@@ -103,11 +103,11 @@ fn unmap_some(core: &mut Core, list: GuestVirt, range: core::ops::Range<u32>) ->
         core.ask(home, Request::UnmapGrants { unmaps: (&raw mut unmaps) as u64 })?;
     }
     if unmaps.stale {
-        core.forget_everywhere();
+        core.forget_everywhere(Gone::Grants);
     } else if unmaps.each.iter().any(|unmap| unmap.done.is_some()) {
         // No processor has a translation. But a sibling may be in a call that has found the page by its own walk, which
         // leaves no accessed flag behind.
-        core.ask_siblings(Request::Fence);
+        core.ask_awake_siblings(Request::Fence);
     }
     let user = core.domain()?.id;
     for mapping in unmaps.each.iter().filter_map(|unmap| unmap.done.as_ref()) {

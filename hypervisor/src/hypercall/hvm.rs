@@ -12,6 +12,7 @@ use super::{arguments, caller, exists};
 use crate::checks::hvm as check;
 use crate::core::Core;
 use crate::core::face::FACES;
+use crate::core::message::Gone;
 use crate::domain::Domain;
 use crate::events;
 use crate::memory::physical::Identity;
@@ -33,7 +34,7 @@ fn other(core: &mut Core, operation: u64, at: GuestVirt) -> HypercallResult {
         hvm::SET_PARAM => set_param(core, at),
         hvm::SET_EVTCHN_UPCALL_VECTOR => set_upcall_vector(core, at),
         hvm::FLUSH_TLBS if no_argument => {
-            core.forget_everywhere();
+            core.forget_everywhere(Gone::Memory);
             Ok(0)
         }
         // Nobody watches guests, so there is nobody to be told.

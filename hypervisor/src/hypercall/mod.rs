@@ -115,7 +115,7 @@ impl Core {
     /// The memory of the domain on this core.
     #[inline]
     pub fn guest_memory(&self) -> Result<GuestMemory, Errno> {
-        Ok(GuestMemory::new(self.domain()?.view, &self.vmcs))
+        Ok(GuestMemory::new(self.domain()?.view, self.windows, &self.vmcs))
     }
 }
 

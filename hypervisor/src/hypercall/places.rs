@@ -13,7 +13,7 @@ use abi::xen::errno::{Errno, HypercallResult};
 use ept::Access;
 
 use crate::core::Core;
-use crate::core::message::Request;
+use crate::core::message::{Gone, Request};
 use crate::domain::{Domain, physmap};
 use crate::grants::Lent;
 use crate::memory::frame_table::{Owner, words};
@@ -86,7 +86,7 @@ pub(super) fn withdraw(core: &mut Core, domain: &'static Domain, lent: &Lent) ->
 /// Takes out what is at a place, and leaves it to the caller.
 fn take_out(core: &mut Core, domain: &Domain, gfn: u64, frame: HostPhys) -> Result<(), Errno> {
     if change(core, domain, Request::Displace { gfn, frame: frame.as_u64() })? != 0 {
-        core.forget_everywhere();
+        core.forget_everywhere(Gone::Memory);
     }
     Ok(())
 }
@@ -150,7 +150,7 @@ pub(super) fn shared_info(core: &mut Core, domain: &'static Domain, gfn: u64) ->
     }
     clear(core, domain, gfn)?;
     if change(core, domain, Request::PlaceSharedInfo { gfn })? != 0 {
-        core.forget_everywhere();
+        core.forget_everywhere(Gone::Memory);
     }
     Ok(())
 }

@@ -20,6 +20,7 @@ use crate::core::face::FACES;
 use crate::core::message::Request;
 use crate::core::timer::{write_clock, write_runstate};
 use crate::events;
+use crate::machine;
 use crate::memory::physical::pointer;
 use crate::time::timers::check_period;
 
@@ -46,9 +47,7 @@ pub(super) fn set_singleshot(core: &mut Core, on: usize, argument: u64) -> Hyper
         return Err(Errno::EINVAL);
     }
     let set: SetSingleshotTimer = core.guest_memory()?.read(GuestVirt::new(argument))?;
-    let now = core.machine.system_time();
-    core.own_vcpu()?.time.timers.set_singleshot(set, now)?;
-    core.arm();
+    core.set_singleshot(set, machine::now())?;
     Ok(0)
 }
 

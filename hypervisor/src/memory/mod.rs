@@ -9,3 +9,4 @@ pub mod frame_table;
 pub mod orphans;
 pub mod paging;
 pub mod physical;
+pub mod windows;

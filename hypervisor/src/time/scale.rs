@@ -11,7 +11,14 @@ pub struct Scale {
     pub multiplier: u32,
     /// `tsc_shift`.
     pub shift: i8,
+    /// Ticks of a nanosecond in parts of 2^[`INVERSE_BITS`], rounded up.
+    inverse: u64,
+    /// Ticks that roundings may take away.
+    lost: u64,
 }
+
+/// Bits of a fraction of a tick.
+const INVERSE_BITS: u32 = 48;
 
 /// Nanoseconds in a millisecond.
 const NS_PER_MS: u64 = 1_000_000;
@@ -30,7 +37,11 @@ impl Scale {
             numerator *= 2;
             shift -= 1;
         }
-        Self { multiplier: ((numerator << 32) / denominator) as u32, shift }
+        let multiplier = (numerator << 32) / denominator;
+        // 2^32 / (multiplier * 2^shift), which is no more than the 2^13 ticks of the fastest counter there could be.
+        let inverse = (1u128 << (32 + INVERSE_BITS as i32 - shift as i32)).div_ceil(multiplier as u128);
+        let lost = if shift < 0 { 1 << -shift } else { 1 };
+        Self { multiplier: multiplier as u32, shift, inverse: inverse as u64, lost }
     }
 
     /// Nanoseconds of so many ticks.
@@ -40,15 +51,16 @@ impl Scale {
         ((shifted as u128 * self.multiplier as u128) >> 32) as u64
     }
 
-    /// The least number of ticks after which so many nanoseconds are over, or so many that it makes no difference.
+    /// Ticks after which so many nanoseconds are over: never too few, and too many by what rounding makes, a few and one
+    /// for each 2^48 ns. Or so many that it makes no difference. Guests ask for it with every timer they set, so it is
+    /// no division.
+    #[inline]
     pub const fn ticks(self, ns: u64) -> u64 {
-        if ns >> 32 == 0 && self.shift >= 0 {
-            // As below, in narrower words.
-            return (ns << 32).div_ceil(self.multiplier as u64).div_ceil(1 << self.shift);
+        let product = ns as u128 * self.inverse as u128;
+        if product >> (64 + INVERSE_BITS) != 0 {
+            return u64::MAX;
         }
-        let least = ((ns as u128) << 32).div_ceil(self.multiplier as u128);
-        let ticks = if self.shift < 0 { least << -self.shift } else { least.div_ceil(1 << self.shift) };
-        if ticks > u64::MAX as u128 { u64::MAX } else { ticks as u64 }
+        ((product >> INVERSE_BITS) as u64).saturating_add(self.lost)
     }
 }
 
@@ -59,9 +71,8 @@ mod tests {
 
     #[test]
     fn usual_rates() {
-        assert_eq!(Scale::from_khz(2_000_000), Scale { multiplier: 1 << 31, shift: 0 });
-        assert_eq!(Scale::from_khz(1_000_000), Scale { multiplier: 1 << 31, shift: 1 });
-        assert_eq!(Scale::from_khz(4_000_000), Scale { multiplier: 1 << 31, shift: -1 });
+        let words = |khz| (Scale::from_khz(khz).multiplier, Scale::from_khz(khz).shift);
+        assert_eq!([2_000_000, 1_000_000, 4_000_000].map(words), [(1 << 31, 0), (1 << 31, 1), (1 << 31, -1)]);
         assert_eq!(Scale::from_khz(2_000_000).ns(2_000_000_000), 1_000_000_000);
         assert_eq!(Scale::from_khz(3_000_000).ns(3_000_000_000), 999_999_999, "rounded down");
     }
@@ -82,7 +93,8 @@ mod tests {
             // pvclock's left shift drops bits beyond 2^64, some centuries of ticks.
             prop_assume!(scale.shift <= 0 || ticks < 1 << (64 - scale.shift as u32 - 1));
             prop_assert!(scale.ns(ticks) >= ns);
-            prop_assert!(scale.ns(ticks - 1) < ns);
+            let spare = 2 * scale.lost + 1 + (ns >> INVERSE_BITS);
+            prop_assert!(ticks <= spare || scale.ns(ticks - spare) < ns);
         }
 
         #[test]

@@ -33,14 +33,23 @@ impl Timers {
         Self { singleshot: None, periodic: None }
     }
 
-    /// `VCPUOP_set_singleshot_timer`. `ETIME`: its time is over, and the guest wanted to hear that rather than an event.
-    pub fn set_singleshot(&mut self, set: SetSingleshotTimer, now: u64) -> Result<(), Errno> {
+    /// `VCPUOP_set_singleshot_timer`: when it fires. `ETIME`: its time is over, and the guest wanted to hear that rather than
+    /// an event.
+    #[inline]
+    pub fn set_singleshot(&mut self, set: SetSingleshotTimer, now: u64) -> Result<u64, Errno> {
         if set.flags & SSHOTTMR_FUTURE != 0 && is_before(set.timeout_abs_ns, now) {
             return Err(Errno::ETIME);
         }
         // Xen's times are signed: what is negative is over.
-        self.singleshot = Some(if (set.timeout_abs_ns as i64) < 0 { 0 } else { set.timeout_abs_ns });
-        Ok(())
+        let at = if (set.timeout_abs_ns as i64) < 0 { 0 } else { set.timeout_abs_ns };
+        self.singleshot = Some(at);
+        Ok(at)
+    }
+
+    /// Whether nothing else can happen than that it fires.
+    #[inline]
+    pub fn is_singleshot_alone(&self) -> bool {
+        self.singleshot.is_some() && self.periodic.is_none()
     }
 
     /// `set_timer_op`: 0 stops the timer. Times that are negative or a fortnight ahead are taken for an old mistake of
@@ -97,9 +106,10 @@ fn is_before(time: u64, now: u64) -> bool {
 /// The value to start the VMX-preemption timer with, so that it ends no sooner than after `ticks` of the time-stamp
 /// counter, or as late as it can. It counts down whenever bit `rate` of the counter changes.
 pub fn countdown(ticks: u64, rate: u8) -> u32 {
-    // The first change may come at once: up to a whole step less one is lost.
-    let step = 1u64 << (rate & 31);
-    let changes = ticks.saturating_add(step - 1).div_ceil(step);
+    // The first change may come at once: up to a whole step less one is lost. As much is added to round up.
+    let rate = rate & 31;
+    let lost = (1u64 << rate) - 1;
+    let changes = ticks.saturating_add(2 * lost) >> rate;
     u32::try_from(changes).unwrap_or(u32::MAX)
 }
 
@@ -116,10 +126,11 @@ mod tests {
     fn once_is_once() {
         let mut timers = Timers::default();
         assert_eq!((timers.next(), timers.expire(100)), (None, false));
-        assert_eq!(timers.set_singleshot(once(200, 0), 100), Ok(()));
+        assert_eq!(timers.set_singleshot(once(200, 0), 100), Ok(200));
         assert_eq!((timers.next(), timers.expire(199)), (Some(200), false));
         assert!(timers.expire(200) && !timers.expire(300));
-        assert_eq!(timers.set_singleshot(once(400, 0), 300), Ok(()));
+        assert_eq!(timers.set_singleshot(once(400, 0), 300), Ok(400));
+        assert!(timers.is_singleshot_alone());
         timers.stop_singleshot();
         assert!(!timers.expire(500));
     }
@@ -129,11 +140,11 @@ mod tests {
         let mut timers = Timers::default();
         assert_eq!(timers.set_singleshot(once(50, SSHOTTMR_FUTURE), 100), Err(Errno::ETIME));
         assert_eq!(timers.next(), None);
-        assert_eq!(timers.set_singleshot(once(100, SSHOTTMR_FUTURE), 100), Ok(()));
+        assert_eq!(timers.set_singleshot(once(100, SSHOTTMR_FUTURE), 100), Ok(100));
         assert!(timers.expire(100));
-        assert_eq!(timers.set_singleshot(once(50, 0), 100), Ok(()));
+        assert_eq!(timers.set_singleshot(once(50, 0), 100), Ok(50));
         assert!(timers.expire(100), "it fires at once");
-        assert_eq!(timers.set_singleshot(once(u64::MAX, 0), 100), Ok(()));
+        assert_eq!(timers.set_singleshot(once(u64::MAX, 0), 100), Ok(0));
         assert!(timers.expire(100), "so does what is negative");
         assert_eq!(timers.set_singleshot(once(u64::MAX, SSHOTTMR_FUTURE), 100), Err(Errno::ETIME));
     }
@@ -144,6 +155,7 @@ mod tests {
         assert_eq!(check_period(1_000_000), Ok(1_000_000));
         let mut timers = Timers::default();
         timers.set_periodic(10, 100);
+        assert!(!timers.is_singleshot_alone());
         assert!(!timers.expire(109) && timers.expire(110) && !timers.expire(119) && timers.expire(120));
         assert!(timers.expire(145), "three are one");
         assert_eq!(timers.next(), Some(150), "and the beat is kept");
@@ -180,7 +192,7 @@ mod tests {
         ) {
             let mut timers = Timers::default();
             if let Some(at) = singleshot {
-                prop_assert_eq!(timers.set_singleshot(once(at, 0), now), Ok(()));
+                prop_assert_eq!(timers.set_singleshot(once(at, 0), now), Ok(at));
             }
             timers.set_periodic(period.unwrap_or(0), now);
             if let Some(next) = timers.next() {

@@ -13,6 +13,7 @@ use hypervisor::domain::Place;
 use hypervisor::interrupts::{self, Registers};
 use hypervisor::machine::{self, Machine, Processor};
 use hypervisor::memory::frame_table::{CHUNK_FRAMES, Frame, FrameTable};
+use hypervisor::memory::windows::WINDOWS;
 use hypervisor::registry::{Registry, Slot};
 use hypervisor::time::pvclock::Clock;
 use hypervisor::time::scale::Scale;
@@ -131,6 +132,7 @@ pub fn core(parts: &Parts, index: usize) -> Core {
         frame: vmx::crossing::Frame::new(),
         index,
         face: &FACES[index],
+        windows: &WINDOWS[index],
         machine: parts.machine,
         vmcs,
         vmcs_region: region,
