@@ -11,7 +11,7 @@ use toolstack::{
 const FIRST: &str = "first";
 const SECOND: &str = "second";
 /// So far each is to come before somebody is destroyed: past several fresh beginnings.
-const FAR: u64 = 100;
+const FAR: u64 = 300;
 
 pub fn machine() -> Config {
     no_guests(3)

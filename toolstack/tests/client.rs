@@ -4,7 +4,7 @@ mod support;
 
 use std::{thread, time::Duration};
 
-use abi::control::wire::{Event, GuestConfig, State};
+use abi::control::wire::{Event, GuestConfig, MAX_KEPT, MAX_TEXT, State};
 use support::FakeControl;
 use toolstack::control::{Client, Console};
 
@@ -109,6 +109,19 @@ fn a_line_that_is_lost_is_an_error_at_once() {
     drop(fake.new_line());
     assert!(client.list().unwrap_err().what().contains("broke off"));
     assert!(client.is_closed());
+}
+
+/// One that prints faster than it can be read: at each piece more than the piece has.
+#[test]
+fn a_chatterbox_is_read_to_an_end() {
+    let (fake, client) = client();
+    fake.memory.lock().unwrap().console = vec![b'-'; MAX_TEXT];
+    for chatter in [MAX_TEXT, 20] {
+        fake.memory.lock().unwrap().chatter = vec![b'-'; chatter];
+        let mut console = Console::new(&client, "web");
+        assert!(console.read(false).unwrap().len() <= MAX_KEPT);
+        assert!(!console.read(false).unwrap().is_empty());
+    }
 }
 
 #[test]

@@ -280,8 +280,10 @@ pub struct Text {
     pub bytes: Vec<u8>,
 }
 
-/// The most bytes of text in one reply or event.
+/// The most bytes of text in one reply or event. A reply with fewer has all there was.
 pub const MAX_TEXT: usize = 1024;
+/// The most bytes that are kept of what a guest has printed.
+pub const MAX_KEPT: usize = 64 * 1024;
 /// The most bytes of an image in one request.
 pub const MAX_PIECE: usize = 8192;
 

@@ -23,7 +23,7 @@ use io_rings::bytes::XenstorePage;
 guest_kernel::main!(run);
 
 /// So often it says how far it is, and so often it begins anew.
-const TELLS: u64 = 20;
+const TELLS: u64 = 100;
 const ANEW: u64 = 30;
 /// Its own board, and what it writes there.
 const BOARD: &str = "data/board";

@@ -4,10 +4,8 @@ use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use abi::control::wire::{MAX_TEXT, Text};
+use abi::control::wire::{MAX_KEPT, MAX_TEXT, Text};
 
-/// Bytes that are kept.
-pub const KEPT: usize = 64 * 1024;
 /// A line longer than this is logged in pieces.
 const MAX_LINE: usize = 256;
 
@@ -22,8 +20,8 @@ impl Tail {
     /// Appends; what is too old is forgotten.
     pub fn push(&mut self, bytes: &[u8]) {
         self.end = self.end.saturating_add(bytes.len() as u64);
-        let new = &bytes[bytes.len().saturating_sub(KEPT)..];
-        let excess = (self.bytes.len() + new.len()).saturating_sub(KEPT);
+        let new = &bytes[bytes.len().saturating_sub(MAX_KEPT)..];
+        let excess = (self.bytes.len() + new.len()).saturating_sub(MAX_KEPT);
         self.bytes.drain(..excess);
         self.bytes.extend(new);
     }

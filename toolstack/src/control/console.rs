@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use abi::control::wire::{Event, Text};
+use abi::control::wire::{Event, MAX_KEPT, MAX_TEXT, Text};
 
 use super::Client;
 use crate::error::Result;
@@ -26,16 +26,16 @@ impl<'client> Console<'client> {
         Self { client, name: name.to_owned(), position: Some(0) }
     }
 
-    /// All that is there and was not read yet. With `follow` the control domain tells of what is printed later.
+    /// All that is there and was not read yet, and no end of what a guest prints meanwhile. With `follow` the control
+    /// domain tells of what is printed later.
     pub fn read(&mut self, follow: bool) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         loop {
             let text = self.client.console(&self.name, self.position, follow)?;
-            if text.bytes.is_empty() {
-                self.position = self.position.max(Some(text.next));
+            self.take(&text, &mut bytes);
+            if text.bytes.len() < MAX_TEXT || bytes.len() >= MAX_KEPT {
                 return Ok(bytes);
             }
-            self.take(&text, &mut bytes);
         }
     }
 

@@ -26,6 +26,8 @@ use toolstack::line::Line;
 pub struct Memory {
     pub domains: Vec<Domain>,
     pub console: Vec<u8>,
+    /// Printed on the console whenever somebody has read of it.
+    pub chatter: Vec<u8>,
     pub followed: bool,
     pub typed: Vec<u8>,
     pub hellos: u32,
@@ -260,7 +262,9 @@ impl Memory {
             Request::Console { name, from, follow } => {
                 self.find(&name)?;
                 self.followed = follow;
-                return Ok(Reply::Console(piece(&self.console, from.unwrap_or_default())));
+                let text = piece(&self.console, from.unwrap_or_default());
+                self.console.extend_from_slice(&self.chatter);
+                return Ok(Reply::Console(text));
             }
             Request::Input { name, bytes } => {
                 self.find(&name)?;
