@@ -1,5 +1,6 @@
 //! What can be asked, each request a function with what it answers.
 
+use abi::control::wire::MAX_TEXT;
 use abi::control::{
     hypercall::AuditReport,
     wire::{Domain, GuestConfig, MAX_PIECE, Machine, Reply, Request, StoredImage, Text, XenstoreNode},
@@ -85,10 +86,10 @@ impl Client {
         let (mut bytes, mut from) = (Vec::new(), 0);
         loop {
             let text = self.log(from)?;
-            if text.bytes.is_empty() {
+            bytes.extend_from_slice(&text.bytes);
+            if text.bytes.len() < MAX_TEXT {
                 return Ok(bytes);
             }
-            bytes.extend_from_slice(&text.bytes);
             from = text.next;
         }
     }

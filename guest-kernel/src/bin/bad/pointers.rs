@@ -25,8 +25,12 @@ const CALLS: [(u64, u64); 8] = [
 /// Operations of `vcpu_op`, which has its pointer third.
 const VCPU_OPERATIONS: u64 = 15;
 /// What ends the guest, lets it wait, or takes its console, whatever the pointer: no structure is needed for that.
-const LEFT_OUT: [(u64, u64); 4] =
-    [(number::SCHED_OP, 1), (number::SCHED_OP, 2), (number::XEN_VERSION, 7), (number::VCPU_OP, number::vcpu::DOWN)];
+const LEFT_OUT: [(u64, u64); 4] = [
+    (number::SCHED_OP, 1),
+    (number::SCHED_OP, 2),
+    (number::XEN_VERSION, 7),
+    (number::VCPU_OP, number::vcpu::DOWN),
+];
 
 /// Entries of a list of calls.
 const ENTRIES: usize = 4096;
