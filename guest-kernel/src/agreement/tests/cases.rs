@@ -1,0 +1,86 @@
+//! Small cases, each in every order of deliveries, notices and deaths.
+
+use std::println;
+
+use super::explore::{Seen, explore};
+use super::world::{SlotOp, Slots, World};
+use crate::agreement::{CoreId, CoreSet, Event, Topology};
+
+fn all_of(name: &str, world: World<Slots>) -> Seen {
+    let seen = explore(world, World::check, World::check_end);
+    println!("{name}: {seen:?}");
+    assert!(seen.ends > 0);
+    seen
+}
+
+fn win(world: World<Slots>, core: CoreId, place: u64) -> World<Slots> {
+    let ticket = 100 * u64::from(core) + place;
+    world.script(core, Event::Request(ticket, SlotOp::Win(place, ticket)))
+}
+
+fn count(world: World<Slots>, core: CoreId, ticket: u64) -> World<Slots> {
+    world.script(core, Event::Request(ticket, SlotOp::Count(ticket)))
+}
+
+fn founders(cores: u8) -> World<Slots> {
+    World::new(cores, cores, &Topology::flat())
+}
+
+/// Core 0, and 1 and 2 behind one cache.
+fn pair_behind_one() -> Topology {
+    Topology::levels(std::vec![std::vec![CoreSet::one(0), [1, 2].into_iter().collect()]])
+}
+
+#[test]
+fn one_phase_reaches_all_or_is_completed() {
+    all_of("one phase, 3 cores", count(count(founders(3), 0, 7), 1, 8));
+    all_of("one phase, 3 cores, 1 death", count(founders(3), 0, 7).with_crashes(1));
+    all_of("one phase, tree, 1 death", count(World::new(3, 3, &pair_behind_one()), 0, 7).with_crashes(1));
+}
+
+#[test]
+fn two_phases_of_one_are_done_or_undone() {
+    all_of("two phases, 3 cores, 1 death", win(founders(3), 0, 1).with_crashes(1));
+    all_of("two phases, 3 cores, 2 deaths", win(founders(3), 1, 1).with_crashes(2));
+    all_of("two phases, tree, 1 death", win(World::new(3, 3, &pair_behind_one()), 0, 1).with_crashes(1));
+}
+
+#[test]
+fn of_two_that_conflict_one_wins() {
+    let seen = explore(win(win(founders(2), 0, 1), 1, 1), World::check, |world| {
+        world.check_end()?;
+        let won = world.outcomes.values().filter(|outcome| outcome.is_ok()).count();
+        if won == 1 { Ok(()) } else { Err(std::format!("{won} have won")) }
+    });
+    println!("conflict of 2, 2 cores: {seen:?}");
+    let three = win(win(founders(3), 0, 1), 2, 1);
+    let seen = explore(three, World::check, |world| {
+        world.check_end()?;
+        let won = world.outcomes.values().filter(|outcome| outcome.is_ok()).count();
+        if won == 1 { Ok(()) } else { Err(std::format!("{won} have won")) }
+    });
+    println!("conflict of 2, 3 cores: {seen:?}");
+}
+
+#[test]
+fn of_two_that_conflict_one_wins_though_cores_die() {
+    all_of("conflict of 2, 2 cores, 1 death", win(win(founders(2), 0, 1), 1, 1).with_crashes(1));
+    all_of("conflict of 2, 3 cores, 1 death", win(win(founders(3), 1, 1), 2, 1).with_crashes(1));
+}
+
+#[test]
+fn a_core_comes_though_cores_die() {
+    let world = World::new(2, 3, &Topology::flat()).script(0, Event::Join(2));
+    all_of("join, 2 + 1 cores, 1 death", world.clone().with_crashes(1));
+    all_of("join, 2 + 1 cores, 2 deaths", world.clone().with_crashes(2));
+    all_of("join with work, 2 + 1 cores", win(count(world, 0, 7), 1, 1));
+}
+
+#[test]
+fn a_core_goes_though_cores_die() {
+    for leaver in 0..3 {
+        let world = founders(3).script(1, Event::Leave(leaver));
+        all_of("leave, 3 cores, 1 death", world.clone().with_crashes(1));
+        all_of("leave with work, 3 cores", count(world, leaver, 7));
+    }
+}

@@ -1,0 +1,45 @@
+//! Trees reach everybody once, whatever the groups.
+
+use std::collections::BTreeSet;
+use std::vec;
+use std::vec::Vec;
+
+use proptest::prelude::*;
+
+use crate::agreement::{CoreSet, Topology};
+
+proptest! {
+    #[test]
+    fn everybody_is_reached_once(
+        members in prop::collection::btree_set(0..16_u8, 1..16),
+        root in 0..16_usize,
+        cuts in prop::collection::vec(prop::collection::vec(0..4_u8, 16), 0..3),
+    ) {
+        let root = *members.iter().nth(root % members.len()).unwrap();
+        let level = |cut: &Vec<u8>| (1..4).map(|group| (0..16).filter(|&c| cut[c as usize] == group).collect()).collect();
+        let topology = Topology::levels(cuts.iter().map(level).collect());
+        let set: CoreSet = members.iter().copied().collect();
+        let (mut reached, mut next) = (BTreeSet::from([root]), vec![root]);
+        while let Some(core) = next.pop() {
+            for child in topology.children(set, root, core).iter() {
+                prop_assert!(reached.insert(child), "{} is reached twice", child);
+                prop_assert_eq!(topology.parent(set, root, child), Some(core));
+                next.push(child);
+            }
+        }
+        prop_assert_eq!(reached, members);
+        prop_assert_eq!(topology.parent(set, root, root), None);
+    }
+}
+
+#[test]
+fn what_is_near_is_a_group() {
+    let ticks: Vec<Vec<u64>> =
+        (0..6).map(|a| (0..6).map(|b| if a / 3 == b / 3 { 100 } else { 400 }).collect()).collect();
+    let topology = Topology::by_latency(&ticks);
+    let all = CoreSet::first(6);
+    assert_eq!(topology.children(all, 1, 1), [0, 2, 3].into_iter().collect());
+    assert_eq!(topology.children(all, 1, 3), [4, 5].into_iter().collect());
+    assert_eq!(Topology::by_latency(&vec![vec![7; 4]; 4]), Topology::flat());
+    assert_eq!(Topology::by_latency(&[]), Topology::flat());
+}

@@ -1,0 +1,281 @@
+//! Cores, the channels between them, and all that may happen next.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::format;
+use std::hash::Hash;
+use std::string::String;
+use std::vec::Vec;
+
+use crate::agreement::{
+    Action, Agreement, CoreId, CoreSet, Event, Message, Refusal, Replica, Ticket, Topology,
+};
+
+/// A replica for tests: places of which each is won once, and counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Slots {
+    pub winners: BTreeMap<u64, Ticket>,
+    pub counts: BTreeMap<Ticket, u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub enum SlotOp {
+    /// Take the place, if it is free.
+    Win(u64, Ticket),
+    /// Commutes.
+    Count(Ticket),
+}
+
+impl Replica for Slots {
+    type Op = SlotOp;
+    type State = Self;
+
+    fn resource(op: &SlotOp) -> Option<u64> {
+        match op {
+            SlotOp::Win(place, _) => Some(*place),
+            SlotOp::Count(_) => None,
+        }
+    }
+
+    fn vote(&self, op: &SlotOp) -> Result<(), Refusal> {
+        match op {
+            SlotOp::Win(place, _) if self.winners.contains_key(place) => Err(Refusal::State(1)),
+            _ => Ok(()),
+        }
+    }
+
+    fn apply(&mut self, op: &SlotOp) {
+        match *op {
+            SlotOp::Win(place, ticket) => {
+                self.winners.insert(place, ticket);
+                *self.counts.entry(ticket).or_default() += 1;
+            }
+            SlotOp::Count(ticket) => *self.counts.entry(ticket).or_default() += 1,
+        }
+    }
+
+    fn departed(&mut self, _: CoreSet, _: CoreSet) {}
+
+    fn state(&self) -> Self {
+        self.clone()
+    }
+
+    fn restore(&mut self, state: &Self) {
+        *self = state.clone();
+    }
+}
+
+type Ev<R> = Event<<R as Replica>::Op, <R as Replica>::State>;
+type Msg<R> = Message<<R as Replica>::Op, <R as Replica>::State>;
+
+/// What may happen next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// The core's script goes on.
+    Script(CoreId),
+    /// The first message from one to the other arrives.
+    Deliver(CoreId, CoreId),
+    /// One is told of the other's death; what was on the way is lost.
+    Notice(CoreId, CoreId),
+    /// The core dies, and its messages may still arrive until its death is noticed.
+    Crash(CoreId),
+}
+
+/// All of it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct World<R: Replica> {
+    pub nodes: Vec<Option<Agreement<R>>>,
+    channels: BTreeMap<(CoreId, CoreId), VecDeque<Msg<R>>>,
+    notices: BTreeSet<(CoreId, CoreId)>,
+    scripts: Vec<VecDeque<Ev<R>>>,
+    pub outcomes: BTreeMap<Ticket, Result<(), Refusal>>,
+    pub crashes: u32,
+    pub sent: u64,
+    pub suspects: u32,
+}
+
+impl<R: Replica + Clone + core::fmt::Debug + Default + Eq + Hash> World<R> {
+    /// `founders` are in the first epoch, the rest up to `cores` are outside.
+    pub fn new(founders: u8, cores: u8, topology: &Topology) -> Self {
+        let node = |core| {
+            let members = CoreSet::first(founders);
+            if core < founders {
+                Agreement::founder(core, members, R::default(), topology.clone())
+            } else {
+                Agreement::outside(core, R::default(), topology.clone())
+            }
+        };
+        Self {
+            nodes: (0..cores).map(|core| Some(node(core))).collect(),
+            channels: BTreeMap::new(),
+            notices: BTreeSet::new(),
+            scripts: (0..cores).map(|_| VecDeque::new()).collect(),
+            outcomes: BTreeMap::new(),
+            crashes: 0,
+            sent: 0,
+            suspects: 0,
+        }
+    }
+
+    /// Adds to what happens on a core, in this order and at any time.
+    pub fn script(mut self, core: CoreId, event: Ev<R>) -> Self {
+        self.scripts[usize::from(core)].push_back(event);
+        self
+    }
+
+    /// So many cores may die.
+    pub fn with_crashes(mut self, crashes: u32) -> Self {
+        self.crashes = crashes;
+        self
+    }
+
+    pub fn live(&self) -> impl Iterator<Item = (CoreId, &Agreement<R>)> {
+        (0..).zip(&self.nodes).filter_map(|(core, node)| Some((core, node.as_ref()?)))
+    }
+
+    fn lives(&self, core: CoreId) -> bool {
+        self.nodes[usize::from(core)].is_some()
+    }
+
+    /// All that may happen next; a crash is possible whenever anything else is.
+    pub fn choices(&self) -> Vec<Choice> {
+        let mut all = Vec::new();
+        for (core, _) in self.live() {
+            if !self.scripts[usize::from(core)].is_empty() {
+                all.push(Choice::Script(core));
+            }
+        }
+        let filled = self.channels.iter().filter(|((_, to), queue)| self.lives(*to) && !queue.is_empty());
+        all.extend(filled.map(|(&(from, to), _)| Choice::Deliver(from, to)));
+        all.extend(self.notices.iter().map(|&(at, dead)| Choice::Notice(at, dead)));
+        if self.crashes > 0 && !all.is_empty() && self.live().count() > 1 {
+            all.extend(self.live().map(|(core, _)| Choice::Crash(core)));
+        }
+        all
+    }
+
+    pub fn take(&mut self, choice: Choice) {
+        match choice {
+            Choice::Script(core) => {
+                if let Some(event) = self.scripts[usize::from(core)].pop_front() {
+                    self.step(core, event);
+                }
+            }
+            Choice::Deliver(from, to) => {
+                let queue = self.channels.entry((from, to)).or_default();
+                let message = queue.pop_front().unwrap();
+                if queue.is_empty() {
+                    self.channels.remove(&(from, to));
+                }
+                self.step(to, Event::Message(from, message));
+            }
+            Choice::Notice(at, dead) => {
+                self.notices.remove(&(at, dead));
+                self.channels.remove(&(dead, at));
+                self.step(at, Event::Died(dead));
+            }
+            Choice::Crash(core) => self.crash(core),
+        }
+    }
+
+    pub fn crash(&mut self, core: CoreId) {
+        self.crashes = self.crashes.saturating_sub(1);
+        self.nodes[usize::from(core)] = None;
+        self.channels.retain(|(_, to), _| *to != core);
+        self.notices.retain(|(at, _)| *at != core);
+        let noticed: Vec<_> = self.live().map(|(at, _)| (at, core)).collect();
+        self.notices.extend(noticed);
+    }
+
+    pub fn step(&mut self, core: CoreId, event: Ev<R>) {
+        let Some(node) = &mut self.nodes[usize::from(core)] else { return };
+        for action in node.step(event) {
+            match action {
+                Action::Send(to, message) => {
+                    self.sent += 1;
+                    if self.lives(to) {
+                        self.channels.entry((core, to)).or_default().push_back(message);
+                    }
+                }
+                Action::Done(ticket) => self.answer(ticket, Ok(())),
+                Action::Refused(ticket, refusal) => self.answer(ticket, Err(refusal)),
+                Action::Epoch(..) => {}
+                Action::Suspect(_) => self.suspects += 1,
+            }
+        }
+    }
+
+    fn answer(&mut self, ticket: Ticket, outcome: Result<(), Refusal>) {
+        let before = self.outcomes.insert(ticket, outcome);
+        assert_eq!(before, None, "ticket {ticket} is answered once");
+    }
+
+    /// What holds in every state, whatever is replicated.
+    pub fn check_epochs(&self) -> Result<(), String> {
+        let epochs: BTreeMap<CoreId, (u64, CoreSet)> =
+            self.live().filter_map(|(core, node)| Some((core, node.epoch()?))).collect();
+        for (a, (epoch_a, members_a)) in &epochs {
+            for (b, (epoch_b, members_b)) in &epochs {
+                if epoch_a == epoch_b && members_a != members_b {
+                    return Err(format!(
+                        "{a} and {b} are in epoch {epoch_a} with {members_a:?} and {members_b:?}"
+                    ));
+                }
+            }
+        }
+        match self.suspects {
+            0 => Ok(()),
+            _ => Err("an honest core was suspected".into()),
+        }
+    }
+
+    /// What holds when nothing more can happen.
+    pub fn check_end(&self) -> Result<(), String> {
+        let mut members = self.live().filter(|(_, node)| node.epoch().is_some());
+        let Some((first, one)) = members.next() else {
+            let all_died = self.live().count() < self.nodes.len();
+            return if all_died { Ok(()) } else { Err("nobody is in".into()) };
+        };
+        for (core, node) in self.live() {
+            if !node.is_quiet() {
+                return Err(format!("core {core} waits for ever: {node:?}"));
+            }
+        }
+        for (core, node) in members {
+            if node.epoch() != one.epoch() || node.replica != one.replica {
+                return Err(format!("cores {first} and {core} end differently: {one:?}, {node:?}"));
+            }
+        }
+        let dead = one.epoch().map_or(CoreSet::EMPTY, |(_, members)| members);
+        match dead.iter().find(|&core| !self.lives(core)) {
+            Some(core) => Err(format!("dead core {core} is a member")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl World<Slots> {
+    /// What holds in every state: one winner, nothing twice, nothing half, what was answered is true.
+    pub fn check(&self) -> Result<(), String> {
+        self.check_epochs()?;
+        let mut winners = BTreeMap::new();
+        for (core, node) in self.live() {
+            for (place, ticket) in &node.replica.winners {
+                let first = *winners.entry(place).or_insert(ticket);
+                if first != ticket {
+                    return Err(format!("{first} and, at core {core}, {ticket} have won place {place}"));
+                }
+            }
+            if let Some((ticket, times)) = node.replica.counts.iter().find(|(_, times)| **times != 1) {
+                return Err(format!("core {core} did {ticket} {times} times"));
+            }
+        }
+        for (ticket, outcome) in &self.outcomes {
+            for (core, node) in self.live().filter(|(_, node)| node.epoch().is_some()) {
+                if node.replica.counts.contains_key(ticket) != outcome.is_ok() {
+                    return Err(format!("{ticket} is answered {outcome:?}, not so on core {core}"));
+                }
+            }
+        }
+        Ok(())
+    }
+}

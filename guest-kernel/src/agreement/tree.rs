@@ -1,0 +1,105 @@
+//! Multicast trees: who passes a message on to whom.
+//!
+//! A tree is a pure function of the members, the root and the machine's groups, so all members of an epoch agree on it
+//! without a word, and a member's death repairs it by the epoch that follows. Groups are nested levels, the widest
+//! first: packages, then the cores below one cache. One core of each group, the lowest, takes the message in and hands
+//! it on inside; the root is the first of its own groups.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::core_set::{CoreId, CoreSet};
+
+/// The machine's groups of cores. Without levels the tree is flat: the root sends to each by itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Topology {
+    levels: Vec<Vec<CoreSet>>,
+}
+
+impl Topology {
+    /// The root sends to everybody.
+    pub fn flat() -> Self {
+        Self::default()
+    }
+
+    /// Levels of groups, the widest first. A core in no group of a level is one by itself.
+    pub fn levels(levels: Vec<Vec<CoreSet>>) -> Self {
+        Self { levels }
+    }
+
+    /// Groups by what messages cost: cores between which one costs less than the middle between the cheapest and the
+    /// dearest pair, directly or by way of others, are one group. `ticks[a][b]` is the cost from `a` to `b`.
+    pub fn by_latency(ticks: &[Vec<u64>]) -> Self {
+        let cores = ticks.len().min(64) as u8;
+        let cost = |a: u8, b: u8| {
+            let way = |from: u8, to: u8| ticks.get(usize::from(from))?.get(usize::from(to)).copied();
+            way(a, b).into_iter().chain(way(b, a)).max().unwrap_or(u64::MAX)
+        };
+        let pairs = || (0..cores).flat_map(|a| (0..a).map(move |b| (a, b)));
+        let (cheap, dear) = pairs().fold((u64::MAX, 0), |(low, high), (a, b)| {
+            let ticks = cost(a, b);
+            (low.min(ticks), high.max(ticks))
+        });
+        if cheap >= dear {
+            return Self::flat();
+        }
+        let middle = cheap + (dear - cheap) / 2;
+        let mut groups: Vec<CoreSet> = (0..cores).map(CoreSet::one).collect();
+        for (a, b) in pairs().filter(|&(a, b)| cost(a, b) <= middle) {
+            let joined = groups.iter().filter(|group| group.contains(a) || group.contains(b));
+            let joined = joined.fold(CoreSet::EMPTY, |all, &group| all.with(group));
+            groups.retain(|group| group.and(joined).is_empty());
+            groups.push(joined);
+        }
+        Self { levels: vec![groups] }
+    }
+
+    /// Whom `core` passes a message of `root` on to.
+    pub fn children(&self, members: CoreSet, root: CoreId, core: CoreId) -> CoreSet {
+        if self.levels.is_empty() {
+            let all = members.without(CoreSet::one(root));
+            return if core == root { all } else { CoreSet::EMPTY };
+        }
+        let mut children = CoreSet::EMPTY;
+        fan_out(members, root, &self.levels, &mut |parent, child| {
+            if parent == core {
+                children.insert(child);
+            }
+        });
+        children
+    }
+
+    /// From whom `core` gets the messages of `root`.
+    pub fn parent(&self, members: CoreSet, root: CoreId, core: CoreId) -> Option<CoreId> {
+        if self.levels.is_empty() {
+            return (core != root && members.contains(core)).then_some(root);
+        }
+        let mut found = None;
+        fan_out(members, root, &self.levels, &mut |parent, child| {
+            if child == core {
+                found = Some(parent);
+            }
+        });
+        found
+    }
+}
+
+/// Names each edge of the tree below `root`, which reaches the cores of `set`.
+fn fan_out(set: CoreSet, root: CoreId, levels: &[Vec<CoreSet>], edge: &mut impl FnMut(CoreId, CoreId)) {
+    let Some((level, inner)) = levels.split_first() else {
+        set.without(CoreSet::one(root)).iter().for_each(|core| edge(root, core));
+        return;
+    };
+    let mut left = set;
+    for group in level {
+        let inside = group.and(left);
+        left = left.without(inside);
+        let Some(first) = inside.lowest() else { continue };
+        let first = if inside.contains(root) { root } else { first };
+        if first != root {
+            edge(root, first);
+        }
+        fan_out(inside, first, inner, edge);
+    }
+    left.without(CoreSet::one(root)).iter().for_each(|core| edge(root, core));
+}
