@@ -27,6 +27,7 @@ pub mod mesh;
 pub mod paging;
 pub mod platform;
 pub mod programs;
+pub mod replica;
 pub mod xenbus;
 pub mod xenstore;
 

@@ -24,7 +24,7 @@
 //! What a change completes is answered only when all members have begun the epoch: else the answer could outlive the
 //! deed, where all that knew of it die.
 //!
-//! One core goes at a time, and a steward lets itself go in a change of its own. The last member stays.
+//! One core comes and one goes at a time, and a steward lets itself go in a change of its own. The last member stays.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -62,9 +62,12 @@ enum Stage<R: Replica> {
 }
 
 impl<R: Replica> Agreement<R> {
-    /// The lowest living member.
+    /// The lowest living member, of those that were there before this epoch if one is left: a core that came with it
+    /// may not have begun it.
     fn steward(&self) -> Option<CoreId> {
-        self.members.without(self.dead).lowest()
+        let living = self.members.without(self.dead);
+        let fresh = self.last.as_ref().map_or(CoreSet::EMPTY, |decision| decision.fresh);
+        living.without(fresh).lowest().or(living.lowest())
     }
 
     /// Somebody wants in or out: the steward's affair, now or after the change that is under way.
@@ -115,12 +118,18 @@ impl<R: Replica> Agreement<R> {
 
     /// Repeats how this epoch began, for those who are still in the one before.
     fn tell_of_epoch(&self, out: &mut Out<R>) {
+        self.repeat(self.members, out);
+        if !self.unsure {
+            self.repeat(self.before, out);
+            let others = self.members.without(self.dead).without(CoreSet::one(self.me));
+            self.send(others, &Body::Begun, out);
+        }
+    }
+
+    fn repeat(&self, to: CoreSet, out: &mut Out<R>) {
         if let Some(decision) = &self.last {
-            let others = self.members.with(self.before).without(self.dead).without(CoreSet::one(self.me));
+            let others = to.without(self.dead).without(CoreSet::one(self.me));
             self.send(others, &Body::Install { decision: decision.clone(), state: None }, out);
-            if !self.unsure {
-                self.send(others, &Body::Begun, out);
-            }
         }
     }
 
@@ -130,7 +139,8 @@ impl<R: Replica> Agreement<R> {
             return;
         }
         let living = self.members.without(self.dead);
-        let joins = self.joins.without(self.members).without(self.dead);
+        let mut joins = self.joins.without(self.members).without(self.dead);
+        joins = joins.lowest().filter(|_| living == self.members).into_iter().collect();
         let mut leaves = self.leaves.and(living);
         if !joins.is_empty() || living != self.members || leaves == living {
             leaves.remove(self.me);
@@ -217,8 +227,11 @@ impl<R: Replica> Agreement<R> {
                 }
             }
         }
-        let decision =
-            decided.unwrap_or_else(|| Decision { members: next, commits: commits.into_iter().collect() });
+        let decision = decided.unwrap_or_else(|| Decision {
+            members: next,
+            fresh: fresh.and(next),
+            commits: commits.into_iter().collect(),
+        });
         let living = decision.members.without(self.dead).without(CoreSet::one(self.me));
         let unheard = living.without(others);
         let old = others.without(fresh).without(there);
@@ -298,7 +311,11 @@ impl<R: Replica> Agreement<R> {
     }
 
     fn begin_epoch(&mut self, epoch: u64, decision: Decision<R::Op>, out: &mut Out<R>) {
-        // All who live have begun the epoch before: none could have reported otherwise.
+        // All who live have begun the epoch that ends: none could have reported otherwise. Now who left with it may
+        // know, if the steward that should have told died.
+        if self.unsure {
+            self.repeat(self.before.without(self.members), out);
+        }
         self.sure(out);
         self.conclude(&decision.commits);
         self.before = self.members;
@@ -312,9 +329,7 @@ impl<R: Replica> Agreement<R> {
         self.dead = self.dead.without(self.reborn.without(self.members));
         self.reborn = self.reborn.and(self.members);
         self.last = Some(decision);
-        if !gone.is_empty() {
-            self.replica.departed(gone, self.members);
-        }
+        self.replica.epoch(gone, self.members);
         if !self.member {
             let wishes = core::mem::take(&mut self.wishes);
             out.extend(wishes.iter().map(|wish| Action::Refused(wish.ticket, Refusal::NotAMember)));

@@ -31,6 +31,8 @@ pub enum Refusal {
 pub struct Decision<O> {
     /// The members.
     pub members: CoreSet,
+    /// Those of them that come new, and so are the last to begin and to be steward.
+    pub fresh: CoreSet,
     /// The transactions of the epoch before that were committed. All others never happened.
     pub commits: Vec<(TxnId, O)>,
 }

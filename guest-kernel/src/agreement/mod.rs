@@ -52,8 +52,8 @@ pub trait Replica {
     /// Carries it out.
     fn apply(&mut self, op: &Self::Op);
 
-    /// These cores are members no more, but those are.
-    fn departed(&mut self, gone: CoreSet, members: CoreSet);
+    /// An epoch begins with these members; those are members no more.
+    fn epoch(&mut self, gone: CoreSet, members: CoreSet);
 
     /// For a core that comes new.
     fn state(&self) -> Self::State;
@@ -139,7 +139,8 @@ impl<R: Replica> Agreement<R> {
     }
 
     /// A member of the first epoch.
-    pub fn founder(me: CoreId, members: CoreSet, replica: R, topology: Topology) -> Self {
+    pub fn founder(me: CoreId, members: CoreSet, mut replica: R, topology: Topology) -> Self {
+        replica.epoch(CoreSet::EMPTY, members);
         let member = members.contains(me);
         Self { epoch: 1, member, members, ..Self::outside(me, replica, topology) }
     }

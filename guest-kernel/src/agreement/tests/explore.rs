@@ -30,7 +30,7 @@ pub fn explore<R>(
     end: impl Fn(&World<R>) -> Result<(), String>,
 ) -> Seen
 where
-    R: Replica + Clone + core::fmt::Debug + Default + Eq + Hash,
+    R: Replica + Clone + core::fmt::Debug + Eq + Hash,
 {
     let mut seen = Seen::default();
     let mut known = HashSet::from([digest(&start)]);

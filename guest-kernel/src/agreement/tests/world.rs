@@ -53,7 +53,7 @@ impl Replica for Slots {
         }
     }
 
-    fn departed(&mut self, _: CoreSet, _: CoreSet) {}
+    fn epoch(&mut self, _: CoreSet, _: CoreSet) {}
 
     fn state(&self) -> Self {
         self.clone()
@@ -88,20 +88,21 @@ pub struct World<R: Replica> {
     notices: BTreeSet<(CoreId, CoreId)>,
     scripts: Vec<VecDeque<Ev<R>>>,
     pub outcomes: BTreeMap<Ticket, Result<(), Refusal>>,
+    witnesses: BTreeMap<Ticket, CoreSet>,
     pub crashes: u32,
     pub sent: u64,
     pub suspects: u32,
 }
 
-impl<R: Replica + Clone + core::fmt::Debug + Default + Eq + Hash> World<R> {
+impl<R: Replica + Clone + core::fmt::Debug + Eq + Hash> World<R> {
     /// `founders` are in the first epoch, the rest up to `cores` are outside.
-    pub fn new(founders: u8, cores: u8, topology: &Topology) -> Self {
+    pub fn of(founders: u8, cores: u8, topology: &Topology, replica: impl Fn(CoreId) -> R) -> Self {
         let node = |core| {
             let members = CoreSet::first(founders);
             if core < founders {
-                Agreement::founder(core, members, R::default(), topology.clone())
+                Agreement::founder(core, members, replica(core), topology.clone())
             } else {
-                Agreement::outside(core, R::default(), topology.clone())
+                Agreement::outside(core, replica(core), topology.clone())
             }
         };
         Self {
@@ -110,6 +111,7 @@ impl<R: Replica + Clone + core::fmt::Debug + Default + Eq + Hash> World<R> {
             notices: BTreeSet::new(),
             scripts: (0..cores).map(|_| VecDeque::new()).collect(),
             outcomes: BTreeMap::new(),
+            witnesses: BTreeMap::new(),
             crashes: 0,
             sent: 0,
             suspects: 0,
@@ -130,6 +132,10 @@ impl<R: Replica + Clone + core::fmt::Debug + Default + Eq + Hash> World<R> {
 
     pub fn live(&self) -> impl Iterator<Item = (CoreId, &Agreement<R>)> {
         (0..).zip(&self.nodes).filter_map(|(core, node)| Some((core, node.as_ref()?)))
+    }
+
+    pub fn each_live(&mut self, mut each: impl FnMut(&mut Agreement<R>)) {
+        self.nodes.iter_mut().flatten().for_each(&mut each);
     }
 
     fn lives(&self, core: CoreId) -> bool {
@@ -204,9 +210,16 @@ impl<R: Replica + Clone + core::fmt::Debug + Default + Eq + Hash> World<R> {
         }
     }
 
+    /// The newest epoch that a living core is in.
+    fn newest(&self) -> Option<(u64, CoreSet)> {
+        self.live().filter_map(|(_, node)| node.epoch()).max()
+    }
+
     fn answer(&mut self, ticket: Ticket, outcome: Result<(), Refusal>) {
         let before = self.outcomes.insert(ticket, outcome);
         assert_eq!(before, None, "ticket {ticket} is answered once");
+        let members = self.newest().map_or(CoreSet::EMPTY, |(_, members)| members);
+        self.witnesses.insert(ticket, members);
     }
 
     /// What holds in every state, whatever is replicated.
@@ -241,7 +254,7 @@ impl<R: Replica + Clone + core::fmt::Debug + Default + Eq + Hash> World<R> {
             }
         }
         for (core, node) in members {
-            if node.epoch() != one.epoch() || node.replica != one.replica {
+            if node.epoch() != one.epoch() || node.replica.state() != one.replica.state() {
                 return Err(format!("cores {first} and {core} end differently: {one:?}, {node:?}"));
             }
         }
@@ -254,6 +267,10 @@ impl<R: Replica + Clone + core::fmt::Debug + Default + Eq + Hash> World<R> {
 }
 
 impl World<Slots> {
+    pub fn new(founders: u8, cores: u8, topology: &Topology) -> Self {
+        Self::of(founders, cores, topology, |_| Slots::default())
+    }
+
     /// What holds in every state: one winner, nothing twice, nothing half, what was answered is true.
     pub fn check(&self) -> Result<(), String> {
         self.check_epochs()?;
@@ -270,7 +287,14 @@ impl World<Slots> {
             }
         }
         for (ticket, outcome) in &self.outcomes {
-            for (core, node) in self.live().filter(|(_, node)| node.epoch().is_some()) {
+            // Who is on its way out of an epoch that is over knows nothing of the next; and where all died who did a
+            // deed, it is gone.
+            let witnesses = self.witnesses[ticket];
+            if !witnesses.iter().any(|core| self.lives(core)) {
+                continue;
+            }
+            let newest = self.newest();
+            for (core, node) in self.live().filter(|(_, node)| newest.is_some() && node.epoch() == newest) {
                 if node.replica.counts.contains_key(ticket) != outcome.is_ok() {
                     return Err(format!("{ticket} is answered {outcome:?}, not so on core {core}"));
                 }
