@@ -16,14 +16,25 @@ use serde::{Deserialize, Serialize};
 use super::Reason;
 use crate::agreement::{CoreId, CoreSet};
 
-/// A capability's name, the same on all cores. Whoever makes one chooses it, with [`CapId::new`].
+/// A capability's name, the same on all cores: in the highest byte its tree, for trees are agreed on one by one, and
+/// no two of them may give the same name; the rest is chosen by whoever makes it, with [`CapId::below`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct CapId(pub u64);
 
 impl CapId {
-    /// A name that no other core chooses, nor this one in another epoch, if it counts.
-    pub fn new(epoch: u64, core: CoreId, count: u32) -> Self {
-        Self(epoch << 38 | u64::from(core) << 32 | u64::from(count))
+    /// The root of a tree.
+    pub const fn root(tree: u8) -> Self {
+        Self((tree as u64) << 56)
+    }
+
+    /// A name in the same tree that no other core chooses, nor this one in another epoch, if it counts.
+    pub fn below(self, epoch: u64, core: CoreId, count: u32) -> Self {
+        let chosen = epoch << 38 | u64::from(core) << 32 | u64::from(count);
+        Self(self.tree() << 56 | chosen & (u64::MAX >> 8))
+    }
+
+    fn tree(self) -> u64 {
+        self.0 >> 56
     }
 }
 
@@ -192,6 +203,7 @@ impl Capabilities {
                     () if !cap.kind.becomes(kind) => Err(Reason::WrongKind),
                     () if !inside => Err(Reason::OutOfRange),
                     () if children.any(|child| child.overlaps(kind, base, size)) => Err(Reason::Overlap),
+                    () if into.tree() != root.tree() => Err(Reason::StrangeName),
                     () if self.tree.contains_key(&into) => Err(Reason::CapExists),
                     () => Ok(()),
                 }

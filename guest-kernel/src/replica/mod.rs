@@ -38,6 +38,8 @@ pub enum Reason {
     NoSuchName = 10,
     /// Empty, or too long.
     BadName = 11,
+    /// The new capability's name belongs to another tree.
+    StrangeName = 12,
 }
 
 impl From<Reason> for Refusal {
@@ -94,10 +96,11 @@ impl Replica for System {
     }
 
     fn vote(&self, op: &Op) -> Result<(), Refusal> {
-        Ok(match op {
-            Op::Cap(op) => self.caps.vote(op)?,
-            Op::Name(op) => self.names.vote(op)?,
-        })
+        let vote = match op {
+            Op::Cap(op) => self.caps.vote(op),
+            Op::Name(op) => self.names.vote(op),
+        };
+        vote.map_err(Refusal::from)
     }
 
     fn apply(&mut self, op: &Op) {

@@ -56,7 +56,7 @@ fn nothing_below_outlives_a_revoke() {
         // Where core 0 dies after it, the memory falls to another, which may do with it as it pleases.
         let alive = world.live().any(|(core, _)| core == 0);
         let revoked = alive && world.outcomes.get(&2) == Some(&Ok(()));
-        let below = |node: &crate::agreement::Agreement<System>| node.replica.caps.get(CapId(10)).is_some();
+        let below = |node: &crate::agreement::Agreement<System>| node.replica.caps.get(ram(10)).is_some();
         let shared = world.live().any(|(_, node)| node.replica.caps.get(RAM).unwrap().holders.len() > 1);
         match () {
             () if revoked && world.live().any(|(_, node)| below(node)) => Err("it outlived".into()),

@@ -16,8 +16,13 @@ use crate::agreement::tests::world::World;
 use crate::agreement::{CoreId, CoreSet, Event, Replica, Topology};
 
 /// The roots of every test: RAM, and interrupts.
-pub const RAM: CapId = CapId(1);
-pub const LINES: CapId = CapId(2);
+pub const RAM: CapId = CapId::root(1);
+pub const LINES: CapId = CapId::root(2);
+
+/// A name below [`RAM`].
+pub fn ram(count: u32) -> CapId {
+    RAM.below(0, 0, count)
+}
 
 pub fn system(me: CoreId) -> System {
     let mut system = System::new(me);
@@ -30,9 +35,9 @@ pub fn world(founders: u8, cores: u8) -> World<System> {
     World::of(founders, cores, &Topology::flat(), system)
 }
 
-pub fn retype(by: CoreId, from: CapId, into: u64, kind: Kind, base: u64, size: u64) -> Op {
+pub fn retype(by: CoreId, from: CapId, into: u32, kind: Kind, base: u64, size: u64) -> Op {
     let root = if kind == Kind::Irq { LINES } else { RAM };
-    Op::Cap(CapOp::Retype { root, from, by, into: CapId(into), kind, base, size })
+    Op::Cap(CapOp::Retype { root, from, by, into: root.below(0, 0, into), kind, base, size })
 }
 
 pub fn register(name: &str, core: CoreId, service: u64) -> Op {

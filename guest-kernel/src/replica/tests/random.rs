@@ -19,11 +19,11 @@ fn kind() -> impl Strategy<Value = Kind> {
 
 #[derive(Clone, Copy, Debug)]
 enum Deed {
-    Retype(u64, u64, Kind, u64, u64),
-    Copy(u64, u8),
-    Delete(u64),
-    Revoke(u64),
-    Unmap(u64),
+    Retype(u32, u32, Kind, u64, u64),
+    Copy(u32, u8),
+    Delete(u32),
+    Revoke(u32),
+    Unmap(u32),
     Register(u8),
     Unregister(u8),
     Join(u8),
@@ -31,8 +31,8 @@ enum Deed {
 }
 
 fn deed() -> impl Strategy<Value = Deed> {
-    let cap = || 1..8_u64;
-    let retype = (prop_oneof![Just(1), cap()], 3..8_u64, kind(), 0..9_u64, 1..4_u64);
+    let cap = || 1..8_u32;
+    let retype = (prop_oneof![Just(1), cap()], 3..8_u32, kind(), 0..9_u64, 1..4_u64);
     prop_oneof![
         8 => retype.prop_map(|(from, into, kind, base, size)| Deed::Retype(from, into, kind, base, size)),
         6 => (prop_oneof![Just(1), cap()], 0..4_u8).prop_map(|(cap, to)| Deed::Copy(cap, to)),
@@ -46,6 +46,11 @@ fn deed() -> impl Strategy<Value = Deed> {
     ]
 }
 
+/// Of the first two, the roots.
+fn named(which: u32) -> CapId {
+    [ram(0), RAM, LINES].get(which as usize).copied().unwrap_or(ram(which))
+}
+
 fn event(by: CoreId, ticket: u64, deed: Deed) -> Event<Op, <System as Replica>::State> {
     let name = |which: u8| format!("name{which}");
     let root = RAM;
@@ -54,12 +59,12 @@ fn event(by: CoreId, ticket: u64, deed: Deed) -> Event<Op, <System as Replica>::
             retype(by, LINES, into, Kind::Irq, base, size)
         }
         Deed::Retype(from, into, kind, base, size) => {
-            retype(by, CapId(from), into, kind, base << 12, size << 12)
+            retype(by, named(from), into, kind, base << 12, size << 12)
         }
-        Deed::Copy(cap, to) => Op::Cap(CapOp::Copy { root, cap: CapId(cap), by, to }),
-        Deed::Delete(cap) => Op::Cap(CapOp::Delete { root, cap: CapId(cap), by }),
-        Deed::Revoke(cap) => Op::Cap(CapOp::Revoke { root, cap: CapId(cap), by }),
-        Deed::Unmap(cap) => Op::Cap(CapOp::Unmap { cap: CapId(cap) }),
+        Deed::Copy(cap, to) => Op::Cap(CapOp::Copy { root, cap: named(cap), by, to }),
+        Deed::Delete(cap) => Op::Cap(CapOp::Delete { root, cap: named(cap), by }),
+        Deed::Revoke(cap) => Op::Cap(CapOp::Revoke { root, cap: named(cap), by }),
+        Deed::Unmap(cap) => Op::Cap(CapOp::Unmap { cap: named(cap) }),
         Deed::Register(which) => register(&name(which), by, ticket),
         Deed::Unregister(which) => Op::Name(NameOp::Unregister { name: name(which), core: by }),
         Deed::Join(core) => return Event::Join(core),
@@ -95,7 +100,7 @@ proptest! {
             // Whoever may map something does.
             world.each_live(|node| {
                 for cap in 3..8 {
-                    node.replica.caps.map(CapId(cap));
+                    node.replica.caps.map(named(cap));
                 }
             });
             if let Err(why) = check(&world) {
