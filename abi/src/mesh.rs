@@ -84,6 +84,9 @@ pub mod kind {
     /// and greet, as the peers in the mesh page do. Sent to a newcomer when an older guest has answered late for the
     /// slot's former owner; the older one gets `PEER_UP`.
     pub const PEER_AWAIT: u64 = 9;
+    /// Part of what one monitor says to another: this in the low half of `word 0`, in the high half how many bytes are
+    /// left, this line's included; the next of them in the other words.
+    pub const MONITOR: u64 = 16;
     /// From here on a program's own kinds.
     pub const PROGRAM: u64 = 64;
 }

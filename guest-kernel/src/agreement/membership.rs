@@ -64,7 +64,7 @@ enum Stage<R: Replica> {
 impl<R: Replica> Agreement<R> {
     /// The lowest living member, of those that were there before this epoch if one is left: a core that came with it
     /// may not have begun it.
-    fn steward(&self) -> Option<CoreId> {
+    pub(super) fn steward(&self) -> Option<CoreId> {
         let living = self.members.without(self.dead);
         let fresh = self.last.as_ref().map_or(CoreSet::EMPTY, |decision| decision.fresh);
         living.without(fresh).lowest().or(living.lowest())
@@ -95,8 +95,9 @@ impl<R: Replica> Agreement<R> {
         self.joins.remove(core);
         self.held.retain(|(from, _)| *from != core);
         self.pass_on_wishes(out);
-        if self.member && self.steward() == Some(self.me) {
-            // The dead may have begun this epoch, and not have told everyone.
+        if self.member && (self.unsure || self.steward() == Some(self.me)) {
+            // The dead may have begun this epoch, and not have told everyone; and who was not told may take another
+            // for its steward than who was.
             self.tell_of_epoch(out);
         }
         let Some(change) = self.change.as_mut().filter(|change| change.others.contains(core)) else { return };
@@ -156,7 +157,7 @@ impl<R: Replica> Agreement<R> {
         self.stopped = true;
         self.attempts += 1;
         let (epoch, attempt) = (self.epoch + 1, self.attempts);
-        self.send_of(epoch, others, &Body::Propose { attempt, dead: self.dead }, out);
+        self.send_of(epoch, others, &Body::Propose { attempt, dead: self.dead.and(self.members) }, out);
         let stage = Stage::Reporting(BTreeMap::new());
         self.change = Some(Change { epoch, attempt, next, others, awaited: others, stage });
         self.decide(out);
@@ -174,9 +175,14 @@ impl<R: Replica> Agreement<R> {
             return self.hold(from, Message { epoch, body: Body::Propose { attempt, dead } }, out);
         }
         // Of members alone: another's place may have a new life that the sender does not know of.
-        self.dead = self.dead.with(dead.and(self.members).without(CoreSet::one(self.me)));
-        if !self.member {
-            self.called = self.called.max(epoch);
+        if self.member {
+            self.dead = self.dead.with(dead.and(self.members).without(CoreSet::one(self.me)));
+        } else if !self.is_called_by(from, epoch) {
+            return;
+        } else if epoch > self.called {
+            (self.called, self.dead_to_callers) = (epoch, dead);
+        } else {
+            self.dead_to_callers = self.dead_to_callers.with(dead);
         }
         let standing = match &self.last {
             Some(decision) if epoch == self.epoch => Standing::Decided(decision.clone()),
@@ -186,6 +192,11 @@ impl<R: Replica> Agreement<R> {
         };
         self.stopped |= epoch > self.epoch;
         self.send_of(epoch, CoreSet::one(from), &Body::Report { attempt, standing }, out);
+    }
+
+    /// Whether a core outside may be called into this epoch by that steward.
+    fn is_called_by(&self, from: CoreId, epoch: u64) -> bool {
+        epoch > self.called || (epoch == self.called && !self.dead_to_callers.contains(from))
     }
 
     pub(super) fn report(
@@ -289,7 +300,7 @@ impl<R: Replica> Agreement<R> {
     ) {
         let next = self.member && epoch == self.epoch + 1;
         // A steward that called later counts those as dead who called before.
-        let called = !self.member && epoch >= self.called && epoch > self.epoch;
+        let called = !self.member && self.is_called_by(from, epoch) && epoch > self.epoch;
         let welcome = called && decision.members.contains(self.me);
         if next {
             self.begin_epoch(epoch, decision, out);
@@ -327,7 +338,7 @@ impl<R: Replica> Agreement<R> {
         self.stopped = false;
         self.change = None;
         self.dead = self.dead.without(self.reborn.without(self.members));
-        self.reborn = self.reborn.and(self.members);
+        self.reborn = self.reborn.and(self.members).without(decision.fresh);
         self.last = Some(decision);
         self.replica.epoch(gone, self.members);
         if !self.member {

@@ -79,12 +79,15 @@ pub struct Agreement<R: Replica> {
     member: bool,
     members: CoreSet,
     dead: CoreSet,
-    /// Dead members whose place has a new life already, which may not be heard before the old one is out.
+    /// Whose place has a new life that this core has met. Where such a one is a member and dead, it is the old life that
+    /// is, and the new one may not be heard before the old one is out.
     reborn: CoreSet,
     /// A change of epoch is under way: nothing else is, until it is over.
     stopped: bool,
-    /// The epoch this core was last called into while outside.
+    /// The epoch this core was last called into while outside, and who was dead to those who called. None of these can
+    /// call into it any more; into a later one, in a new life, they can.
     called: u64,
+    dead_to_callers: CoreSet,
     /// Who was in the epoch before: some of them may not know that they are out.
     before: CoreSet,
     /// Not every member may have begun this epoch.
@@ -121,6 +124,7 @@ impl<R: Replica> Agreement<R> {
             reborn: CoreSet::EMPTY,
             stopped: false,
             called: 0,
+            dead_to_callers: CoreSet::EMPTY,
             before: CoreSet::EMPTY,
             unsure: false,
             answers: Vec::new(),
@@ -150,6 +154,11 @@ impl<R: Replica> Agreement<R> {
         self.member.then_some((self.epoch, self.members))
     }
 
+    /// Whether it is for this core to begin the next change of epoch.
+    pub fn leads(&self) -> bool {
+        self.member && self.steward() == Some(self.me)
+    }
+
     /// Nothing is under way here.
     pub fn is_quiet(&self) -> bool {
         let idle = self.txns.values().all(Txn::is_over) && self.locks.is_empty() && self.wishes.is_empty();
@@ -164,9 +173,11 @@ impl<R: Replica> Agreement<R> {
             Event::Join(core) => self.wish(CoreSet::one(core), CoreSet::EMPTY, &mut out),
             Event::Leave(core) => self.wish(CoreSet::EMPTY, CoreSet::one(core), &mut out),
             Event::Died(core) => self.died(core, &mut out),
-            Event::Reborn(core) if self.members.contains(core) => self.reborn.insert(core),
             Event::Reborn(core) => {
-                self.dead.remove(core);
+                self.reborn.insert(core);
+                if !(self.member && self.members.contains(core)) {
+                    self.dead.remove(core);
+                }
             }
             Event::Message(from, message) => self.message(from, message, &mut out),
         }

@@ -155,7 +155,10 @@ impl<R: Replica> Agreement<R> {
     /// Whether a transaction that comes from `from` is new, and comes the way it should.
     fn is_news(&self, from: CoreId, txn: TxnId) -> bool {
         let the_way = self.members.contains(txn.initiator) && self.parent(txn) == Some(from);
-        the_way && !self.txns.contains_key(&txn) && !self.is_settled(txn)
+        let open = self.txns.keys().filter(|id| id.initiator == txn.initiator).count();
+        // An honest initiator has a window of them at most, and its settled ones may not all be forgotten here.
+        let fits = open <= 2 * WINDOW;
+        the_way && fits && !self.txns.contains_key(&txn) && !self.is_settled(txn)
     }
 
     fn take_in(&mut self, txn: TxnId, op: R::Op, phase: Phase) {

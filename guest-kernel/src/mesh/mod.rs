@@ -140,6 +140,11 @@ impl<'a> Mesh<'a> {
         (CONTROL_SLOT + 1..self.peers.len()).filter(|&slot| self.peers[slot].life == Life::Live)
     }
 
+    /// Whether no guest is there or on its way.
+    pub fn is_lonely(&self) -> bool {
+        self.peers.iter().skip(CONTROL_SLOT + 1).all(|peer| peer.life == Life::Absent)
+    }
+
     /// Whether the slot's owner can be talked to.
     pub fn is_live(&self, slot: usize) -> bool {
         self.peers.get(slot).is_some_and(|peer| peer.life == Life::Live)

@@ -121,6 +121,17 @@ impl CapOp {
             Self::Unmap { .. } => None,
         }
     }
+
+    /// The core that does it; to unmap is asked of all by anyone.
+    pub fn actor(&self) -> Option<CoreId> {
+        match *self {
+            Self::Retype { by, .. }
+            | Self::Copy { by, .. }
+            | Self::Delete { by, .. }
+            | Self::Revoke { by, .. } => Some(by),
+            Self::Unmap { .. } => None,
+        }
+    }
 }
 
 /// All capabilities, by name.

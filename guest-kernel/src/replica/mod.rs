@@ -57,6 +57,17 @@ pub enum Op {
     Name(NameOp),
 }
 
+impl Op {
+    /// The core that does it, where it is one core's deed.
+    pub fn actor(&self) -> Option<CoreId> {
+        match self {
+            Op::Cap(op) => op.actor(),
+            Op::Name(NameOp::Register { place, .. }) => Some(place.core),
+            Op::Name(NameOp::Unregister { core, .. }) => Some(*core),
+        }
+    }
+}
+
 /// What a core that comes new is given.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct State {
@@ -131,4 +142,4 @@ fn mix(hash: u64, byte: u8) -> u64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

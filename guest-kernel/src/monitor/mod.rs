@@ -1,0 +1,430 @@
+//! The monitor: one a core, which keeps this core's replica and speaks for it.
+//!
+//! It drives the state machines of [`crate::agreement`] over the channels of the mesh. Programs on its core ask it for
+//! operations and hear the outcome later ([`News`]); what they look up they find here, without a message.
+//!
+//! **How a core comes in.** It greets each monitor it meets, and says that it wants in ([`wire::Say::Hello`]). Each member
+//! tells the others that it has met that very life of it ([`wire::Say::Met`]), and when all have, the steward takes it
+//! in. So no member takes the words of a new life for those of the old one, which it may still believe alive. One core
+//! founds the first epoch, alone: the first in an empty mesh.
+//!
+//! **Who breaks the rules** is not heard any more. That is told to the others ([`wire::Say::Accuse`]), and once more than
+//! half of the other members say the same, the core counts as dead. One liar thus has no power over the rest. Rules are
+//! those of the lines, of what may be said when, and that nobody acts in another's name; a core that lies within the
+//! rules about what it did is not found out, as agreement among cores that only fail by stopping never does.
+//!
+//! The monitor has no input or output of its own. A program hands it what comes over the mesh ([`Monitor::line`],
+//! [`Monitor::peer`]) and lets it send at the end of each of its steps ([`Monitor::round`]).
+
+mod peer;
+pub mod wire;
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+
+use io_rings::urpc::Message;
+
+use crate::agreement::{Action, Agreement, Body, CoreId, CoreSet, Event, Refusal, Ticket, Topology};
+use crate::kernel::{Kernel, Step};
+use crate::mesh::{Mesh, NotSent};
+use crate::platform::Platform;
+use crate::replica::{Op, State, System};
+use peer::Peer;
+use wire::{Life, Say};
+
+/// No epoch is as late as this; one that is told of has been made up.
+const NO_EPOCH: u64 = 1 << 40;
+
+/// What a monitor has to tell its core.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// An operation was carried out on every member.
+    Done(Ticket),
+    /// It was not, on any.
+    Refused(Ticket, Refusal),
+    /// An epoch began with these members.
+    Epoch(u64, CoreSet),
+    /// This core broke the rules.
+    Silenced(CoreId),
+}
+
+/// What a monitor has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Things said to other monitors, each once per monitor.
+    pub said: u64,
+    /// The cache lines that took.
+    pub lines_out: u64,
+    /// Things heard.
+    pub heard: u64,
+    /// The cache lines that took.
+    pub lines_in: u64,
+}
+
+/// Somebody who is no member and may want to be one.
+#[derive(Debug)]
+struct Stranger {
+    life: Life,
+    wants_in: bool,
+    /// The members that have met this life of it, this core among them.
+    met: CoreSet,
+    /// The steward has it on its list.
+    asked: bool,
+}
+
+/// One core's monitor.
+#[derive(Debug)]
+pub struct Monitor {
+    me: CoreId,
+    life: Life,
+    wants_in: bool,
+    /// Is a member.
+    inside: bool,
+    agreement: Agreement<System>,
+    peers: Vec<Peer>,
+    strangers: BTreeMap<CoreId, Stranger>,
+    /// What others said of lives that have not come here yet.
+    ahead: BTreeMap<(CoreId, Life), CoreSet>,
+    /// For each accused, who accuses it.
+    accused: BTreeMap<CoreId, CoreSet>,
+    news: VecDeque<News>,
+    next_ticket: Ticket,
+    counts: Counts,
+    /// What is to be told to the state machine, one after the other.
+    events: VecDeque<Event<Op, State>>,
+    stepping: bool,
+}
+
+impl Monitor {
+    /// The monitor of a guest in this mesh. Who comes first founds the first epoch.
+    pub fn in_mesh(mesh: &Mesh, replica: impl FnOnce(CoreId) -> System, topology: Topology) -> Self {
+        // There are fewer slots than that.
+        let me = CoreId::try_from(mesh.own_slot()).unwrap_or(CoreId::MAX);
+        let (life, cores) = (Life::from(mesh.own_domain()), mesh.slots());
+        if mesh.is_lonely() {
+            Self::founder(me, life, cores, replica(me), topology)
+        } else {
+            Self::outside(me, life, cores, replica(me), topology)
+        }
+    }
+
+    /// The monitor of core `me` among `cores`, which waits outside to be taken in.
+    pub fn outside(me: CoreId, life: Life, cores: usize, replica: System, topology: Topology) -> Self {
+        Self::new(me, life, cores, Agreement::outside(me, replica, topology))
+    }
+
+    /// The monitor of the first member, which begins alone.
+    pub fn founder(me: CoreId, life: Life, cores: usize, replica: System, topology: Topology) -> Self {
+        let agreement = Agreement::founder(me, CoreSet::one(me), replica, topology);
+        Self::new(me, life, cores, agreement)
+    }
+
+    fn new(me: CoreId, life: Life, cores: usize, agreement: Agreement<System>) -> Self {
+        Self {
+            me,
+            life,
+            wants_in: true,
+            inside: agreement.epoch().is_some(),
+            agreement,
+            peers: (0..cores.min(64)).map(|_| Peer::default()).collect(),
+            strangers: BTreeMap::new(),
+            ahead: BTreeMap::new(),
+            accused: BTreeMap::new(),
+            news: VecDeque::new(),
+            next_ticket: 0,
+            counts: Counts::default(),
+            events: VecDeque::new(),
+            stepping: false,
+        }
+    }
+
+    /// The core's number.
+    pub fn core(&self) -> CoreId {
+        self.me
+    }
+
+    /// The epoch and its members; none while this core is not one of them.
+    pub fn epoch(&self) -> Option<(u64, CoreSet)> {
+        self.agreement.epoch()
+    }
+
+    /// This core's replica.
+    pub fn system(&self) -> &System {
+        &self.agreement.replica
+    }
+
+    /// The part of it that is this core's own: mappings, watches.
+    pub fn system_mut(&mut self) -> &mut System {
+        &mut self.agreement.replica
+    }
+
+    /// What was done so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Nothing is under way here.
+    pub fn is_quiet(&self) -> bool {
+        self.agreement.is_quiet()
+    }
+
+    /// Asks for an operation; the ticket comes back with its outcome.
+    pub fn request(&mut self, op: Op) -> Ticket {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.step(Event::Request(ticket, op));
+        ticket
+    }
+
+    /// Leaves the members, or comes back among them.
+    pub fn want_in(&mut self, wants_in: bool) {
+        self.wants_in = wants_in;
+        match self.epoch() {
+            Some(_) if !wants_in => self.step(Event::Leave(self.me)),
+            Some(_) => {}
+            None => self.tell(self.up(), &Say::Hello { life: self.life, wants_in }),
+        }
+    }
+
+    /// The next news.
+    pub fn take_news(&mut self) -> Option<News> {
+        self.news.pop_front()
+    }
+
+    /// A core's place in the mesh was taken, or is empty.
+    pub fn peer(&mut self, core: usize, up: bool) {
+        let Some(peer) = self.peers.get_mut(core) else { return };
+        peer.reborn(up);
+        let core = core as CoreId;
+        self.accused.remove(&core);
+        self.strangers.remove(&core);
+        if up {
+            self.step(Event::Reborn(core));
+            let wants_in = self.wants_in && self.epoch().is_none();
+            self.tell(CoreSet::one(core), &Say::Hello { life: self.life, wants_in });
+        } else {
+            self.strangers.values_mut().for_each(|stranger| _ = stranger.met.remove(core));
+            self.ahead.values_mut().for_each(|by| _ = by.remove(core));
+            self.accused.values_mut().for_each(|by| _ = by.remove(core));
+            self.step(Event::Died(core));
+            self.judge();
+        }
+    }
+
+    /// A line came; false if it is no monitor's.
+    pub fn line(&mut self, from: usize, line: &Message) -> bool {
+        if !wire::is_ours(line) {
+            return false;
+        }
+        let Some(peer) = self.peers.get_mut(from) else { return true };
+        self.counts.lines_in += 1;
+        match peer.hear(line) {
+            Ok(None) => {}
+            Ok(Some(say)) => self.hear(from as CoreId, say),
+            Err(wire::Malformed) => self.accuse(from as CoreId),
+        }
+        true
+    }
+
+    /// Sends what waits; whether something waits still.
+    pub fn flush(&mut self, mut send: impl FnMut(usize, &Message) -> Result<(), NotSent>) -> bool {
+        let mut waits = false;
+        for (slot, peer) in self.peers.iter_mut().enumerate() {
+            waits |= peer.flush(|line| send(slot, line));
+        }
+        waits
+    }
+
+    /// Ends a program's step: sends what waits, and says when to come back if not all found room.
+    pub fn round<P: Platform>(&mut self, kernel: &mut Kernel<P>) -> Step {
+        match self.flush(|slot, line| kernel.send(slot, line)) {
+            true => Step::IdleUntil(kernel.after(1)),
+            false => Step::Idle,
+        }
+    }
+
+    fn up(&self) -> CoreSet {
+        (0..).zip(&self.peers).filter(|(_, peer)| peer.up).map(|(core, _)| core).collect()
+    }
+
+    fn tell(&mut self, to: CoreSet, say: &Say) {
+        for core in to.without(CoreSet::one(self.me)).iter() {
+            let Some(peer) = self.peers.get_mut(usize::from(core)) else { continue };
+            match peer.say(say) {
+                Some(lines) => {
+                    self.counts.said += 1;
+                    self.counts.lines_out += lines as u64;
+                }
+                None => self.accuse(core),
+            }
+        }
+    }
+
+    fn tell_members(&mut self, say: &Say) {
+        if let Some((_, members)) = self.epoch() {
+            self.tell(members, say);
+        }
+    }
+
+    fn hear(&mut self, from: CoreId, say: Say) {
+        self.counts.heard += 1;
+        match say {
+            Say::Hello { life, wants_in } => self.hello(from, life, wants_in),
+            Say::Met { core, life } => self.met(from, core, life),
+            Say::Accuse { core } => {
+                if usize::from(core) < self.peers.len() {
+                    self.accused.entry(core).or_default().insert(from);
+                    self.judge();
+                }
+            }
+            Say::Agree(mut message) => {
+                let in_own_name = match &mut message.body {
+                    Body::Apply { txn, op, .. } | Body::Prepare { txn, op, .. } => {
+                        op.actor().is_none_or(|actor| actor == txn.initiator)
+                    }
+                    // Who comes in is told by `Met`, and who goes out says so itself, and again if its steward changes.
+                    Body::Wish { joins, leaves } => {
+                        *joins = CoreSet::EMPTY;
+                        *leaves = leaves.and(CoreSet::one(from));
+                        true
+                    }
+                    _ => true,
+                };
+                if in_own_name && message.epoch < NO_EPOCH {
+                    self.step(Event::Message(from, message));
+                } else {
+                    self.accuse(from);
+                }
+            }
+        }
+    }
+
+    fn hello(&mut self, from: CoreId, life: Life, wants_in: bool) {
+        let met = self.ahead.get(&(from, life)).copied().unwrap_or_default().with(CoreSet::one(self.me));
+        self.strangers.insert(from, Stranger { life, wants_in, met, asked: false });
+        if wants_in {
+            self.tell_members(&Say::Met { core: from, life });
+        }
+        self.admit();
+    }
+
+    fn met(&mut self, from: CoreId, core: CoreId, life: Life) {
+        if usize::from(core) >= self.peers.len() {
+            return self.accuse(from);
+        }
+        // Of each core, one life that is ahead of what is known here is remembered for each who tells of it.
+        self.ahead.retain(|(of, _), by| {
+            if *of == core {
+                by.remove(from);
+            }
+            !by.is_empty()
+        });
+        self.ahead.entry((core, life)).or_default().insert(from);
+        if let Some(stranger) = self.strangers.get_mut(&core)
+            && stranger.life == life
+        {
+            stranger.met.insert(from);
+            self.admit();
+        }
+    }
+
+    /// Takes in whom all members have met, if it is for this core to do so.
+    fn admit(&mut self) {
+        let Some((_, members)) = self.epoch().filter(|_| self.agreement.leads()) else { return };
+        let ripe = |stranger: &Stranger| {
+            stranger.wants_in && !stranger.asked && members.without(stranger.met).is_empty()
+        };
+        // A member that seems a stranger has a new life; its old one has to go first.
+        let ripe =
+            self.strangers.iter().filter(|&(core, stranger)| !members.contains(*core) && ripe(stranger));
+        let ripe: Vec<CoreId> = ripe.map(|(&core, _)| core).collect();
+        for core in ripe {
+            if let Some(stranger) = self.strangers.get_mut(&core) {
+                stranger.asked = true;
+            }
+            self.step(Event::Join(core));
+        }
+    }
+
+    /// This core broke the rules.
+    fn accuse(&mut self, core: CoreId) {
+        let Some(peer) = self.peers.get_mut(usize::from(core)).filter(|peer| !peer.silenced) else { return };
+        peer.silence();
+        self.news.push_back(News::Silenced(core));
+        self.strangers.remove(&core);
+        self.accused.entry(core).or_default().insert(self.me);
+        self.tell_members(&Say::Accuse { core });
+        self.judge();
+    }
+
+    /// Counts those as dead of whom enough members say that they broke the rules.
+    fn judge(&mut self) {
+        let Some((_, members)) = self.epoch() else { return };
+        let guilty = |core: CoreId, by: CoreSet| {
+            let others = members.without(CoreSet::one(core));
+            core != self.me && members.contains(core) && 2 * by.and(others).len() > others.len()
+        };
+        let condemned: Vec<CoreId> =
+            self.accused.iter().filter(|&(&core, &by)| guilty(core, by)).map(|(&core, _)| core).collect();
+        for core in condemned {
+            self.accused.remove(&core);
+            if let Some(peer) = self.peers.get_mut(usize::from(core)) {
+                peer.silence();
+            }
+            self.step(Event::Died(core));
+        }
+    }
+
+    /// Tells the state machine, and does what it says; what follows from that is told it after.
+    fn step(&mut self, event: Event<Op, State>) {
+        self.events.push_back(event);
+        if core::mem::replace(&mut self.stepping, true) {
+            return;
+        }
+        while let Some(event) = self.events.pop_front() {
+            for action in self.agreement.step(event) {
+                match action {
+                    Action::Send(to, message) => self.tell(CoreSet::one(to), &Say::Agree(message)),
+                    Action::Done(ticket) => self.news.push_back(News::Done(ticket)),
+                    Action::Refused(ticket, refusal) => self.news.push_back(News::Refused(ticket, refusal)),
+                    Action::Epoch(epoch, members) => self.epoch_began(epoch, members),
+                    Action::Suspect(core) => self.accuse(core),
+                }
+            }
+        }
+        self.stepping = false;
+    }
+
+    fn epoch_began(&mut self, epoch: u64, members: CoreSet) {
+        self.news.push_back(News::Epoch(epoch, members));
+        let inside = members.contains(self.me);
+        if core::mem::replace(&mut self.inside, inside) != inside {
+            // It may have changed its mind meanwhile.
+            let wants_in = self.wants_in && !inside;
+            self.tell(self.up(), &Say::Hello { life: self.life, wants_in });
+            if inside && !self.wants_in {
+                self.step(Event::Leave(self.me));
+            }
+        }
+        self.accused.retain(|core, _| members.contains(*core));
+        self.strangers.values_mut().for_each(|stranger| stranger.asked = false);
+        // Who came with it has not heard; who led before may be gone.
+        let met: Vec<Say> = self
+            .strangers
+            .iter()
+            .filter(|(_, stranger)| stranger.wants_in)
+            .map(|(&core, stranger)| Say::Met { core, life: stranger.life })
+            .collect();
+        let own = CoreSet::one(self.me);
+        let accused = self.accused.iter().filter(|(_, by)| !by.and(own).is_empty());
+        let accused: Vec<Say> = accused.map(|(&core, _)| Say::Accuse { core }).collect();
+        for say in met.iter().chain(&accused) {
+            self.tell_members(say);
+        }
+        self.admit();
+        self.judge();
+    }
+}
+
+#[cfg(test)]
+mod tests;
