@@ -106,7 +106,8 @@ fn handle(core: &mut Core) {
             face.count(ExitKind::Timer);
             core.look_at_watchdogs();
             if let Some(local) = core.local() {
-                (local.attention, local.armed) = (true, u64::MAX);
+                // It stands at 0, and would end at once again.
+                (local.attention, local.armed) = (true, 0);
             }
         }
         Exit::ControlRegister(access @ (ControlRegister::Read(8, _) | ControlRegister::Write(8, _))) => {
