@@ -1,7 +1,7 @@
 //! RDMSR and WRMSR of a full guest, as far as they are its local APIC's. The others are as for a para guest.
 
 use vmx::injection::Injection;
-use x86::msr::IA32_APIC_BASE;
+use x86::msr::{IA32_APIC_BASE, IA32_BIOS_SIGN_ID};
 
 use super::mmio;
 use crate::core::Core;
@@ -9,6 +9,10 @@ use crate::devices::local_apic::Effect;
 use crate::exits;
 use crate::machine;
 use crate::msr_policy::{TSC_DEADLINE, X2APIC_FIRST, X2APIC_LAST};
+
+/// The microcode's revision, in the upper half: newer than any whose errata a kernel works around. Of those none is this
+/// PC's, whose timer is not the processor's.
+const MICROCODE: u64 = 0x7fff_ffff << 32;
 
 pub(super) fn read(core: &mut Core) {
     let number = core.frame.registers.rcx as u32;
@@ -18,6 +22,7 @@ pub(super) fn read(core: &mut Core) {
         IA32_APIC_BASE => Ok(local.apic.base()),
         TSC_DEADLINE => Ok(local.apic.tsc_deadline()),
         X2APIC_FIRST..=X2APIC_LAST => local.apic.read_msr(number - X2APIC_FIRST, now),
+        IA32_BIOS_SIGN_ID => Ok(MICROCODE),
         _ => return exits::msr::read(core),
     };
     match value {

@@ -22,8 +22,9 @@ const RESET_PORT: u64 = 0xcf9;
 const RESET_VALUE: u8 = 6;
 /// `IAPC_BOOT_ARCH`: legacy devices, a keyboard controller, no VGA to probe, no MSI.
 const BOOT_ARCHITECTURE: u16 = 1 | 1 << 1 | 1 << 2 | 1 << 3;
-/// FADT flags: WBINVD works, C1 on all, no power or sleep button, a timer of 32 bits, a reset register.
-const FLAGS: u32 = 1 | 1 << 2 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 10;
+/// FADT flags: WBINVD works, C1 on all, no power or sleep button, no event of the clock, a timer of 32 bits, a reset
+/// register.
+const FLAGS: u32 = 1 | 1 << 2 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 8 | 1 << 10;
 /// `Name (\_S5, Package () { 5, 5, 0, 0 })`: what to write to sleep for good.
 const SOFT_OFF: [u8; 14] =
     [0x08, b'_', b'S', b'5', b'_', 0x12, 0x08, 0x04, 0x0a, 0x05, 0x0a, 0x05, 0x00, 0x00];
