@@ -24,6 +24,7 @@ mod r21_real_xen;
 mod r22_para;
 mod r23_device;
 mod r26_store;
+mod r24_full;
 
 use std::process::ExitCode;
 
@@ -65,6 +66,7 @@ fn scenes() -> Vec<Scene> {
         Scene { long: true, ..Scene::new("nested", r13_nested::checks()) },
         Scene::new("kvm", r14_kvm::checks()),
         Scene { long: true, ..Scene::on("linux", r15_linux::machine(), on_linux) },
+        Scene { long: true, ..Scene::on("full", r24_full::machine(), r24_full::checks()) },
         Scene { long: true, ..Scene::new("linux-nested", r17_linux_nested::checks()) },
     ]
 }

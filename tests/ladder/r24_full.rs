@@ -1,0 +1,163 @@
+//! Debian's kernel, unmodified, as full guests that believe that they own a PC: one with one processor, one with two. No
+//! word of a hypervisor, a shell on the serial port, interrupts by the I/O APIC, and the power switch.
+
+use abi::{
+    control::wire::{GuestConfig, State, Virt},
+    xen::sched::reason,
+};
+use ladder::{
+    Check, Result, Stage, ensure,
+    linux::{self, Shell},
+    mesh,
+    watch::until_within,
+};
+use toolstack::{config::Config, session::Session};
+
+const ONE: &str = "pc1";
+const TWO: &str = "pc2";
+
+/// A full guest on these cores.
+pub fn member(name: &str, cores: &[u32]) -> GuestConfig {
+    GuestConfig {
+        virt: Virt::Full,
+        command_line: "console=ttyS0 quiet initcall_blacklist=trace_eval_init".to_owned(),
+        ..linux::member(name, cores)
+    }
+}
+
+pub fn machine() -> Config {
+    linux::machine(4, vec![member(ONE, &[1]), member(TWO, &[2, 3])])
+}
+
+fn session(stage: &mut Stage) -> Result<&mut Session> {
+    linux::files()?;
+    stage.session()
+}
+
+pub fn checks() -> Vec<Check> {
+    vec![
+        Check::new("r24_full::debian_boots_to_a_shell_on_its_serial_port", shell),
+        Check::new("r24_full::it_finds_no_hypervisor", no_hypervisor),
+        Check::new("r24_full::its_interrupts_come_by_the_apics", interrupts),
+        Check::new("r24_full::it_keeps_time_and_its_output_whole", time_and_output),
+        Check::new("r24_full::two_processors_work_and_interrupt_each_other", two),
+        Check::new("r24_full::what_is_not_there_is_a_floating_bus", floating_bus),
+        Check::new("r24_full::it_restarts_when_it_resets_its_pc", reset),
+        Check::new("r24_full::it_switches_itself_off", power_off),
+    ]
+}
+
+fn shell(stage: &mut Stage) -> Result<()> {
+    let client = &session(stage)?.client;
+    for (name, cpus) in [(ONE, "1"), (TWO, "2")] {
+        let mut shell = Shell::of(client, name)?;
+        ensure!(shell.run("uname -r")?.ends_with("-cloud-amd64"), "{name} is no Debian kernel");
+        ensure!(shell.run("nproc")? == cpus, "{name} has not {cpus} processors");
+        for trouble in ["BUG:", "WARNING: CPU", "Call Trace", "Kernel panic", "soft lockup", "unstable"] {
+            let lines = shell.run(&format!("dmesg | grep -F '{trouble}' || true"))?;
+            ensure!(lines.is_empty(), "{name}'s log has {lines}");
+        }
+    }
+    Ok(())
+}
+
+fn no_hypervisor(stage: &mut Stage) -> Result<()> {
+    let client = &session(stage)?.client;
+    let mut shell = Shell::of(client, ONE)?;
+    ensure!(shell.run("grep -c hypervisor /proc/cpuinfo || true")? == "0", "its processor has the bit");
+    ensure!(shell.run("cat /sys/hypervisor/type || echo none")?.ends_with("none"), "it has /sys/hypervisor");
+    ensure!(shell.run("dmesg | grep -c 'Hypervisor detected' || true")? == "0", "its kernel detected one");
+    let domain = client.domain(ONE)?;
+    ensure!(domain.exits[abi::control::hypercall::ExitKind::Hypercall as usize] == 0, "it made hypercalls");
+    Ok(())
+}
+
+fn interrupts(stage: &mut Stage) -> Result<()> {
+    let client = &session(stage)?.client;
+    let mut shell = Shell::of(client, ONE)?;
+    let table = shell.run("cat /proc/interrupts")?;
+    for line in ["4-edge      ttyS0", "8-edge      rtc0", "9-fasteoi   acpi", "Local timer interrupts"] {
+        ensure!(table.contains(line), "there is no `{line}` among its interrupts:\n{table}");
+    }
+    let counted = |table: &str| -> Option<u64> {
+        table.lines().find(|line| line.contains("ttyS0"))?.split_whitespace().nth(1)?.parse().ok()
+    };
+    let again = shell.run("cat /proc/interrupts")?;
+    ensure!(counted(&again) > counted(&table), "its serial port does not interrupt:\n{again}");
+    let clock = shell.run("cat /sys/devices/system/clocksource/clocksource0/current_clocksource")?;
+    ensure!(clock == "tsc", "its clock is {clock}");
+    Ok(())
+}
+
+fn time_and_output(stage: &mut Stage) -> Result<()> {
+    let client = &session(stage)?.client;
+    let mut shell = Shell::of(client, ONE)?;
+    let slept =
+        shell.run("a=$(cut -d. -f1 /proc/uptime); sleep 2; echo $(($(cut -d. -f1 /proc/uptime) - a))")?;
+    ensure!(matches!(slept.as_str(), "2" | "3"), "two seconds' sleep took {slept}");
+    let hardware = shell.run("cat /sys/class/rtc/rtc0/since_epoch; date +%s")?;
+    let seconds: Vec<i64> = hardware.lines().filter_map(|line| line.parse().ok()).collect();
+    ensure!(
+        matches!(seconds[..], [clock, system] if (clock - system).abs() <= 2),
+        "its clock and its system's time differ: {hardware}"
+    );
+    let lines = shell.run("i=0; while [ $i -lt 300 ]; do echo line $i; i=$((i+1)); done")?;
+    let expected: Vec<String> = (0..300).map(|line| format!("line {line}")).collect();
+    ensure!(lines.lines().eq(expected.iter().map(String::as_str)), "lines were lost:\n{lines}");
+    Ok(())
+}
+
+fn two(stage: &mut Stage) -> Result<()> {
+    let client = &session(stage)?.client;
+    let mut shell = Shell::of(client, TWO)?;
+    for cpu in ["0", "1"] {
+        let mask = if cpu == "0" { "1" } else { "2" };
+        let on = shell.run(&format!("taskset {mask} cut -d' ' -f39 /proc/self/stat"))?;
+        ensure!(on == cpu, "a task for CPU {cpu} runs on {on}");
+    }
+    let count = |table: &str, name: &str| -> u64 {
+        let line = table.lines().find(|line| line.trim_start().starts_with(name)).unwrap_or_default();
+        line.split_whitespace().skip(1).map_while(|word| word.parse::<u64>().ok()).sum()
+    };
+    let before = shell.run("cat /proc/interrupts")?;
+    shell.run("i=0; while [ $i -lt 20 ]; do taskset 2 true; taskset 1 true; i=$((i+1)); done")?;
+    let after = shell.run("cat /proc/interrupts")?;
+    let sum = |table: &str| count(table, "RES:") + count(table, "CAL:");
+    ensure!(sum(&after) > sum(&before), "its processors do not interrupt each other:\n{after}");
+    Ok(())
+}
+
+fn floating_bus(stage: &mut Stage) -> Result<()> {
+    let client = &session(stage)?.client;
+    let mut shell = Shell::of(client, ONE)?;
+    // A port that nothing is at, by the kernel's own way to it.
+    let byte = shell.run("dd if=/dev/port bs=1 skip=4660 count=1 2>/dev/null | od -An -tx1")?;
+    ensure!(byte.trim() == "ff", "port 1234h reads as {byte}");
+    Ok(())
+}
+
+fn reset(stage: &mut Stage) -> Result<()> {
+    let client = &session(stage)?.client;
+    let before = client.domain(ONE)?.id;
+    Shell::of(client, ONE)?.last("reboot -f")?;
+    until_within(linux::BOOT, "another life of the guest", || {
+        let domain = client.domain(ONE)?;
+        Ok((domain.id != before && domain.state == State::Running).then_some(()))
+    })?;
+    ensure!(Shell::of(client, ONE)?.run("nproc")? == "1", "it is another after its reset");
+    Ok(())
+}
+
+fn power_off(stage: &mut Stage) -> Result<()> {
+    let client = &session(stage)?.client;
+    for name in [ONE, TWO] {
+        Shell::of(client, name)?.last("poweroff -f")?;
+        until_within(linux::BOOT, "the guest's end", || {
+            let state = client.domain(name)?.state;
+            Ok((state == State::Shutdown(reason::POWEROFF)).then_some(()))
+        })?;
+        client.destroy(name)?;
+    }
+    mesh::audit(client)?;
+    Ok(())
+}
