@@ -54,6 +54,13 @@ impl Sampling {
     }
 }
 
+impl Sampling {
+    /// With this many operations in a sample.
+    pub const fn of(empty: u64, operations: u64) -> Self {
+        Self { empty, operations }
+    }
+}
+
 /// [`OPERATIONS`], or one where leaving the guest is dear.
 fn operations_per_sample(empty: u64) -> u64 {
     let exit = || {

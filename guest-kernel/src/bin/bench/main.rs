@@ -4,7 +4,8 @@
 //! nobody else ([`local`]), on Xen as well as on Atoll; then those with a peer ([`pair`]), where there is a mesh; then
 //! two phases during which neither guest causes an exit, announced on the console so that domain 0, who can count
 //! exits, looks before and after. At the end both guests power off. `role=para` prints the rows that need nobody else, and
-//! more of them ([`para`]).
+//! more of them ([`para`]). `role=modes` prints what the same work costs however the guest is virtualized, also where
+//! there is no hypervisor at all ([`modes`]).
 #![no_std]
 #![no_main]
 
@@ -12,6 +13,7 @@ extern crate alloc;
 
 mod keepers;
 mod local;
+mod modes;
 mod pair;
 mod para;
 mod peer;
@@ -48,6 +50,11 @@ fn run(started: Started) -> ! {
         kernel.run(&mut peer::Peer::default());
     }
     let empty = empty_pair();
+    if kernel.platform.is_pc() || handover.option("role") == Some("modes") {
+        modes::measure(&kernel.platform, handover.option("mode").unwrap_or("bare"), empty);
+        say!("bench: done");
+        kernel.platform.shutdown(reason::POWEROFF)
+    }
     let sampling = local::Sampling::new(empty);
     local::measure(&kernel.platform, &sampling);
     if handover.option("role") == Some("para") {

@@ -13,6 +13,7 @@
 mod acpi;
 mod linux;
 mod multiboot;
+mod pvh;
 
 use alloc::{borrow::Cow, format, vec::Vec};
 use core::ops::Range;
@@ -73,10 +74,7 @@ impl<'a> Layout<'a> {
         } else if let Some(header) = multiboot::header(facts.kernel) {
             multiboot::layout(facts, header)?
         } else {
-            return Err(refuse(
-                "a full guest starts from a bzImage or a multiboot kernel, and this file is neither",
-                "name a kernel as distributions have it in /boot (vmlinuz-...)",
-            ));
+            pvh::layout(facts)?
         };
         layout.pieces.push((GuestPhys::new(TABLES.start), acpi::tables(TABLES.start, facts.vcpus).into()));
         Ok(layout)

@@ -1,9 +1,13 @@
 //! The core's local APIC, in x2APIC mode: end of interrupt, and the deadline timer.
 
+use core::sync::atomic::{AtomicBool, Ordering};
+
 use x86::msr::{
     IA32_APIC_BASE, IA32_TSC_DEADLINE, IA32_X2APIC_EOI, IA32_X2APIC_LVT_TIMER, IA32_X2APIC_SELF_IPI,
     IA32_X2APIC_SIVR, IA32_X2APIC_TPR, rdmsr, wrmsr,
 };
+
+use super::pc;
 
 /// APIC_BASE: on, and in x2APIC mode.
 const ENABLED_X2APIC: u64 = 1 << 11 | 1 << 10;
@@ -11,6 +15,9 @@ const ENABLED_X2APIC: u64 = 1 << 11 | 1 << 10;
 const SOFTWARE_ENABLE: u64 = 1 << 8;
 /// LVT timer: TSC-deadline mode.
 const DEADLINE_MODE: u64 = 2 << 17;
+
+/// Whether the local APIC is in xAPIC mode ([`pc::XApic`]).
+pub(super) static END_BY_PAGE: AtomicBool = AtomicBool::new(false);
 
 /// Turns the local APIC on and lets its timer raise `timer`.
 pub fn enable(spurious: u8, timer: u8) {
@@ -29,6 +36,9 @@ pub fn enable(spurious: u8, timer: u8) {
 /// Says that the interrupt in service is done.
 #[inline(always)]
 pub fn end_of_interrupt() {
+    if END_BY_PAGE.load(Ordering::Relaxed) {
+        return pc::end_of_interrupt();
+    }
     // SAFETY: called from the handler of an interrupt that the APIC delivered.
     unsafe { wrmsr(IA32_X2APIC_EOI, 0) }
 }

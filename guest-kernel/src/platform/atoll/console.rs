@@ -11,7 +11,10 @@ use abi::xen::hvm::param;
 use io_rings::bytes::{ConsolePage, Reader, Writer};
 use spin::Mutex;
 
-use super::{cpu, hypercall};
+use uart_16550::Uart16550;
+use uart_16550::backend::PioBackend;
+
+use super::{cpu, hypercall, pc};
 
 /// Bytes of the ring's two streams.
 const KEYS: usize = 1024;
@@ -21,6 +24,7 @@ const BACKLOG_BYTES: usize = 32 * 1024;
 
 enum Keeper {
     Hypervisor,
+    Serial(Uart16550<PioBackend>),
     Ring { keys: Reader<'static, KEYS>, screen: Writer<'static, SCREEN>, port: Port },
 }
 
@@ -51,6 +55,13 @@ pub(super) unsafe fn use_ring(address: u64, port: Port) {
     CONSOLE.lock().keeper = Keeper::Ring { keys, screen, port };
 }
 
+/// Prints to the first serial port from now on, where there is one.
+pub(super) fn use_serial_port() {
+    if let Some(port) = pc::serial_port() {
+        CONSOLE.lock().keeper = Keeper::Serial(port);
+    }
+}
+
 /// Prints.
 pub fn write(bytes: &[u8]) {
     CONSOLE.lock().write(bytes);
@@ -60,6 +71,7 @@ pub fn write(bytes: &[u8]) {
 pub fn read(into: &mut [u8]) -> usize {
     match &mut CONSOLE.lock().keeper {
         Keeper::Hypervisor => 0,
+        Keeper::Serial(port) => port.receive_bytes(into),
         Keeper::Ring { keys, port, .. } => {
             let count = keys.read(into);
             if count > 0 {
@@ -83,7 +95,7 @@ pub fn flush() -> bool {
 /// The port whose events mean that the keeper moved something.
 pub fn port() -> Option<Port> {
     match CONSOLE.lock().keeper {
-        Keeper::Hypervisor => None,
+        Keeper::Hypervisor | Keeper::Serial(_) => None,
         Keeper::Ring { port, .. } => Some(port),
     }
 }
@@ -110,6 +122,7 @@ impl Console {
                 // Nobody is left to tell if even this fails.
                 let _ = hypercall::console_io_write(bytes);
             }
+            Keeper::Serial(port) => port.send_bytes_exact(bytes),
             Keeper::Ring { screen, port, .. } => {
                 let taken = if self.backlog.is_empty() { screen.write(bytes) } else { 0 };
                 let rest = &bytes[taken..];
@@ -143,7 +156,7 @@ impl Console {
     /// Whether the keeper has read everything, or will read nothing more because it broke the ring's rules.
     fn is_read(&mut self) -> bool {
         match &mut self.keeper {
-            Keeper::Hypervisor => true,
+            Keeper::Hypervisor | Keeper::Serial(_) => true,
             Keeper::Ring { screen, .. } => {
                 let all = screen.room() == SCREEN && self.backlog.is_empty();
                 all || screen.broken()

@@ -14,10 +14,12 @@ pub mod interrupts;
 pub mod memory;
 #[cfg(not(test))]
 mod panic;
+pub mod pc;
 pub mod second;
 mod store;
 pub mod upcall;
 
+use core::arch::x86_64::{__cpuid_count, CpuidResult};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
@@ -40,10 +42,15 @@ const LAST_WORDS_MILLISECONDS: u64 = 200;
 
 static SHARED: AtomicPtr<SharedInfo> = AtomicPtr::new(core::ptr::null_mut());
 
+/// What a kernel on a PC has for a page of events.
+static NO_EVENTS: SharedInfo = SharedInfo::new();
+
 /// The core and its hypervisor.
 pub struct Atoll {
     shared: &'static SharedInfo,
     tsc_khz: u32,
+    /// There is no hypervisor to talk to: the machine is a PC, or looks like one.
+    on_pc: bool,
     /// What the timer is set to; 0: nothing.
     deadline: Cell<u64>,
 }
@@ -71,13 +78,14 @@ pub struct Started {
 /// # Safety
 /// `magic` and `info` are what [`boot::entry`] passed to `atoll_main`, and nothing has run since.
 pub unsafe fn start(magic: u32, info: u32) -> Started {
-    if hypervisor_leaf().is_none() {
-        // Without a hypervisor there is nobody to talk to.
-        cpu::halt_for_ever();
+    let on_pc = hypervisor_leaf().is_none();
+    if on_pc {
+        pc::mask_interrupts();
+        console::use_serial_port();
     }
     // SAFETY: the caller passes on what the loader gave, untouched.
     let mut handover = unsafe { handover::read(magic, info) }.unwrap_or_default();
-    if handover.memory.is_empty() {
+    if handover.memory.is_empty() && !on_pc {
         memory::ask_for_map(&mut handover);
     }
     console::install_logger(match handover.option("log") {
@@ -86,7 +94,7 @@ pub unsafe fn start(magic: u32, info: u32) -> Started {
         _ => log::LevelFilter::Info,
     });
     interrupts::load();
-    let ring = console::find_ring();
+    let ring = if on_pc { None } else { console::find_ring() };
     if let Err(refused) = memory::load_page_tables(&handover) {
         panic!("page tables: {refused:?}");
     }
@@ -98,14 +106,16 @@ pub unsafe fn start(magic: u32, info: u32) -> Started {
     }
     let heap_bytes = memory::fill_heap(&handover);
     apic::enable(interrupts::SPURIOUS_VECTOR, interrupts::TIMER_VECTOR);
-    let shared = attach_events();
+    let shared = if on_pc { &NO_EVENTS } else { attach_events() };
     let mesh = if handover.option("mesh") == Some("1") { attach_mesh() } else { None };
-    let hvm = core::arch::x86_64::__cpuid_count(cpuid::HVM, 0);
+    let hvm =
+        if on_pc { CpuidResult { eax: 0, ebx: 0, ecx: 0, edx: 0 } } else { __cpuid_count(cpuid::HVM, 0) };
     let present = |flag| hvm.eax & flag != 0;
     Started {
         platform: Atoll {
             shared,
-            tsc_khz: core::arch::x86_64::__cpuid_count(cpuid::TIME, 0).ecx.max(1),
+            tsc_khz: if on_pc { pc::tsc_khz() } else { __cpuid_count(cpuid::TIME, 0).ecx.max(1) },
+            on_pc,
             deadline: Cell::new(0),
         },
         heap_bytes,
@@ -113,7 +123,7 @@ pub unsafe fn start(magic: u32, info: u32) -> Started {
         domain: present(cpuid::features::DOMID_PRESENT).then_some(hvm.ecx as DomId),
         handover,
         mesh,
-        store: store::find(),
+        store: if on_pc { None } else { store::find() },
     }
 }
 
@@ -163,6 +173,13 @@ fn attach_mesh() -> Option<Mesh<'static>> {
     // byte pattern is a valid page of atomics, and `Mesh` makes one end of each per life of the peer.
     let pages = |slot: usize| unsafe { &*(window(slot).as_u64() as *const Window) };
     Mesh::new(&page, pages)
+}
+
+impl Atoll {
+    /// Whether the machine is a PC, or looks like one, on which there is nobody to call.
+    pub const fn is_pc(&self) -> bool {
+        self.on_pc
+    }
 }
 
 impl Platform for Atoll {
@@ -231,6 +248,9 @@ impl Platform for Atoll {
 
     fn shutdown(&self, reason: u32) -> ! {
         console::drain(LAST_WORDS_MILLISECONDS * self.ticks_per_millisecond());
+        if self.on_pc {
+            pc::power_off();
+        }
         hypercall::shutdown(reason)
     }
 }
