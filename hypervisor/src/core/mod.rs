@@ -102,11 +102,6 @@ impl Core {
         self.vcpu.as_mut()?.local.as_mut()
     }
 
-    /// When something on a full guest's board is due, by system time, where this core has one.
-    pub fn board_deadline(&self) -> Option<u64> {
-        self.home.as_ref()?.board.as_ref()?.deadline()
-    }
-
     /// The guest's general register with this number.
     pub fn register(&self, number: u8) -> u64 {
         self.frame.registers.by_number(number).unwrap_or_else(|| self.vmcs.get(field::GUEST_RSP))

@@ -12,6 +12,10 @@ use date::Date;
 
 /// Its interrupt.
 pub const IRQ: u8 = 8;
+/// Its ports: which register, and that register.
+pub const INDEX: u16 = 0x70;
+/// See [`INDEX`].
+pub const DATA: u16 = 0x71;
 
 const SECONDS: u8 = 0;
 const SECONDS_ALARM: u8 = 1;

@@ -21,8 +21,10 @@ pub enum Effect {
     None,
     /// This is to be sent; the sender itself may be among those it is for.
     Send(Message),
-    /// An interrupt that is a level has ended: the I/O APIC is told of its vector.
-    EndOfInterrupt(u8),
+    /// An interrupt that is an edge has ended.
+    EndOfEdge,
+    /// One that is a level has: the I/O APIC is told of its vector.
+    EndOfLevel(u8),
     /// [`LocalApic::address`] has changed.
     Addressed,
 }
@@ -218,6 +220,12 @@ impl LocalApic {
             Some(vector) if vector >> 4 > self.processor_priority() >> 4 && self.is_on() => Some(vector),
             _ => None,
         }
+    }
+
+    /// Whether any interrupt waits.
+    #[inline]
+    pub fn has_requests(&self) -> bool {
+        self.requested != Vectors::NONE
     }
 
     /// The processor takes this vector, which was pending.
@@ -468,7 +476,7 @@ impl LocalApic {
     fn end_of_interrupt(&mut self) -> Effect {
         let Some(vector) = self.in_service.highest() else { return Effect::None };
         self.in_service.remove(vector);
-        if self.levels.contains(vector) { Effect::EndOfInterrupt(vector) } else { Effect::None }
+        if self.levels.contains(vector) { Effect::EndOfLevel(vector) } else { Effect::EndOfEdge }
     }
 
     /// The first error since the ESR was written interrupts.

@@ -58,6 +58,10 @@ pub struct Board {
     pub console: Option<Console>,
     /// Printed since domain 0 was told.
     pub has_printed: bool,
+    /// Something happened that an interrupt or another deadline may follow from.
+    pub has_changed: bool,
+    /// The interrupt lines as they are, a bit each.
+    lines: u16,
     /// Interrupts that the I/O APIC has sent.
     pub outbox: ArrayVec<Message, { 2 * PINS }>,
     /// Nanoseconds from the machine's system time to the time of day.
@@ -94,21 +98,27 @@ impl Board {
             debug: Debug::new(),
             console: None,
             has_printed: false,
+            has_changed: true,
+            lines: 0,
             outbox: ArrayVec::new_const(),
             epoch,
         }
     }
 
     /// Reads a port. Where nothing is, the bus floats: all ones.
+    #[inline]
     pub fn read_port(&mut self, port: u16, bytes: u8, now: u64) -> u32 {
+        if bytes == 1 { self.read_byte(port, now).into() } else { self.read_wide(port, bytes, now) }
+    }
+
+    #[inline(never)]
+    fn read_wide(&mut self, port: u16, bytes: u8, now: u64) -> u32 {
         if (port, bytes) == (pci::ADDRESS, 4) {
             return self.pci.address();
         }
-        let value = (0..bytes).rev().fold(0, |value, byte| {
+        (0..bytes).rev().fold(0, |value, byte| {
             value << 8 | u32::from(self.read_byte(port.wrapping_add(byte.into()), now))
-        });
-        self.settle(now);
-        value
+        })
     }
 
     /// Writes a port.
@@ -124,25 +134,48 @@ impl Board {
                 power = done;
             }
         }
-        self.settle(now);
         power
     }
 
-    #[inline]
+    #[inline(never)]
     fn read_byte(&mut self, port: u16, now: u64) -> u8 {
         match port {
-            0x20 | 0x21 | 0xa0 | 0xa1 | 0x4d0 | 0x4d1 => self.pic.read(port),
+            COM1..0x400 => self.read_serial(port),
             0x40..=0x43 | 0x61 => self.pit.read(port, ticks(now, pit::HZ)),
-            0x70 | 0x71 => self.cmos.read(port, self.epoch + now),
-            COM1..0x400 => {
-                let value = self.uart.read(port - COM1);
-                if port == COM1 {
-                    self.take_keys();
-                }
+            _ => self.read_seldom(port, now),
+        }
+    }
+
+    #[inline]
+    fn read_serial(&mut self, port: u16) -> u8 {
+        let value = self.uart.read(port - COM1);
+        if port == COM1 {
+            self.take_keys();
+        }
+        self.set(SERIAL, self.uart.interrupts());
+        value
+    }
+
+    /// What no program reads in a loop.
+    #[inline(never)]
+    fn read_seldom(&mut self, port: u16, now: u64) -> u8 {
+        match port {
+            0x20 | 0x21 | 0xa0 | 0xa1 | 0x4d0 | 0x4d1 => self.pic.read(port),
+            cmos::INDEX | cmos::DATA => {
+                let value = self.cmos.read(port, self.epoch + now);
+                self.set_clock(now);
                 value
             }
-            pm::EVENT..pm::END => self.pm.read(port, ticks(now, pm::HZ)),
-            i8042::DATA | i8042::COMMAND | i8042::CONTROL_A => self.keyboard.read(port),
+            pm::EVENT..pm::END => {
+                let value = self.pm.read(port, ticks(now, pm::HZ));
+                self.set_power(now);
+                value
+            }
+            i8042::DATA | i8042::COMMAND | i8042::CONTROL_A => {
+                let value = self.keyboard.read(port);
+                self.set(i8042::IRQ, self.keyboard.interrupts());
+                value
+            }
             pci::DATA..PCI_END => self.pci.read(port),
             debug::PROGRESS | debug::PRINT | debug::PRINT_SEABIOS => self.debug.read(port),
             _ => 0xff,
@@ -151,18 +184,37 @@ impl Board {
 
     fn write_byte(&mut self, port: u16, value: u8, now: u64) -> Power {
         const HARD_RESET: u8 = 1 << 2;
-        match port {
-            0x20 | 0x21 | 0xa0 | 0xa1 | 0x4d0 | 0x4d1 => self.pic.write(port, value),
-            0x40..=0x43 | 0x61 => self.pit.write(port, value, ticks(now, pit::HZ)),
-            0x70 | 0x71 => self.cmos.write(port, value, self.epoch + now),
-            COM1..0x400 if self.uart.write(port - COM1, value) => {
+        if let COM1..0x400 = port {
+            if self.uart.write(port - COM1, value) {
                 self.set(SERIAL, self.uart.interrupts());
                 self.print();
             }
-            pm::EVENT..pm::END if self.pm.write(port, value, ticks(now, pm::HZ)) => return Power::Off,
+            self.set(SERIAL, self.uart.interrupts());
+            return Power::Stays;
+        }
+        // Another deadline may follow, or that an interrupt is offered no more.
+        self.has_changed = true;
+        match port {
+            0x20 | 0x21 | 0xa0 | 0xa1 | 0x4d0 | 0x4d1 => self.pic.write(port, value),
+            0x40..=0x43 | 0x61 => self.pit.write(port, value, ticks(now, pit::HZ)),
+            cmos::INDEX | cmos::DATA => {
+                self.cmos.write(port, value, self.epoch + now);
+                self.set_clock(now);
+            }
+            pm::EVENT..pm::END => {
+                let is_off = self.pm.write(port, value, ticks(now, pm::HZ));
+                self.set_power(now);
+                if is_off {
+                    return Power::Off;
+                }
+            }
             RESET_CONTROL if value & HARD_RESET != 0 => return Power::Reset,
-            i8042::DATA | i8042::COMMAND | i8042::CONTROL_A if self.keyboard.write(port, value) => {
-                return Power::Reset;
+            i8042::DATA | i8042::COMMAND | i8042::CONTROL_A => {
+                let is_reset = self.keyboard.write(port, value);
+                self.set(i8042::IRQ, self.keyboard.interrupts());
+                if is_reset {
+                    return Power::Reset;
+                }
             }
             pci::DATA..PCI_END => self.pci.write(port, value),
             debug::PROGRESS | debug::PRINT | debug::PRINT_SEABIOS => {
@@ -199,14 +251,15 @@ impl Board {
 
     /// The processor takes it.
     pub fn acknowledge_external(&mut self) -> u8 {
+        self.has_changed = true;
         self.pic.acknowledge()
     }
 
     /// Moves what is printed and typed, as far as there is room: domain 0 has said that it did its part.
-    pub fn pump(&mut self, now: u64) {
+    pub fn pump(&mut self) {
         self.print();
         self.take_keys();
-        self.settle(now);
+        self.set(SERIAL, self.uart.interrupts());
     }
 
     /// Lets time go by.
@@ -218,7 +271,9 @@ impl Board {
         if !self.pit.output(ticks(now, pit::HZ)) {
             self.set(TIMER, false);
         }
-        self.settle(now);
+        self.set_clock(now);
+        self.set_power(now);
+        self.has_changed = true;
     }
 
     /// When something is due next, in nanoseconds.
@@ -257,18 +312,29 @@ impl Board {
         }
     }
 
-    /// Brings the interrupt lines to where the devices have them.
-    fn settle(&mut self, now: u64) {
-        let serial = self.uart.interrupts();
-        let clock = self.cmos.interrupts(self.epoch + now);
-        let power = self.pm.interrupts(ticks(now, pm::HZ));
-        let keyboard = self.keyboard.interrupts();
-        for (line, up) in [(SERIAL, serial), (cmos::IRQ, clock), (SCI, power), (i8042::IRQ, keyboard)] {
-            self.set(line, up);
-        }
+    fn set_clock(&mut self, now: u64) {
+        let is_up = self.cmos.interrupts(self.epoch + now);
+        self.set(cmos::IRQ, is_up);
     }
 
+    fn set_power(&mut self, now: u64) {
+        let is_up = self.pm.interrupts(ticks(now, pm::HZ));
+        self.set(SCI, is_up);
+    }
+
+    /// Brings an interrupt line to where its device has it.
+    #[inline]
     fn set(&mut self, line: u8, up: bool) {
+        if (self.lines & 1 << line != 0) == up {
+            return;
+        }
+        self.turn(line, up);
+    }
+
+    #[inline(never)]
+    fn turn(&mut self, line: u8, up: bool) {
+        self.lines ^= 1 << line;
+        self.has_changed = true;
         self.pic.set(line, up);
         let pin = if line == TIMER { TIMER_PIN } else { usize::from(line) };
         let message = self.io_apic.set(pin, up);

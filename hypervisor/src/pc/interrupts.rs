@@ -40,17 +40,16 @@ pub(super) fn prepare(core: &mut Core) {
 #[inline(never)]
 fn see_to(core: &mut Core) {
     let now = machine::now();
-    let board_is_due = core.board_deadline().is_some_and(|due| due <= core.machine.clock.at(now));
-    if board_is_due {
-        at_board(core, |board, now| board.advance(now));
-    }
     let Some(local) = core.local() else { return };
-    local.attention = false;
-    local.apic.advance(now);
-    if board_is_due {
-        // What the board has posted to this very core.
+    if local.board_due <= now {
+        // A virtual CPU that is not at home has none.
+        local.board_due = u64::MAX;
+        at_board(core, |board, now| board.advance(now));
+        // With what the board has posted to this very core.
         return prepare(core);
     }
+    local.attention = false;
+    local.apic.advance(now);
     deliver(core);
     arm(core, now);
 }
@@ -62,9 +61,7 @@ fn deliver(core: &mut Core) {
     const VALID: u32 = 1 << 31;
     let Some(local) = core.local() else { return };
     let vector = local.apic.pending();
-    let passes_external = local.apic.passes_external();
-    let board = core.home.as_ref().and_then(|home| home.board.as_ref());
-    let external = passes_external && board.is_some_and(|board| board.offers_external());
+    let external = local.is_offered_external && local.apic.passes_external();
     if vector.is_none() && !external {
         return;
     }
@@ -110,10 +107,9 @@ fn watch_for_window(core: &mut Core, open: bool) {
 
 /// Lets the guest's turn end when its next timer is due.
 fn arm(core: &mut Core, now: u64) {
-    let board = core.board_deadline().map(|due| core.machine.clock.tsc(due));
-    let watchdog = core.watchdog_due();
+    let watchdog = core.watchdog_due().unwrap_or(u64::MAX);
     let Some(local) = core.local() else { return };
-    let due = [local.apic.deadline(), board, watchdog].into_iter().flatten().min().unwrap_or(u64::MAX);
+    let due = local.apic.deadline().unwrap_or(u64::MAX).min(local.board_due).min(watchdog);
     if due != local.armed {
         local.armed = due;
         core.count_down((due != u64::MAX).then(|| due.saturating_sub(now)));

@@ -123,6 +123,7 @@ fn copy(core: &mut Core, address: GuestPhys, access: &Access, is_write: bool) ->
 }
 
 /// The bytes of the instruction at RIP: how many there are, and the code segment's width.
+#[inline]
 fn fetch(core: &Core, bytes: &mut [u8; LONGEST]) -> Option<(usize, u32)> {
     const DEFAULT_32: u32 = 1 << 14;
     let vmcs = &core.vmcs;
@@ -136,6 +137,10 @@ fn fetch(core: &Core, bytes: &mut [u8; LONGEST]) -> Option<(usize, u32)> {
     };
     let memory = core.guest_memory().ok()?;
     let in_page = (PAGE_SIZE - start % PAGE_SIZE).min(LONGEST as u64) as usize;
+    if in_page == LONGEST {
+        *bytes = memory.read(GuestVirt::new(start)).ok()?;
+        return Some((LONGEST, bits));
+    }
     memory.read_bytes(GuestVirt::new(start), &mut bytes[..in_page]).ok()?;
     // The next page need not be there, unless the instruction reaches into it.
     let rest = GuestVirt::new(start.wrapping_add(in_page as u64));
@@ -179,8 +184,9 @@ fn write(core: &mut Core, address: GuestPhys, bytes: u8, value: u64) {
     if is_local_apic(core, address) {
         let now = machine::now();
         let effect = core.local().map(|local| {
-            local.attention = true;
-            local.apic.write_page(offset, value as u32, now)
+            let effect = local.apic.write_page(offset, value as u32, now);
+            local.note(effect);
+            effect
         });
         if let Some(effect) = effect {
             follow(core, effect);
@@ -194,12 +200,12 @@ fn write(core: &mut Core, address: GuestPhys, bytes: u8, value: u64) {
 /// Does what a write of the local APIC asks of the world.
 pub(super) fn follow(core: &mut Core, effect: Effect) {
     match effect {
-        Effect::None => {}
+        Effect::None | Effect::EndOfEdge => {}
         Effect::Send(message) => {
             interrupts::send(core, message, true);
             attend(core);
         }
-        Effect::EndOfInterrupt(vector) => {
+        Effect::EndOfLevel(vector) => {
             // Its own home is there.
             let _ = ask_home(core, IoApicAccess::End(vector));
         }

@@ -21,7 +21,7 @@ use vmx::injection::Injection;
 
 use crate::core::Core;
 use crate::devices::decode::memo::Memo;
-use crate::devices::local_apic::LocalApic;
+use crate::devices::local_apic::{Effect, LocalApic};
 use crate::domain::{Domain, Home};
 use crate::events;
 use crate::exits;
@@ -39,6 +39,10 @@ pub struct Local {
     pub attention: bool,
     /// Instructions on its devices.
     pub memo: Memo,
+    /// Home: when something on the board is due next, by the time-stamp counter; `u64::MAX`: nothing.
+    pub board_due: u64,
+    /// Home: whether the board's 8259 pair offers an interrupt.
+    pub is_offered_external: bool,
     /// When the VMX-preemption timer will end, by the time-stamp counter; `u64::MAX`: never.
     pub armed: u64,
 }
@@ -50,7 +54,21 @@ impl Local {
         if is_boot_processor {
             apic.wire_as_firmware_does();
         }
-        Self { apic, attention: true, memo: Memo::new(), armed: u64::MAX }
+        Self {
+            apic,
+            attention: true,
+            memo: Memo::new(),
+            board_due: 0,
+            is_offered_external: false,
+            armed: u64::MAX,
+        }
+    }
+
+    /// What is pending and due is to be looked at after a write that had this effect, unless all it did was to end an
+    /// interrupt with no other waiting.
+    #[inline]
+    fn note(&mut self, effect: Effect) {
+        self.attention |= effect != Effect::EndOfEdge || self.apic.has_requests();
     }
 }
 
@@ -133,7 +151,7 @@ fn hear(core: &mut Core) {
     let Ok(domain) = core.domain() else { return };
     let port = core.home.as_ref().and_then(|home| Some(home.board.as_ref()?.console.as_ref()?.port));
     if port.is_some_and(|port| events::take(core, domain, port)) {
-        at_board(core, Board::pump);
+        at_board(core, |board, _| board.pump());
     }
     attend(core);
 }
@@ -151,9 +169,26 @@ fn at_board<R>(core: &mut Core, work: impl FnOnce(&mut Board, u64) -> R) -> Opti
     let now = core.machine.system_time();
     let board = core.home.as_mut()?.board.as_mut()?;
     let answer = work(board, now);
+    if board.has_changed || board.has_printed {
+        follow_board(core);
+    }
+    Some(answer)
+}
+
+/// Does what follows from a change at the board.
+#[inline(never)]
+fn follow_board(core: &mut Core) {
+    let Some(board) = core.home.as_mut().and_then(|home| home.board.as_mut()) else { return };
     let messages = (!board.outbox.is_empty()).then(|| core::mem::take(&mut board.outbox));
     let printed = core::mem::take(&mut board.has_printed);
     let port = board.console.as_ref().map(|console| console.port);
+    if core::mem::take(&mut board.has_changed) {
+        let due = board.deadline().map_or(u64::MAX, |due| core.machine.clock.tsc(due));
+        let offers = board.offers_external();
+        if let Some(local) = core.local() {
+            (local.board_due, local.is_offered_external, local.attention) = (due, offers, true);
+        }
+    }
     for message in messages.into_iter().flatten() {
         interrupts::send(core, message, false);
     }
@@ -161,8 +196,6 @@ fn at_board<R>(core: &mut Core, work: impl FnOnce(&mut Board, u64) -> R) -> Opti
         // A console that domain 0 has closed is one that nobody looks at.
         let _ = events::send(core, port);
     }
-    attend(core);
-    Some(answer)
 }
 
 /// Carries out what a guest has done to its PC.

@@ -49,9 +49,9 @@ pub(super) fn write(core: &mut Core) {
         X2APIC_FIRST..=X2APIC_LAST => local.apic.write_msr(number - X2APIC_FIRST, value, now),
         _ => return exits::msr::write(core),
     };
-    local.attention = true;
     match effect {
         Ok(effect) => {
+            local.note(effect);
             mmio::follow(core, effect);
             core.advance();
         }

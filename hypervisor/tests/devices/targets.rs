@@ -104,7 +104,7 @@ pub fn local_apic(bytes: &[u8]) {
                 }
             }
         }
-        if let Effect::EndOfInterrupt(vector) = effect {
+        if let Effect::EndOfLevel(vector) = effect {
             assert!(serving.contains(&vector), "what ends was taken");
         }
         apic.advance(now);
@@ -320,7 +320,7 @@ pub fn board(bytes: &[u8]) {
                     board.acknowledge_external();
                 }
             }
-            _ => board.pump(now),
+            _ => board.pump(),
         }
         board.outbox.clear();
         board.advance(now);

@@ -81,14 +81,15 @@ pub fn measure(platform: &Atoll, mode: &str, empty: u64) {
     print(console);
 }
 
-/// From the command until its handler has ended the interrupt.
+/// From the command until its handler has ended the interrupt. Interrupts are on, and it comes at once.
 fn interrupt(platform: &Atoll, send: impl Fn()) {
-    send();
-    let mut came = false;
-    while !came {
-        cpu::interrupt_window();
-        platform.take_interrupts(&mut |_| came = true);
-    }
+    cpu::with_interrupts(|| {
+        send();
+        let mut came = false;
+        while !came {
+            platform.take_interrupts(&mut |_| came = true);
+        }
+    });
 }
 
 /// Work on page tables: the guest's own, which it changes as it likes.

@@ -58,7 +58,7 @@ fn priorities() {
     assert_eq!(apic.read_page(0xa0, 0), 0x50);
     apic.write_page(0x80, 0x57, 0);
     assert_eq!(apic.read_page(0xa0, 0), 0x57, "the task's, where the classes are the same");
-    assert_eq!(apic.write_page(0xb0, 0, 0), Effect::None);
+    assert_eq!(apic.write_page(0xb0, 0, 0), Effect::EndOfEdge);
     assert_eq!(apic.pending(), None, "the task's priority keeps it back");
     apic.set_task_class(4);
     assert_eq!((apic.pending(), apic.read_page(0x80, 0)), (Some(0x51), 0x40));
@@ -81,10 +81,10 @@ fn levels_are_told_of_their_end() {
     apic.request(0x70, true);
     assert_eq!(apic.read_page(0x1b0, 0), 1 << 16);
     apic.accept(0x70);
-    assert_eq!(apic.write_page(0xb0, 0, 0), Effect::EndOfInterrupt(0x70));
+    assert_eq!(apic.write_page(0xb0, 0, 0), Effect::EndOfLevel(0x70));
     apic.request(0x70, false);
     apic.accept(0x70);
-    assert_eq!(apic.write_page(0xb0, 0, 0), Effect::None);
+    assert_eq!(apic.write_page(0xb0, 0, 0), Effect::EndOfEdge);
 }
 
 /// "Local APIC State After It Has Been Software Disabled".
@@ -212,7 +212,7 @@ fn msrs() {
     assert_eq!(apic.write_msr(0x3f, 0x61, 0), Ok(Effect::None));
     assert_eq!(apic.pending(), Some(0x61));
     apic.accept(0x61);
-    assert_eq!(apic.write_msr(0x0b, 0, 0), Ok(Effect::None));
+    assert_eq!(apic.write_msr(0x0b, 0, 0), Ok(Effect::EndOfEdge));
     assert_eq!(apic.in_service, Vectors::NONE);
     // Read-only, write-only, absent, reserved bits.
     for number in [0x02, 0x03, 0x0a, 0x0d, 0x0e, 0x10, 0x20, 0x31, 0x39, 0x00, 0x2f, 0x40, 0xff] {

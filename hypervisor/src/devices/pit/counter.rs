@@ -79,7 +79,7 @@ impl Counter {
 
     /// The first half of mode 3's period, in which the output is high, is the longer one.
     const fn high_half(&self) -> i64 {
-        (self.count + 1) / 2
+        (self.count + 1) >> 1
     }
 
     /// Loads the element if it is time.
@@ -140,7 +140,6 @@ impl Counter {
             Element::Counts(since) => now - since,
             Element::Stopped(elapsed) => elapsed,
         };
-        let wrap = if self.is_bcd { 10_000 } else { 0x1_0000 };
         let value = match self.mode {
             2 => self.count - self.within(elapsed),
             3 => {
@@ -149,8 +148,8 @@ impl Counter {
             }
             _ => self.count - elapsed,
         };
-        let value = value.rem_euclid(wrap) as u16;
-        if self.is_bcd { to_bcd(value) } else { value }
+        // Past zero it goes on from all nines, or all ones.
+        if self.is_bcd { to_bcd(value.rem_euclid(10_000) as u16) } else { value as u16 }
     }
 
     /// When the output rises next after `after`, if nobody touches it.
