@@ -23,8 +23,8 @@ mod r20_grants;
 mod r21_real_xen;
 mod r22_para;
 mod r23_device;
-mod r26_store;
 mod r24_full;
+mod r26_store;
 
 use std::process::ExitCode;
 

@@ -164,6 +164,11 @@ impl Exit {
             Reason::CPUID => Self::Cpuid,
             Reason::RDMSR => Self::Rdmsr,
             Reason::WRMSR => Self::Wrmsr,
+            Reason::IO => Self::Io(Io::new(fields.read(field::EXIT_QUALIFICATION))),
+            Reason::EPT_VIOLATION => Self::EptViolation(
+                fields.read(field::EXIT_QUALIFICATION),
+                GuestPhys::new(fields.read(field::GUEST_PHYSICAL_ADDRESS)),
+            ),
             other => Self::decode_rare(other, fields),
         }
     }
@@ -178,14 +183,9 @@ impl Exit {
                 nmi if nmi.is_nmi() => Self::Nmi,
                 exception => Self::Exception(exception),
             },
-            Reason::IO => Self::Io(Io::new(fields.read(field::EXIT_QUALIFICATION))),
             Reason::CONTROL_REGISTER => {
                 Self::ControlRegister(ControlRegister::new(fields.read(field::EXIT_QUALIFICATION)))
             }
-            Reason::EPT_VIOLATION => Self::EptViolation(
-                fields.read(field::EXIT_QUALIFICATION),
-                GuestPhys::new(fields.read(field::GUEST_PHYSICAL_ADDRESS)),
-            ),
             Reason::DEBUG_REGISTER => Self::DebugRegister,
             Reason::TRIPLE_FAULT => Self::TripleFault,
             Reason::PREEMPTION_TIMER => Self::PreemptionTimer,

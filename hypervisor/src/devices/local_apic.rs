@@ -224,8 +224,8 @@ impl LocalApic {
 
     /// Whether any interrupt waits.
     #[inline]
-    pub fn has_requests(&self) -> bool {
-        self.requested != Vectors::NONE
+    pub const fn has_requests(&self) -> bool {
+        self.requested.highest().is_some()
     }
 
     /// The processor takes this vector, which was pending.

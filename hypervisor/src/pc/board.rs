@@ -58,7 +58,7 @@ pub struct Board {
     pub console: Option<Console>,
     /// Printed since domain 0 was told.
     pub has_printed: bool,
-    /// Something happened that an interrupt or another deadline may follow from.
+    /// Something happened that an interrupt or another deadline may follow from, or domain 0 is to be told.
     pub has_changed: bool,
     /// The interrupt lines as they are, a bit each.
     lines: u16,
@@ -291,7 +291,7 @@ impl Board {
                 if !console.print(byte) {
                     break;
                 }
-                self.has_printed = true;
+                (self.has_printed, self.has_changed) = (true, true);
             }
             self.uart.sent();
         }
@@ -300,6 +300,7 @@ impl Board {
     /// What is printed by way of a debug port goes to the console too; what finds no room there is lost.
     fn print_debug(&mut self, byte: u8) {
         if let Some(console) = &mut self.console {
+            // The write was noted as a change already.
             self.has_printed |= console.print(byte);
         }
     }

@@ -169,7 +169,7 @@ fn at_board<R>(core: &mut Core, work: impl FnOnce(&mut Board, u64) -> R) -> Opti
     let now = core.machine.system_time();
     let board = core.home.as_mut()?.board.as_mut()?;
     let answer = work(board, now);
-    if board.has_changed || board.has_printed {
+    if board.has_changed {
         follow_board(core);
     }
     Some(answer)

@@ -5,7 +5,7 @@
 use super::{Access, LONGEST, Undecoded, decode};
 
 /// How many are remembered, a power of 2.
-const PLACES: usize = 16;
+const PLACES: usize = 64;
 
 /// Instructions and what they do.
 #[derive(Clone, Debug)]
