@@ -16,6 +16,9 @@ use crate::cpuid_policy::apic_id;
 use crate::devices::message::{Delivery, Message};
 use crate::machine;
 
+/// RFLAGS.IF.
+const INTERRUPTS_ON: u64 = 1 << 9;
+
 /// Sees to all that the guest is to be interrupted by, before it is entered.
 #[inline(always)]
 pub(super) fn prepare(core: &mut Core) {
@@ -56,7 +59,6 @@ fn see_to(core: &mut Core) {
 
 /// Delivers an interrupt if one is pending: now, or as soon as the guest can take it.
 fn deliver(core: &mut Core) {
-    const INTERRUPTS_ON: u64 = 1 << 9;
     const BLOCKED_BY_STI_OR_MOV_SS: u32 = 3;
     const VALID: u32 = 1 << 31;
     let Some(local) = core.local() else { return };
@@ -100,9 +102,22 @@ pub(super) fn window_opened(core: &mut Core) {
     attend(core);
 }
 
+/// The guest halts, with an interrupt waiting that it could not take before: with STI just before the HLT, it can now.
+pub(super) fn halted(core: &mut Core) {
+    const HALTED: u32 = 1;
+    core.advance();
+    core.vmcs.write(field::GUEST_ACTIVITY, HALTED);
+    if core.vmcs.get(field::GUEST_RFLAGS) & INTERRUPTS_ON != 0 {
+        window_opened(core);
+    }
+}
+
+/// Exits as soon as the guest takes interrupts, or does not. One that halts with interrupts on takes them: where that does
+/// not end the halt, as under Bochs, the halt itself exits.
 fn watch_for_window(core: &mut Core, open: bool) {
     let primary = core.vmcs.get(field::PRIMARY_CONTROLS);
-    core.vmcs.write(field::PRIMARY_CONTROLS, Capabilities::with_interrupt_window(primary, open));
+    let watching = Capabilities::with_interrupt_window(primary, open);
+    core.vmcs.write(field::PRIMARY_CONTROLS, Capabilities::with_halts(watching, open));
 }
 
 /// Lets the guest's turn end when its next timer is due.

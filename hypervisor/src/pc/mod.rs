@@ -120,6 +120,10 @@ fn handle(core: &mut Core) {
             face.count(ExitKind::Other);
             interrupts::window_opened(core);
         }
+        Exit::Other(Reason::HLT) => {
+            face.count(ExitKind::Instruction);
+            interrupts::halted(core);
+        }
         Exit::PreemptionTimer => {
             face.count(ExitKind::Timer);
             core.look_at_watchdogs();
