@@ -235,6 +235,11 @@ impl Monitor {
         waits
     }
 
+    /// Whether there is news to take or something to send.
+    pub fn has_work(&self) -> bool {
+        !self.news.is_empty() || self.system().names.has_notices() || self.peers.iter().any(Peer::has_words)
+    }
+
     /// Ends a program's step: sends what waits, and says when to come back if not all found room.
     pub fn round<P: Platform>(&mut self, kernel: &mut Kernel<P>) -> Step {
         match self.flush(|slot, line| kernel.send(slot, line)) {

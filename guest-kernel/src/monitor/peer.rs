@@ -41,6 +41,11 @@ impl Peer {
         (self.waiting.len() <= QUEUE).then_some(lines)
     }
 
+    /// Whether something waits to be sent.
+    pub fn has_words(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Takes a line; what was said, once it is whole. None that makes no sense.
     pub fn hear(&mut self, line: &Message) -> Result<Option<Say>, super::wire::Malformed> {
         if self.silenced || !self.up { Ok(None) } else { self.heard.take(line) }

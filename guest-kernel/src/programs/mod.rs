@@ -4,5 +4,6 @@ pub mod answer;
 pub mod echo;
 pub mod exchange;
 pub mod measure;
+pub mod multikernel;
 pub mod random;
 mod token;

@@ -98,6 +98,11 @@ impl Names {
         self.notices.retain(|notice| notice.watch != watch);
     }
 
+    /// Whether a watch has seen something.
+    pub fn has_notices(&self) -> bool {
+        !self.notices.is_empty()
+    }
+
     /// What the watches have seen.
     pub fn take_notices(&mut self) -> Vec<Notice> {
         core::mem::take(&mut self.notices)

@@ -1,0 +1,27 @@
+//! A member of the multikernel, on Atoll. What it can be told at its console is in the program's head.
+#![no_std]
+#![no_main]
+
+use guest_kernel::agreement::Topology;
+use guest_kernel::kernel::store::Store;
+use guest_kernel::kernel::{Kernel, Pace};
+use guest_kernel::platform::atoll::{Started, cpu};
+use guest_kernel::programs::multikernel::Multikernel;
+use guest_kernel::say;
+
+guest_kernel::main!(run);
+
+fn run(started: Started) -> ! {
+    let Started { platform, handover, mesh, store, .. } = started;
+    let Some(mesh) = mesh else {
+        say!("multikernel: no mesh here, nobody to agree with");
+        cpu::halt_for_ever()
+    };
+    let mut program = Multikernel::in_mesh(&mesh, Topology::flat());
+    say!("multikernel: core {} of {}", mesh.own_slot(), mesh.slots());
+    let mut kernel = Kernel::new(platform, Some(mesh), Pace::from_option(handover.option("pace")));
+    // Domain 0 sleeps: each report would be an event, and so an exit.
+    kernel.reporting = handover.option("reports") == Some("1");
+    kernel.store = store.map(|(page, port)| Store::new(page, port));
+    kernel.run(&mut program)
+}

@@ -1,0 +1,110 @@
+//! Members on thin air, with the mesh between them.
+
+use std::string::String;
+use std::vec::Vec;
+
+use super::*;
+use crate::kernel::{Pace, Round};
+use crate::mesh::fixture::gather;
+use crate::platform::fake::Fake;
+
+struct Members(Vec<(Kernel<Fake>, Multikernel)>);
+
+impl Members {
+    fn new(count: usize) -> Self {
+        let member = |(platform, mesh): (Fake, Mesh<'static>)| {
+            let (slot, cores) = (mesh.own_slot() as u8, mesh.slots());
+            // All are there already, so none is the first by itself.
+            let make = if slot == 1 { Monitor::founder } else { Monitor::outside };
+            let replica = Multikernel::replica(slot);
+            let program = Multikernel::new(make(slot, u32::from(slot), cores, replica, Topology::flat()));
+            let mut kernel = Kernel::new(platform, Some(mesh), Pace::Poll);
+            kernel.reporting = false;
+            (kernel, program)
+        };
+        let mut members: Vec<_> = gather(count).into_iter().map(member).collect();
+        // Those of the fixture have met already.
+        for (index, (kernel, program)) in members.iter_mut().enumerate() {
+            for slot in (1..=count).filter(|&slot| slot != index + 1) {
+                program.peer(kernel, slot, true);
+            }
+        }
+        let mut members = Self(members);
+        members.settle();
+        members
+    }
+
+    fn settle(&mut self) {
+        let mut quiet = 0;
+        while quiet < 3 {
+            let busy = self
+                .0
+                .iter_mut()
+                .fold(false, |busy, (kernel, program)| busy | (kernel.round(program) == Round::Busy));
+            quiet = if busy { 0 } else { quiet + 1 };
+        }
+    }
+
+    fn tell(&mut self, slot: usize, line: &str) {
+        let (kernel, program) = &mut self.0[slot - 1];
+        program.line(kernel, line);
+    }
+
+    /// What a member has printed since it was last asked.
+    fn printed(&self, slot: usize) -> String {
+        let printed = self.0[slot - 1].0.platform.printed.take();
+        String::from_utf8(printed).unwrap()
+    }
+}
+
+#[test]
+fn the_first_founds_and_the_others_come_in() {
+    let members = Members::new(4);
+    for slot in 1..=4 {
+        let epoch = members.0[slot - 1].1.monitor().epoch();
+        assert_eq!(epoch, Some((4, (1..=4).collect())), "slot {slot}");
+    }
+}
+
+#[test]
+fn lines_of_the_console_are_agreed_on() {
+    let mut members = Members::new(3);
+    members.tell(2, "register service/disk");
+    members.settle();
+    assert!(members.printed(2).contains("register service/disk: done"));
+    for slot in [1, 3] {
+        assert!(members.printed(slot).contains("service/disk is on core 2"));
+    }
+    members.tell(3, "register service/disk");
+    members.tell(1, "copy 3");
+    members.settle();
+    assert!(members.printed(3).contains("service/disk: refused"));
+    members.tell(1, "retype 4096 8192");
+    members.tell(3, "retype 8192 8192");
+    members.settle();
+    let said = [members.printed(1), members.printed(3)];
+    assert!(said[0].contains("retype 4096 8192: done"), "{said:?}");
+    assert!(said[1].contains("refused: State(5)"), "{said:?}");
+}
+
+#[test]
+fn messages_of_an_operation_grow_with_the_members() {
+    const OPERATIONS: u64 = 20;
+    for members in 2..=4_u64 {
+        for (phases, expected) in [("1pc", 2), ("2pc", 4)] {
+            let mut cluster = Members::new(members as usize);
+            let said = |cluster: &Members| -> u64 {
+                cluster.0.iter().map(|(_, program)| program.monitor().counts().lines_out).sum()
+            };
+            let before = said(&cluster);
+            cluster.tell(1, &std::format!("bench {phases} {OPERATIONS}"));
+            cluster.settle();
+            assert!(cluster.printed(1).contains("20 operations"));
+            assert_eq!(
+                said(&cluster) - before,
+                OPERATIONS * expected * (members - 1),
+                "{phases}, {members} members"
+            );
+        }
+    }
+}

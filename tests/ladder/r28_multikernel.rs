@@ -1,0 +1,218 @@
+//! The multikernel: monitors that meet, agree in one phase and in two, and what an operation costs with 2, 3 and 4 of them.
+
+use abi::control::wire::GuestConfig;
+use ladder::{Check, Result, Stage, ensure, mesh, stage::no_guests, watch::until, wrong};
+use toolstack::{
+    config::{Config, guest},
+    control::{Client, Console},
+};
+
+const MEMBERS: [&str; 4] = ["multi1", "multi2", "multi3", "multi4"];
+/// Operations of a bench.
+const OPERATIONS: u64 = 200;
+
+/// A core for domain 0, and four for members.
+pub fn machine() -> Config {
+    no_guests(5)
+}
+
+pub fn checks() -> Vec<Check> {
+    vec![
+        Check::new("r28_multikernel::an_operation_costs_alike_for_each_member_more", costs),
+        Check::new("r28_multikernel::names_are_seen_everywhere", names),
+        Check::new("r28_multikernel::of_conflicting_retypes_one_wins", retypes),
+        Check::new("r28_multikernel::a_member_that_dies_is_out_and_comes_back", death),
+    ]
+}
+
+fn member(slot: usize) -> GuestConfig {
+    let core = u32::try_from(slot).unwrap_or(u32::MAX);
+    GuestConfig { command_line: "pace=poll".into(), ..guest(MEMBERS[slot - 1], "multikernel", core) }
+}
+
+/// Starts a member, and waits until all that there are then have begun the epoch with it.
+fn start(client: &Client, slot: usize, all: &[usize]) -> Result<()> {
+    let mut consoles: Vec<(usize, Console, String)> = Vec::new();
+    for &other in all.iter().filter(|&&other| other != slot) {
+        let mut console = Console::new(client, MEMBERS[other - 1]);
+        console.read(false)?;
+        consoles.push((other, console, String::new()));
+    }
+    client.create(member(slot))?;
+    consoles.push((slot, Console::new(client, MEMBERS[slot - 1]), String::new()));
+    if all == [slot] {
+        return said(client, slot, &format!("core {slot} of")).map(drop);
+    }
+    let members: Vec<String> = all.iter().map(usize::to_string).collect();
+    let epoch = format!(": {{{}}}", members.join(", "));
+    for (other, console, text) in &mut consoles {
+        until(&format!("epoch{epoch} at {other}"), || {
+            text.push_str(&String::from_utf8_lossy(&console.read(false)?));
+            Ok(text.contains(&epoch).then_some(()))
+        })?;
+    }
+    Ok(())
+}
+
+/// Waits until a member has said this; the line.
+fn said(client: &Client, slot: usize, what: &str) -> Result<String> {
+    let name = MEMBERS[slot - 1];
+    until(&format!("`{what}` of {name}"), || {
+        let printed = mesh::printed(client, name)?;
+        Ok(printed
+            .split_inclusive('\n')
+            .find(|line| line.ends_with('\n') && line.contains(what))
+            .map(str::to_owned))
+    })
+}
+
+/// Types a line at a member and waits for the answer, which begins like `answer`.
+fn ask(client: &Client, slot: usize, line: &str, answer: &str) -> Result<String> {
+    let name = MEMBERS[slot - 1];
+    let mut console = Console::new(client, name);
+    console.read(false)?;
+    client.input(name, format!("{line}\n").as_bytes())?;
+    let (mut text, answer) = (String::new(), format!("multikernel: {answer}"));
+    until(&format!("`{answer}` of {name}"), || {
+        text.push_str(&String::from_utf8_lossy(&console.read(false)?));
+        let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        Ok(lines.map(str::trim).find(|line| line.starts_with(&answer)).map(str::to_owned))
+    })
+}
+
+/// What a monitor has done: lines sent, and ticks.
+fn counts(client: &Client, slot: usize) -> Result<(u64, u64)> {
+    let line = ask(client, slot, "counts", "counts:")?;
+    let number = |name: &str| {
+        let (_, rest) = line.split_once(name)?;
+        rest.trim().split(',').next()?.parse().ok()
+    };
+    number("lines out").zip(number("ticks")).ok_or_else(|| wrong(format!("no counts: {line}")))
+}
+
+/// What one kind of operation costs.
+#[derive(Debug)]
+struct Cost {
+    members: u64,
+    messages: u64,
+    initiator: u64,
+    other: u64,
+    ticks: u64,
+}
+
+fn cost(client: &Client, members: usize, phases: &str) -> Result<Cost> {
+    // All has been done once before it is counted.
+    ask(client, 1, &format!("bench {phases} 10"), "bench")?;
+    let look = || (1..=members).map(|slot| counts(client, slot)).collect::<Result<Vec<_>>>();
+    let before = look()?;
+    let exits_before = client.list()?;
+    let line = ask(client, 1, &format!("bench {phases} {OPERATIONS}"), "bench")?;
+    let exits_after = client.list()?;
+    let after = look()?;
+    for name in &MEMBERS[1..members] {
+        let (old, new) = (mesh::find(&exits_before, name)?, mesh::find(&exits_after, name)?);
+        ensure!(old.exits == new.exits, "{name} had exits: {:?}, then {:?}", old.exits, new.exits);
+    }
+    // The one that is told to by its console answers there: events, and nothing else.
+    mesh::exits_are_events_sent(
+        mesh::find(&exits_before, MEMBERS[0])?,
+        mesh::find(&exits_after, MEMBERS[0])?,
+    )?;
+    let ticks = line.split(", ").find_map(|part| part.strip_suffix(" ticks")?.parse::<u64>().ok());
+    let ticks = ticks.ok_or_else(|| wrong(format!("not the end of a bench: {line}")))?;
+    let spent = |slot: usize| (after[slot].1 - before[slot].1) / OPERATIONS;
+    let lines: u64 = before.iter().zip(&after).map(|(before, after)| after.0 - before.0).sum();
+    ensure!(lines.is_multiple_of(OPERATIONS), "{lines} lines for {OPERATIONS} operations");
+    Ok(Cost {
+        members: members as u64,
+        messages: lines / OPERATIONS,
+        initiator: spent(0),
+        other: (1..members).map(spent).sum::<u64>() / (members as u64 - 1),
+        ticks: ticks / OPERATIONS,
+    })
+}
+
+/// The messages are 2 or 4 for each member but the initiator; so is the initiator's work the same for each more, and the
+/// work of the others does not depend on how many they are. Nobody has an exit for it.
+fn costs(stage: &mut Stage) -> Result<()> {
+    let client = &stage.session()?.client;
+    start(client, 1, &[1])?;
+    let (mut one, mut two) = (Vec::new(), Vec::new());
+    for members in 2..=4 {
+        let all: Vec<usize> = (1..=members).collect();
+        start(client, members, &all)?;
+        one.push(cost(client, members, "1pc")?);
+        two.push(cost(client, members, "2pc")?);
+    }
+    for (name, each, costs) in [("1pc", 2, &one), ("2pc", 4, &two)] {
+        for cost in costs {
+            println!("{name}: {cost:?}");
+            ensure!(cost.messages == each * (cost.members - 1), "{name}: {cost:?}");
+        }
+        if let [first, second, third] = &costs[..] {
+            let (more, still_more) = (second.initiator - first.initiator, third.initiator - second.initiator);
+            ensure!(
+                more.abs_diff(still_more) <= more / 4,
+                "{name} is not linear at the initiator: {costs:?}"
+            );
+            let others = [first.other, second.other, third.other];
+            let (least, most) = others.iter().fold((u64::MAX, 0), |(l, m), &o| (l.min(o), m.max(o)));
+            ensure!(most - least <= least / 4, "{name} depends on how many they are: {costs:?}");
+        }
+    }
+    Ok(())
+}
+
+fn names(stage: &mut Stage) -> Result<()> {
+    let client = &stage.session()?.client;
+    ask(client, 2, "register service/disk", "register service/disk: done")?;
+    for slot in 1..=4 {
+        said(client, slot, "service/disk is on core 2")?;
+        let names = ask(client, slot, "names", "names:")?;
+        ensure!(names.contains(" service/disk@2"), "{slot} says {names}");
+    }
+    let refused = ask(client, 3, "register service/disk", "register service/disk:")?;
+    ensure!(refused.contains("refused"), "{refused}");
+    Ok(())
+}
+
+/// All four want the same memory at once.
+fn retypes(stage: &mut Stage) -> Result<()> {
+    let client = &stage.session()?.client;
+    for slot in 2..=4 {
+        ask(client, 1, &format!("copy {slot}"), &format!("copy {slot}: done"))?;
+    }
+    let line = "retype 65536 8192";
+    for name in MEMBERS {
+        client.input(name, format!("{line}\n").as_bytes())?;
+    }
+    let mut winners = Vec::new();
+    for slot in 1..=4 {
+        let answer = said(client, slot, &format!("{line}:"))?;
+        if answer.contains(": done") {
+            winners.push(slot);
+        } else {
+            ensure!(answer.contains("refused: State(5)"), "{slot} says {answer}");
+        }
+    }
+    ensure!(winners.len() == 1, "{winners:?} have won");
+    Ok(())
+}
+
+/// A member dies; its names go with it, the others go on, and in its next life it comes in again.
+fn death(stage: &mut Stage) -> Result<()> {
+    let client = &stage.session()?.client;
+    client.destroy(MEMBERS[1])?;
+    for slot in [1, 3, 4] {
+        said(client, slot, ": {1, 3, 4}")?;
+        said(client, slot, "service/disk is gone")?;
+    }
+    ask(client, 4, "register service/disk", "register service/disk: done")?;
+    start(client, 2, &[1, 2, 3, 4])?;
+    let names = ask(client, 2, "names", "names:")?;
+    ensure!(names.contains(" service/disk@4"), "{names}");
+    for name in MEMBERS {
+        client.destroy(name)?;
+    }
+    mesh::audit(client).map(drop)
+}
