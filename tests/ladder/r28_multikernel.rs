@@ -146,7 +146,11 @@ fn costs(stage: &mut Stage) -> Result<()> {
     }
     for (name, each, costs) in [("1pc", 2, &one), ("2pc", 4, &two)] {
         for cost in costs {
-            println!("{name}: {cost:?}");
+            let Cost { members, messages, initiator, other, ticks } = cost;
+            println!(
+                "{name}, {members} members: {messages} messages, {initiator} instructions of the initiator's monitor, \
+                 {other} of each other, {ticks} ticks in all"
+            );
             ensure!(cost.messages == each * (cost.members - 1), "{name}: {cost:?}");
         }
         if let [first, second, third] = &costs[..] {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 use io_rings::ring::{Back, Front, Protocol, Ring, Slots64};
+use io_rings::rpc::{Caller, Server};
 use io_rings::urpc::{ChannelPage, Receiver, Sender};
 use ringbuf::traits::{Consumer, Producer, Split};
 
@@ -28,7 +29,7 @@ pub struct Candidate {
     pub stream: Option<fn([usize; 2], u64) -> Run>,
 }
 
-pub const CANDIDATES: [Candidate; 7] = [
+pub const CANDIDATES: [Candidate; 9] = [
     Candidate { name: "bare_line", library: false, latency: bare_line, stream: None },
     Candidate {
         name: "urpc",
@@ -38,6 +39,18 @@ pub const CANDIDATES: [Candidate; 7] = [
             ping_pong(cores, count, urpc(&there), urpc(&back))
         },
         stream: Some(|cores, count| stream(cores, count, urpc(&ChannelPage::new()))),
+    },
+    Candidate {
+        name: "rpc_depth_1",
+        library: false,
+        latency: |cores, count| calls(cores, count, 1),
+        stream: Some(|cores, count| calls(cores, count, 1)),
+    },
+    Candidate {
+        name: "rpc_depth_16",
+        library: false,
+        latency: |cores, count| calls(cores, count, 16),
+        stream: Some(|cores, count| calls(cores, count, 16)),
     },
     Candidate { name: "xen_ring", library: false, latency: xen_latency, stream: Some(xen_stream) },
     Candidate {
@@ -96,6 +109,43 @@ fn bare_line(cores: [usize; 2], count: u64) -> Run {
 
 fn urpc(page: &ChannelPage) -> (Sender<'_>, Receiver<'_>) {
     (Sender::new(page), Receiver::new(page))
+}
+
+/// So many calls, `depth` of them in flight: twice as many messages as are counted. A call's latency is that of two
+/// messages, and of a sixteenth of a batch where sixteen are in flight.
+fn calls(cores: [usize; 2], count: u64, depth: usize) -> Run {
+    let (there, back) = (ChannelPage::new(), ChannelPage::new());
+    let mut caller = Caller::new(Sender::new(&there), Receiver::new(&back), depth);
+    let mut server = Server::new(Receiver::new(&there), Sender::new(&back));
+    pair(
+        cores,
+        move || {
+            let (mut called, mut answered) = (0, 0);
+            while answered < count {
+                while called < count && caller.call(&[called; 6]).is_ok() {
+                    called += 1;
+                }
+                let before = answered;
+                while let Ok(Some((_, body))) = caller.answer() {
+                    answered += 1;
+                    assert_eq!(body[0], answered);
+                }
+                if answered == before {
+                    std::hint::spin_loop();
+                }
+            }
+        },
+        move || {
+            let mut served = 0;
+            while served < count {
+                let now = server.serve(64, |body| [body[0] + 1; 6]).unwrap_or(0);
+                if now == 0 {
+                    std::hint::spin_loop();
+                }
+                served += now as u64;
+            }
+        },
+    )
 }
 
 impl Send for Sender<'_> {

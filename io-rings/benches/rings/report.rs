@@ -18,6 +18,12 @@ fn yardsticks(figures: &[Figures]) -> (f64, f64) {
     (bare, best)
 }
 
+/// How many times as many calls go through with sixteen in flight as with one.
+fn pipelined(figures: &[Figures]) -> f64 {
+    let rate = |name: &str| figures.iter().find(|row| row.name == name)?.per_second;
+    rate("rpc_depth_16").zip(rate("rpc_depth_1")).map_or(f64::NAN, |(deep, one)| deep / one)
+}
+
 pub fn table(figures: &[Figures]) -> String {
     let (bare, best) = yardsticks(figures);
     let mut text = format!(
@@ -30,10 +36,11 @@ pub fn table(figures: &[Figures]) -> String {
             text += &format!("{:>18.1}{:>18.2}", rate / 1e6, rate / best);
         }
     }
+    text += &format!("\ncalls with 16 in flight: {:.2} x those with 1", pipelined(figures));
     text
 }
 
-/// Every figure, and the two ratios that are promised, each with the machine beside it.
+/// Every figure, and the three ratios that are promised, each with the machine beside it.
 pub fn json(figures: &[Figures], machine: &str) -> Value {
     let (bare, best) = yardsticks(figures);
     let row = |name: String, median: f64, unit: &str| {
@@ -53,5 +60,6 @@ pub fn json(figures: &[Figures], machine: &str) -> Value {
         });
         [latency, to_bare].into_iter().chain(rates)
     });
-    Value::Array(rows.collect())
+    let pipelined = row("rpc_depth_16_to_depth_1".into(), pipelined(figures), "ratio");
+    Value::Array(rows.chain([pipelined]).collect())
 }
