@@ -1,6 +1,7 @@
 //! Monitors that meet, agree, die, lie.
 
 mod cluster;
+mod hostile;
 mod random;
 mod rules;
 mod wire;
