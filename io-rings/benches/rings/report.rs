@@ -20,8 +20,8 @@ fn yardsticks(figures: &[Figures]) -> (f64, f64) {
 
 /// How many times as many calls go through with sixteen in flight as with one.
 fn pipelined(figures: &[Figures]) -> f64 {
-    let rate = |name: &str| figures.iter().find(|row| row.name == name)?.per_second;
-    rate("rpc_depth_16").zip(rate("rpc_depth_1")).map_or(f64::NAN, |(deep, one)| deep / one)
+    let each = |name: &str| figures.iter().find(|row| row.name == name).map(|row| row.one_way_ns);
+    each("rpc_depth_1").zip(each("rpc_depth_16")).map_or(f64::NAN, |(one, deep)| one / deep)
 }
 
 pub fn table(figures: &[Figures]) -> String {
