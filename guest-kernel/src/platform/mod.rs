@@ -11,6 +11,8 @@ use abi::xen::event_channel::Port;
 pub mod atoll;
 #[cfg(test)]
 pub mod fake;
+#[cfg(test)]
+pub mod threads;
 
 /// A core of the kernel's own. All methods run on that core, outside of interrupts.
 ///

@@ -247,3 +247,5 @@ impl<P: Platform> Program<P> for Multikernel {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod threads;

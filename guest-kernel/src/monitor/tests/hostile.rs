@@ -141,7 +141,7 @@ proptest! {
         cluster.hostile.insert(LIAR);
         for (to, mut line) in lines {
             if to != LIAR {
-                line[0] = abi::mesh::kind::MONITOR | line[0] % 400 << 32;
+                line[0] = abi::mesh::kind::MONITOR | (line[0] % 400) << 32;
                 cluster.forge(LIAR, to, line);
             }
         }

@@ -1,0 +1,81 @@
+//! A core as a thread of the host, for tests: real caches and real races between kernels that poll.
+//!
+//! Whoever polls needs no event, so there are none; and when there is nothing to do, the host may run another thread.
+
+use std::sync::Mutex;
+use std::time::Instant;
+use std::vec::Vec;
+
+use abi::xen::DomId;
+use abi::xen::errno::Errno;
+use abi::xen::event_channel::Port;
+
+use super::Platform;
+
+/// The platform of one thread.
+pub struct Thread {
+    begun: Instant,
+    /// What was printed, until somebody looks.
+    pub printed: Mutex<Vec<u8>>,
+}
+
+impl Thread {
+    /// A core that begins now.
+    pub fn begin() -> Self {
+        Self { begun: Instant::now(), printed: Mutex::default() }
+    }
+}
+
+impl Platform for Thread {
+    fn now(&self) -> u64 {
+        self.begun.elapsed().as_nanos() as u64
+    }
+
+    fn ticks_per_millisecond(&self) -> u64 {
+        1_000_000
+    }
+
+    fn set_deadline(&self, _: Option<u64>) {}
+
+    fn take_events(&self, _: &mut dyn FnMut(Port)) {}
+
+    fn take_interrupts(&self, _: &mut dyn FnMut(u8)) {}
+
+    fn let_interrupts_in(&self) {}
+
+    fn halt_if(&self, may_halt: &mut dyn FnMut() -> bool) {
+        if may_halt() {
+            std::thread::yield_now();
+        }
+    }
+
+    fn send_event(&self, _: Port) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    fn alloc_unbound(&self, _: DomId) -> Result<Port, Errno> {
+        Err(Errno::ENOSYS)
+    }
+
+    fn bind_interdomain(&self, _: DomId, _: Port) -> Result<Port, Errno> {
+        Err(Errno::ENOSYS)
+    }
+
+    fn close(&self, _: Port) {}
+
+    fn console_write(&self, bytes: &[u8]) {
+        self.printed.lock().unwrap().extend_from_slice(bytes);
+    }
+
+    fn console_read(&self, _: &mut [u8]) -> usize {
+        0
+    }
+
+    fn console_flush(&self) -> bool {
+        false
+    }
+
+    fn shutdown(&self, reason: u32) -> ! {
+        panic!("shut down with reason {reason}");
+    }
+}
