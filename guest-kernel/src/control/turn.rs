@@ -3,11 +3,13 @@
 use alloc::format;
 use alloc::vec::Vec;
 
+use abi::control::hypercall::ExitKind;
 use abi::control::wire::Event;
 use abi::mesh::kind;
 use abi::xen::DomId;
 use io_rings::PeerBroken;
 
+use super::bench::Exits;
 use super::guest::Guest;
 use super::hypervisor::Hypervisor;
 use super::link::Report;
@@ -165,8 +167,8 @@ impl<H: Hypervisor> Control<H> {
         }
     }
 
-    /// The exits of all guests so far.
-    fn count_exits(&mut self) -> u64 {
+    /// The exits of all guests so far, by kind.
+    fn count_exits(&mut self) -> Exits {
         let domains: Vec<DomId> = self
             .guests
             .iter()
@@ -174,7 +176,8 @@ impl<H: Hypervisor> Control<H> {
             .map(|(_, guest)| guest.domain)
             .collect();
         let infos = domains.into_iter().filter_map(|domain| self.hypervisor.domain_info(domain).ok());
-        infos.map(|info| info.exits.iter().sum::<u64>()).sum()
+        infos
+            .fold([0; ExitKind::COUNT], |sum, info| core::array::from_fn(|kind| sum[kind] + info.exits[kind]))
     }
 
     fn next_deadline(&self, now: u64) -> Option<u64> {

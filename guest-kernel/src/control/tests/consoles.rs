@@ -91,7 +91,7 @@ fn a_phase_is_measured_without_its_announcement() {
     exits(&mut machine, 1);
     machine.control.hypervisor.now += bench::REST;
     machine.settle();
-    let said = "[control] bench: {\"name\":\"idle\",\"median\":3,\"unit\":\"exits\",\"samples\":1}\n";
+    let said = "[control] bench: {\"name\":\"idle\",\"median\":3,\"unit\":\"exits\",\"samples\":1,\"exits\":{\"hypercall\":3}}\n";
     assert!(machine.control.hypervisor.printed.contains(said));
 }
 
