@@ -90,7 +90,7 @@ fn name_for(
 }
 
 fn rename(guest: &mut GuestConfig, old: &str, new: &str) {
-    for image in std::iter::once(&mut guest.image).chain(guest.ramdisk.as_mut()) {
+    for image in std::iter::once(&mut guest.image).chain(guest.ramdisk.as_mut()).chain(guest.disk.as_mut()) {
         if image == old {
             *image = new.to_owned();
         }

@@ -61,6 +61,9 @@ pub struct GuestConfig {
     pub image: String,
     /// Its first ramdisk, an image too; `None`: it has none.
     pub ramdisk: Option<String>,
+    /// What its disk holds at first, an image too; `None`: it has none. For full guests: the first drive of a PC's ATA
+    /// controller. What is written there is gone with the guest.
+    pub disk: Option<String>,
     /// The cores it is pinned to, the one of virtual CPU 0 first; empty: the lowest idle ones.
     pub cores: Vec<u32>,
     /// How many virtual CPUs, each on a core of its own: at least 1, and as many as `cores` has where that is not empty.

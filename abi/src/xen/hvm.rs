@@ -85,6 +85,12 @@ pub mod param {
     pub const VM86_TSS_SIZED: u32 = 37;
     /// Parameters below this number exist (`HVM_NR_PARAMS`).
     pub const COUNT: u32 = 39;
+    /// Atoll's own, that no guest gets at: the first frame of a full guest's disk, behind its memory.
+    pub const DISK_PFN: u32 = COUNT;
+    /// Atoll's own: sectors of that disk; 0: there is none.
+    pub const DISK_SECTORS: u32 = COUNT + 1;
+    /// Of both kinds.
+    pub const COUNT_WITH_OWN: u32 = COUNT + 2;
 }
 
 /// `xen_hvm_pagetable_dying`.

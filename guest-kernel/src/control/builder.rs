@@ -37,6 +37,8 @@ pub const SPECIAL_PAGES: Range<u64> = MESH_BASE.as_u64() - (1 << 16)..MESH_BASE.
 pub const MAX_MEMORY_MIB: u32 = (SPECIAL_PAGES.start >> 20) as u32;
 /// `PeerInfo::domain` of an empty slot.
 const EMPTY: DomId = 0xffff;
+/// Bytes of a disk's sector.
+const SECTOR: u64 = 512;
 /// Bytes of the image that one hypercall copies: a bound on how long domain 0 hears nothing.
 const PIECE: usize = 256 * 1024;
 
@@ -49,6 +51,8 @@ pub struct Plan<'a> {
     pub image: &'a [u8],
     /// Its ramdisk; empty: it has none.
     pub ramdisk: &'a [u8],
+    /// What its disk holds; empty: it has none.
+    pub disk: &'a [u8],
     /// The configured command line.
     pub command_line: &'a str,
     /// Its memory.
@@ -71,6 +75,11 @@ impl Plan<'_> {
     /// Bytes of its memory.
     fn memory(&self) -> u64 {
         PageCount::from_mib(self.memory_mib).get() * PAGE_SIZE
+    }
+
+    /// Sectors of its disk, which lies behind its memory: what no guest is told of, and harms only itself with.
+    fn disk_sectors(&self) -> u64 {
+        (self.disk.len() as u64).div_ceil(SECTOR)
     }
 }
 
@@ -202,6 +211,14 @@ fn load_full<H: Hypervisor>(
     for (address, bytes) in &layout.pieces {
         copy(hypervisor, domain, *address, bytes)?;
     }
+    if !plan.disk.is_empty() {
+        copy(hypervisor, domain, GuestPhys::new(plan.memory()), plan.disk)?;
+        for (index, value) in
+            [(param::DISK_PFN, plan.memory() / PAGE_SIZE), (param::DISK_SECTORS, plan.disk_sectors())]
+        {
+            hypervisor.set_param(domain, index, value).map_err(of("attaching the guest's disk"))?;
+        }
+    }
     hypervisor.domain_context(domain, &layout.start).map_err(of("setting the guest's first state"))?;
     Ok(domain)
 }
@@ -213,8 +230,8 @@ fn create_domain<H: Hypervisor>(
     started: &mut Started,
 ) -> Result<DomId, Refusal> {
     let cores = plan.cores.iter().fold(0, |mask, core| mask | 1 << core);
-    let domain =
-        hypervisor.domain_create(cores, plan.memory() / PAGE_SIZE, flags).map_err(of("making the domain"))?;
+    let pages = plan.memory() / PAGE_SIZE + (plan.disk_sectors() * SECTOR).div_ceil(PAGE_SIZE);
+    let domain = hypervisor.domain_create(cores, pages, flags).map_err(of("making the domain"))?;
     started.domain = Some(domain);
     Ok(domain)
 }
@@ -317,6 +334,7 @@ mod tests {
             name: "web",
             image,
             ramdisk: &[],
+            disk: &[],
             command_line: "quiet",
             memory_mib: 4,
             cores: &[[0], [1], [2], [3]][core as usize],

@@ -34,10 +34,11 @@ impl<H: Hypervisor> Control<H> {
     /// Creates and starts a guest. `arrived`: when somebody asked for it.
     pub(super) fn create(&mut self, config: &GuestConfig, arrived: u64) -> Result<Reply, Refusal> {
         self.check_name(&config.name)?;
-        for image in iter::once(&config.image).chain(&config.ramdisk) {
+        for image in iter::once(&config.image).chain(&config.ramdisk).chain(&config.disk) {
             self.images.find(image).ok_or_else(|| self.no_such_image(image))?;
         }
-        self.check_memory(config.memory_mib)?;
+        let disk = config.disk.as_deref().and_then(|name| self.images.find(name)).map_or(0, <[u8]>::len);
+        self.check_memory(config.memory_mib.saturating_add((disk as u64).div_ceil(1 << 20) as u32))?;
         self.check_devices(config)?;
         let cores = self.choose_cores(&config.cores, config.vcpus)?;
         let home = cores.first().copied().unwrap_or_default();
@@ -50,6 +51,7 @@ impl<H: Hypervisor> Control<H> {
             name: &config.name,
             image: self.images.find(&config.image).unwrap_or_default(),
             ramdisk: config.ramdisk.as_deref().and_then(|name| self.images.find(name)).unwrap_or_default(),
+            disk: config.disk.as_deref().and_then(|name| self.images.find(name)).unwrap_or_default(),
             command_line: &config.command_line,
             memory_mib: config.memory_mib,
             cores: &cores,

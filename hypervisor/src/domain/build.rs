@@ -126,7 +126,7 @@ pub fn create(
         max_pages: AtomicU64::new(pages.get()),
         shared_info,
         place,
-        params: [const { AtomicU64::new(0) }; abi::xen::hvm::param::COUNT as usize],
+        params: [const { AtomicU64::new(0) }; abi::xen::hvm::param::COUNT_WITH_OWN as usize],
         shutdown_code: AtomicU32::new(super::NO_CODE),
         assists: AtomicU32::new(0),
         memory_map: spin::Mutex::new(ArrayVec::new()),

@@ -79,7 +79,7 @@ pub struct Domain {
     /// Its ports and what else outlives it.
     pub place: &'static Place,
     /// `HVM_PARAM_*`.
-    pub params: [AtomicU64; param::COUNT as usize],
+    pub params: [AtomicU64; param::COUNT_WITH_OWN as usize],
     /// The reason that its next shutdown is to have, whatever it says itself; [`NO_CODE`]: none was set.
     pub shutdown_code: AtomicU32,
     /// What it has switched on by `vm_assist`, a bit for each type.

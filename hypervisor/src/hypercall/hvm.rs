@@ -116,10 +116,13 @@ fn subject(core: &mut Core, named: DomId) -> Result<(&'static Domain, bool), Err
 
 fn set_param(core: &mut Core, at: GuestVirt) -> HypercallResult {
     let param: hvm::Param = core.guest_memory()?.read(at)?;
-    if param.index >= param::COUNT {
+    if param.index >= param::COUNT_WITH_OWN {
         return Err(Errno::EINVAL);
     }
     let (domain, own) = subject(core, param.domid)?;
+    if own && param.index >= param::COUNT {
+        return Err(Errno::EINVAL);
+    }
     check::may_set(param.index, own)?;
     let (index, value) = check::taken(param.index, param.value)?;
     domain.params.get(index as usize).ok_or(Errno::EINVAL)?.store(value, Relaxed);

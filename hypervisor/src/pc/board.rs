@@ -7,6 +7,8 @@
 use arrayvec::ArrayVec;
 
 use super::console::Console;
+use super::disk::Disk;
+use crate::devices::ata;
 use crate::devices::cmos::{self, Cmos};
 use crate::devices::debug::{self, Debug};
 use crate::devices::i8042::{self, I8042};
@@ -30,6 +32,8 @@ const COM1: u16 = 0x3f8;
 const RESET_CONTROL: u16 = 0xcf9;
 /// The port behind PCI's configuration data.
 const PCI_END: u16 = pci::DATA + 4;
+/// The port behind the ATA controller's first block.
+const ATA_END: u16 = ata::COMMAND_BLOCK + 8;
 
 /// What a guest may do to its PC as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +58,8 @@ pub struct Board {
     pci: Pci,
     keyboard: I8042,
     debug: Debug,
+    /// The drive of the ATA controller, if there is one.
+    pub disk: Option<Disk>,
     /// Where the serial port leads; `None`: nowhere.
     pub console: Option<Console>,
     /// Printed since domain 0 was told.
@@ -96,6 +102,7 @@ impl Board {
             pci: Pci::new(),
             keyboard: I8042::new(),
             debug: Debug::new(),
+            disk: None,
             console: None,
             has_printed: false,
             has_changed: true,
@@ -116,6 +123,9 @@ impl Board {
         if (port, bytes) == (pci::ADDRESS, 4) {
             return self.pci.address();
         }
+        if port == ata::COMMAND_BLOCK {
+            return self.read_disk(port, bytes);
+        }
         (0..bytes).rev().fold(0, |value, byte| {
             value << 8 | u32::from(self.read_byte(port.wrapping_add(byte.into()), now))
         })
@@ -125,6 +135,10 @@ impl Board {
     pub fn write_port(&mut self, port: u16, bytes: u8, value: u32, now: u64) -> Power {
         if (port, bytes) == (pci::ADDRESS, 4) {
             self.pci.set_address(value);
+            return Power::Stays;
+        }
+        if port == ata::COMMAND_BLOCK && bytes > 1 {
+            self.write_disk(port, bytes, value);
             return Power::Stays;
         }
         let mut power = Power::Stays;
@@ -176,6 +190,7 @@ impl Board {
                 self.set(i8042::IRQ, self.keyboard.interrupts());
                 value
             }
+            ata::COMMAND_BLOCK..ATA_END | ata::CONTROL => self.read_disk(port, 1) as u8,
             pci::DATA..PCI_END => self.pci.read(port),
             debug::PROGRESS | debug::PRINT | debug::PRINT_SEABIOS => self.debug.read(port),
             _ => 0xff,
@@ -216,6 +231,7 @@ impl Board {
                     return Power::Reset;
                 }
             }
+            ata::COMMAND_BLOCK..ATA_END | ata::CONTROL => self.write_disk(port, 1, value.into()),
             pci::DATA..PCI_END => self.pci.write(port, value),
             debug::PROGRESS | debug::PRINT | debug::PRINT_SEABIOS => {
                 if let Some(byte) = self.debug.write(port, value) {
@@ -313,6 +329,22 @@ impl Board {
         }
     }
 
+    /// Where there is no disk there is no controller, and the bus floats.
+    fn read_disk(&mut self, port: u16, bytes: u8) -> u32 {
+        let Some(disk) = &mut self.disk else { return u32::MAX };
+        let value = disk.read(port, bytes);
+        let is_up = disk.interrupts();
+        self.set(ata::IRQ, is_up);
+        value
+    }
+
+    fn write_disk(&mut self, port: u16, bytes: u8, value: u32) {
+        let Some(disk) = &mut self.disk else { return };
+        disk.write(port, bytes, value);
+        let is_up = disk.interrupts();
+        self.set(ata::IRQ, is_up);
+    }
+
     fn set_clock(&mut self, now: u64) {
         let is_up = self.cmos.interrupts(self.epoch + now);
         self.set(cmos::IRQ, is_up);
@@ -395,6 +427,8 @@ mod tests {
         assert_eq!(board.write_port(0x64, 1, 0xfe, 0), Power::Reset);
         assert_eq!(board.write_port(0x92, 1, 1, 0), Power::Reset);
         assert_eq!(board.read_port(0x1234, 4, 0), u32::MAX);
+        // There is no disk, and so no controller.
+        assert_eq!((board.read_port(0x1f7, 1, 0), board.read_port(0x1f0, 2, 0)), (0xff, u32::MAX));
     }
 
     #[test]

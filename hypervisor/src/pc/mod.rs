@@ -7,6 +7,7 @@
 
 pub mod board;
 mod console;
+mod disk;
 mod interrupts;
 pub mod mmio;
 mod msr;
@@ -28,6 +29,7 @@ use crate::exits;
 use crate::machine::Machine;
 use board::{Board, Power};
 use console::Console;
+use disk::Disk;
 use posted::POSTED;
 
 /// What a full guest's virtual CPU has for itself.
@@ -76,6 +78,7 @@ impl Local {
 pub fn build(domain: &Domain, home: &mut Home, machine: &Machine) {
     let mut board = Board::new(machine.clock.epoch());
     board.console = Console::of(domain);
+    board.disk = Disk::of(domain);
     home.board = Some(board);
 }
 

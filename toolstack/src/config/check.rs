@@ -158,6 +158,13 @@ impl Checker<'_> {
             }
             self.file(place, file_problem)
         });
+        let disk = guest.disk.as_ref().map(|place| {
+            if guest.virt.as_ref().is_none_or(|virt| virt.get_ref() != "full") {
+                let what = "only a guest with `virt = \"full\"` has a PC's disk";
+                self.mistake(place, what.into(), "leave `disk` out, or name a device of another guest's");
+            }
+            self.file(place, file_problem)
+        });
         let pinned = self.cores(guest, cores);
         let vcpus = self.vcpus(guest, &pinned, own);
         let memory_mib =
@@ -169,6 +176,7 @@ impl Checker<'_> {
             name: guest.name.get_ref().clone(),
             image,
             ramdisk,
+            disk,
             cores: pinned,
             vcpus,
             memory_mib,

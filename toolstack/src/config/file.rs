@@ -29,6 +29,7 @@ pub(super) struct Guest {
     pub(super) image: Option<Spanned<String>>,
     pub(super) kernel: Option<Spanned<String>>,
     pub(super) ramdisk: Option<Spanned<String>>,
+    pub(super) disk: Option<Spanned<String>>,
     pub(super) core: Option<Spanned<i64>>,
     pub(super) cores: Option<Spanned<Vec<Spanned<i64>>>>,
     pub(super) vcpus: Option<Spanned<i64>>,
@@ -49,7 +50,7 @@ pub(super) fn read(source: &Source) -> Result<File, Mistake> {
     toml::from_str(source.text).map_err(|error| {
         let message = error.message();
         let remedy = if message.contains("field") {
-            "[machine] has cores, memory_mib, stop_when_done; each [[guest]] has name, image or kernel, ramdisk, core \
+            "[machine] has cores, memory_mib, stop_when_done; each [[guest]] has name, image or kernel, ramdisk, disk, core \
              or cores, vcpus, memory_mib, command_line, mesh, virt, devices, on_poweroff, on_reboot, on_crash"
         } else if message.contains("invalid type") {
             "names, images, files, policies and command lines are \"text\"; cores, vcpus and memory are whole numbers; \

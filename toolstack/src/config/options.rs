@@ -15,6 +15,9 @@ pub struct Options {
     /// Its first ramdisk (initrd)
     #[arg(long, value_name = "FILE")]
     pub ramdisk: Option<String>,
+    /// What its disk holds, where it is virtualized in full; written to a copy that goes with the guest
+    #[arg(long, value_name = "FILE")]
+    pub disk: Option<String>,
     /// Or an image that the machine has already: one of Atoll's own, or one that was uploaded
     #[arg(long, value_name = "IMAGE", conflicts_with = "kernel")]
     pub image: Option<String>,
@@ -82,6 +85,7 @@ impl Options {
         line("name", quoted(&Some(self.name())), "--name");
         line("kernel", quoted(&self.kernel), "--kernel");
         line("ramdisk", quoted(&self.ramdisk), "--ramdisk");
+        line("disk", quoted(&self.disk), "--disk");
         line("image", quoted(&self.image), "--image");
         line("command_line", quoted(&self.command_line), "--command-line");
         line("memory_mib", self.memory.map(|mib| mib.to_string()), "--memory");

@@ -106,6 +106,7 @@ fn a_kernel_of_ones_own() {
         name: "a".into(),
         image: "vmlinux".into(),
         ramdisk: Some("initrd.gz".into()),
+        disk: None,
         cores: vec![3, 1],
         vcpus: 2,
         memory_mib: DEFAULT_KERNEL_MIB,
@@ -127,6 +128,8 @@ fn a_kernel_of_ones_own() {
     assert_eq!((any.vcpus, any.cores.len(), any.mesh), (3, 0, true));
     let full = parse_with_files(&format!("{LINUX}virt = \"full\"\n")).unwrap();
     assert_eq!(full.machine.guests[0].virt, Virt::Full);
+    let disk = parse_with_files(&format!("{LINUX}virt = \"full\"\ndisk = \"initrd.gz\"\n")).unwrap();
+    assert_eq!(disk.machine.guests[0].disk.as_deref(), Some("initrd.gz"));
 }
 
 #[test]
@@ -138,6 +141,10 @@ fn a_kernel_of_ones_own_may_be_wrong() {
     };
     refused(&LINUX.replace("kernel", "image"), "there is no image `vmlinux`");
     refused("[[guest]]\nname = \"a\"\n", "web.toml:2: guest `a` has neither `image` nor `kernel`");
+    refused(
+        &format!("{LINUX}disk = \"initrd.gz\"\n"),
+        "web.toml:5: only a guest with `virt = \"full\"` has a PC's disk",
+    );
     refused(&format!("{LINUX}virt = \"half\"\n"), "`half` is no way to virtualize a guest");
     refused(&format!("{LINUX}mesh = true\nvirt = \"full\"\n"), "guest `a` is a member of the mesh");
     refused(&format!("{LINUX}image = \"mesh\"\n"), "this guest has an `image` and a `kernel`");
