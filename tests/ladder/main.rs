@@ -25,6 +25,7 @@ mod r22_para;
 mod r23_device;
 mod r24_full;
 mod r26_store;
+mod r27_modes;
 mod r28_multikernel;
 
 use std::process::ExitCode;
@@ -62,6 +63,7 @@ fn scenes() -> Vec<Scene> {
         Scene::on("device", r23_device::machine(), r23_device::checks()),
         Scene::on("store", r26_store::machine(), r26_store::checks()),
         Scene::on("multikernel", r28_multikernel::machine(), r28_multikernel::checks()),
+        Scene::new("modes", r27_modes::checks()),
         Scene::new("line", r10_line::checks()),
         Scene::new("image", r11_image::checks()),
         Scene::new("demo", r12_demo::checks()),

@@ -11,7 +11,7 @@ use crate::{
     machine::Kind,
     verbs::{
         self,
-        bench::{On, Suite},
+        bench::{Files, On, Suite},
         console::{Dump, Script},
         stop::Wish,
         xenstore::Form,
@@ -300,7 +300,8 @@ enum Verb {
     /// Measure
     #[command(
         after_help = "Examples:\n  atoll bench exits                     what each kind of exit costs\n  \
-        atoll bench exits --machine bochs --json > exits.json\n\n\
+        atoll bench exits --machine bochs --json > exits.json\n  \
+        atoll bench modes --report modes.html   full, para and bare, as tables and charts\n\n\
         Every figure has a label: emulated (instructions, exact), nested, or bare."
     )]
     Bench {
@@ -316,6 +317,8 @@ enum Verb {
         setup: SetupArgs,
         #[command(flatten)]
         json: JsonArgs,
+        #[command(flatten)]
+        files: Files,
     },
     /// Which machines this host can run, what is missing, and the remedy
     Doctor {
@@ -429,8 +432,8 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Dmesg { json } => verbs::dmesg::run(json.json)?,
         Verb::Top => verbs::top::run()?,
         Verb::Crash { name, json } => verbs::crash::run(&name, json.json)?,
-        Verb::Bench { suite, on, machine, setup, json } => {
-            verbs::bench::run(suite, on, &machine, setup.yes, json.json)?;
+        Verb::Bench { suite, on, machine, setup, json, files } => {
+            verbs::bench::run(suite, on, &machine, setup.yes, json.json, &files)?;
         }
         Verb::Linux { directory, setup } => verbs::linux::run(&directory, setup.yes)?,
         Verb::Doctor { json } => verbs::doctor::run(json.json),

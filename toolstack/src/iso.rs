@@ -13,10 +13,11 @@ use crate::{
 /// GRUB's modules; `biosdisk` and `part_msdos` are for the image written to a stick.
 const MODULES: &str = "normal iso9660 multiboot2 serial biosdisk part_msdos";
 
-/// Writes the image to `output`. `command_line` is the hypervisor's; `scratch` is a directory for the parts.
+/// Writes the image to `output`. `command_line` is the hypervisor's; `scratch` is a directory for the parts. Without an
+/// archive the kernel may be another than the hypervisor.
 pub fn write(
-    hypervisor: &[u8],
-    archive: &[u8],
+    kernel: &[u8],
+    archive: Option<&[u8]>,
     command_line: &str,
     scratch: &Path,
     output: &Path,
@@ -24,11 +25,10 @@ pub fn write(
     let tree = scratch.join("iso");
     let grub = tree.join("boot/grub");
     places::make(&grub)?;
-    for (path, content) in [
-        (tree.join("boot/atoll"), hypervisor),
-        (tree.join("boot/archive"), archive),
-        (grub.join("grub.cfg"), menu(command_line).as_bytes()),
-    ] {
+    let menu = menu(command_line, archive.is_some());
+    let kernel = (tree.join("boot/atoll"), kernel);
+    let archive = archive.map(|archive| (tree.join("boot/archive"), archive));
+    for (path, content) in [kernel, (grub.join("grub.cfg"), menu.as_bytes())].into_iter().chain(archive) {
         fs::write(&path, content).at("writing", &path)?;
     }
     mkrescue(&tree, MODULES, output)
@@ -54,14 +54,15 @@ pub(crate) fn mkrescue(tree: &Path, modules: &str, output: &Path) -> Result<()> 
     Ok(())
 }
 
-fn menu(command_line: &str) -> String {
+fn menu(command_line: &str, with_archive: bool) -> String {
+    let module = if with_archive { "\x20 module2 /boot/archive archive\n" } else { "" };
     format!(
         "set timeout=0\n\
          serial --unit=0 --speed=115200\n\
          terminal_output serial\n\
          menuentry Atoll {{\n\
          \x20 multiboot2 /boot/atoll {command_line}\n\
-         \x20 module2 /boot/archive archive\n\
+         {module}\
          \x20 boot\n\
          }}\n"
     )
@@ -73,7 +74,8 @@ mod tests {
 
     #[test]
     fn the_menu_hands_over_command_line_and_archive() {
-        let menu = menu("exit=debug");
+        assert!(!menu("mode=bare", false).contains("module2"));
+        let menu = menu("exit=debug", true);
         assert!(menu.contains("multiboot2 /boot/atoll exit=debug\n"));
         assert!(menu.contains("module2 /boot/archive archive\n"));
     }

@@ -34,7 +34,7 @@ pub(super) fn start(
     let cd = match &spec.boot {
         Boot::Parts { hypervisor, archive, command_line } => {
             let cd = spec.directory.join("boot.iso");
-            iso::write(hypervisor, archive, command_line, &spec.directory, &cd)?;
+            iso::write(hypervisor, Some(archive.as_slice()), command_line, &spec.directory, &cd)?;
             cd
         }
         Boot::Iso(cd) => cd.clone(),

@@ -22,7 +22,7 @@ pub fn run(file: Option<&Path>, to: &Path, images: Option<&Path>) -> Result<()> 
     let scratch = places::run_directory("image");
     places::make(&scratch)?;
     let archive = archive::build(&images, &config)?;
-    iso::write(&archive::read_image(&images.hypervisor)?, &archive, "", &scratch, to)?;
+    iso::write(&archive::read_image(&images.hypervisor)?, Some(&archive), "", &scratch, to)?;
     output::say(format!("wrote {}: {} guests", to.display(), config.machine.guests.len()));
     Ok(())
 }

@@ -51,7 +51,7 @@ fn run(started: Started) -> ! {
     }
     let empty = empty_pair();
     if kernel.platform.is_pc() || handover.option("role") == Some("modes") {
-        modes::measure(&kernel.platform, handover.option("mode").unwrap_or("bare"), empty);
+        modes::measure(&mut kernel, handover.option("mode").unwrap_or("bare"), empty);
         say!("bench: done");
         kernel.platform.shutdown(reason::POWEROFF)
     }
@@ -64,7 +64,7 @@ fn run(started: Started) -> ! {
         kernel.platform.shutdown(reason::POWEROFF)
     }
     let ticks = phase_ticks(&kernel.platform);
-    phase("steady_exits_compute", rest_ticks(&kernel.platform), || {
+    phase("steady_exits_compute", [rest_ticks(&kernel.platform); 2], || {
         let start = cpu::tsc();
         let mut state = start | 1;
         while cpu::tsc().wrapping_sub(start) < ticks {
@@ -83,14 +83,14 @@ fn run(started: Started) -> ! {
     kernel.platform.shutdown(reason::POWEROFF)
 }
 
-/// Runs `work` between the two lines that domain 0 looks for, with a pause of that many ticks on either side.
-fn phase(name: &str, pause: u64, work: impl FnOnce()) {
-    let begins = cpu::tsc() + pause;
+/// Runs `work` between the two lines that domain 0 looks for, with pauses of so many ticks before and after.
+fn phase(name: &str, [before, after]: [u64; 2], work: impl FnOnce()) {
+    let begins = cpu::tsc() + before;
     say!("bench: phase {name}-begin {begins}");
     rest(begins.saturating_sub(cpu::tsc()));
     work();
     let ended = cpu::tsc();
-    rest(pause);
+    rest(after);
     say!("bench: phase {name}-end {ended}");
 }
 

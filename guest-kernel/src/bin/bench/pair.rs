@@ -55,6 +55,17 @@ pub fn measure(kernel: &mut BenchKernel, empty: u64) {
     pair.tell(QUIT);
 }
 
+/// Measures and prints what it costs to tell another guest of a message, in two rows under this name: the sender's part, and
+/// over a phase the exits of both. The peer then powers off.
+pub fn notify(kernel: &mut BenchKernel, empty: u64, name: &'static str, pauses: [u64; 2]) {
+    let Some(slot) = find_peer(kernel) else { return };
+    let mut pair = Pair { kernel, slot, inbox: Inbox::default(), empty };
+    if pair.notify(name, pauses).is_none() {
+        say!("bench: the peer stopped answering");
+    }
+    pair.tell(QUIT);
+}
+
 fn find_peer(kernel: &mut BenchKernel) -> Option<usize> {
     let give_up = kernel.after(PATIENCE_MILLISECONDS);
     let mut inbox = Inbox::default();
@@ -78,13 +89,22 @@ impl Pair<'_> {
         } else {
             say!("bench: the peer runs in turn with us, not beside us: message_one_way is left out");
         }
-        let pause = rest_ticks(&self.kernel.platform);
+        let pause = [rest_ticks(&self.kernel.platform); 2];
         phase("steady_exits_polling", pause, || self.exchange());
         self.ask(SLEEP)?;
-        let (sender, receiver) = self.waking()?;
+        let (sender, receiver) = self.waking("event_wake_sender")?;
         print(sender);
         print(receiver);
         phase("event_wake_exits", pause, || self.wake_again_and_again());
+        Some(())
+    }
+
+    fn notify(&mut self, name: &'static str, pauses: [u64; 2]) -> Option<()> {
+        self.ask(SLEEP)?;
+        let (sender, _) = self.waking(name)?;
+        print(sender);
+        crate::modes::announce(name, SAMPLES as u64);
+        phase(name, pauses, || self.wake_again_and_again());
         Some(())
     }
 
@@ -156,8 +176,8 @@ impl Pair<'_> {
 
     /// Both sides of waking a peer: the sender's push, look and hypercall; the receiver's way from its upcall handler
     /// to the message.
-    fn waking(&mut self) -> Option<(Row, Row)> {
-        let (mut sender, mut receiver) = (Row::new("event_wake_sender"), Row::new("event_wake_receiver"));
+    fn waking(&mut self, sender: &'static str) -> Option<(Row, Row)> {
+        let (mut sender, mut receiver) = (Row::new(sender), Row::new("event_wake_receiver"));
         while !sender.is_complete() || !receiver.is_complete() {
             self.wait_until_it_sleeps()?;
             let before = cpu::tsc();

@@ -115,7 +115,7 @@ pub fn measure(
     ] {
         let (before, back_before) = (front.sums.read(), BACK.read());
         let (mut whole, mut done) = (0, None);
-        phase(exits, rest_ticks(platform), || {
+        phase(exits, [rest_ticks(platform); 2], || {
             let start = cpu::tsc();
             done = (0..ROUNDS).try_for_each(|round| front.round(round, depth));
             whole = cpu::tsc().wrapping_sub(start);

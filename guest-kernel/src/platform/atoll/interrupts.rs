@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 
 use boot::descriptors::{DescriptorTables, IST_COUNT, IST_INTERRUPT, InterruptFrame};
 
-use super::{apic, upcall};
+use super::{apic, memory, upcall};
 
 /// Events wait in the shared-info page: see [`upcall`].
 pub const UPCALL_VECTOR: u8 = 0xe0;
@@ -97,8 +97,7 @@ fn exception(frame: &mut InterruptFrame) {
             return;
         }
     }
-    // SAFETY: CR2 is there to be read.
-    let fault_address = unsafe { x86::controlregs::cr2() };
+    let fault_address = memory::fault_address();
     panic!(
         "exception {} (error code {:#x}) at rip {:#x}, cr2 {fault_address:#x}, rsp {:#x}, rflags {:#x}",
         frame.vector, frame.error_code, frame.rip, frame.rsp, frame.rflags

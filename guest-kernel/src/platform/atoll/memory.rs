@@ -1,7 +1,6 @@
 //! Page tables, heap, and the windows that are not RAM.
 
 use core::ops::Range;
-use core::sync::atomic::AtomicU64;
 
 use abi::address::{HostPhys, PAGE_SIZE};
 use abi::mesh::{MESH_BASE, MeshPage};
@@ -74,29 +73,33 @@ pub fn map_window(range: Range<u64>) -> Outcome {
     PAGE_TABLES.lock().map(range, Rights::Data)
 }
 
-/// The entry that maps this address by a 4 KiB page, for programs that change it as they like. `None`: no such page.
-pub fn entry_of(address: u64) -> Option<&'static AtomicU64> {
-    const PRESENT_AND_SMALL: u64 = 1;
-    const TABLE: u64 = 0x000f_ffff_ffff_f000;
-    // SAFETY: reads the register that says where the tables lie.
-    let mut table = unsafe { x86::controlregs::cr3() } & TABLE;
-    for shift in [39, 30, 21] {
-        // SAFETY: this kernel's own tables, which are mapped where they lie and are there for good.
-        let entry = unsafe { *((table + (address >> shift & 511) * 8) as *const u64) };
-        if entry & (PRESENT_AND_SMALL | 1 << 7) != PRESENT_AND_SMALL {
-            return None;
-        }
-        table = entry & TABLE;
-    }
-    // SAFETY: as above; the processor changes its words by itself, and so they are atomics.
-    Some(unsafe { &*((table + (address >> 12 & 511) * 8) as *const AtomicU64) })
-}
-
 /// Lets the processor forget what it knows of a page.
 #[inline(always)]
 pub fn forget(address: u64) {
     // SAFETY: only drops a cached translation.
     unsafe { x86::tlb::flush(address as usize) };
+}
+
+/// Where the page tables in use begin.
+pub fn root() -> u64 {
+    // SAFETY: reads a register.
+    unsafe { x86::controlregs::cr3() }
+}
+
+/// Loads other page tables.
+///
+/// # Safety
+/// They map what the kernel has where the ones before did, for as long as they are in use.
+#[inline(always)]
+pub unsafe fn load(root: u64) {
+    // SAFETY: by the caller.
+    unsafe { x86::controlregs::cr3_write(root) };
+}
+
+/// The address that the last page fault was about.
+pub fn fault_address() -> u64 {
+    // SAFETY: reads a register.
+    unsafe { x86::controlregs::cr2() as u64 }
 }
 
 /// Loads the page tables again, which are the same.

@@ -105,7 +105,10 @@ pub unsafe fn start(magic: u32, info: u32) -> Started {
         unsafe { console::use_ring(address, port) };
     }
     let heap_bytes = memory::fill_heap(&handover);
-    apic::enable(interrupts::SPURIOUS_VECTOR, interrupts::TIMER_VECTOR);
+    // A program that asks for it finds a PC's local APIC as it was at power-up, and goes on from there itself.
+    if !on_pc || handover.option("apic") != Some("untouched") {
+        apic::enable(interrupts::SPURIOUS_VECTOR, interrupts::TIMER_VECTOR);
+    }
     let shared = if on_pc { &NO_EVENTS } else { attach_events() };
     let mesh = if handover.option("mesh") == Some("1") { attach_mesh() } else { None };
     let hvm =

@@ -1,10 +1,12 @@
 //! A PC, where there is no hypervisor that says so: on the bare machine, or as a full guest. The kernel prints to the first
 //! serial port, gets no events, and can have its local APIC in xAPIC mode, which is a page of registers.
 
+pub mod ata;
+
 use core::sync::atomic::Ordering;
 
-use uart_16550::Uart16550;
 use uart_16550::backend::PioBackend;
+use uart_16550::{BaudRate, Config, Uart16550};
 use x86::io::{inb, outb, outw};
 use x86::msr::{IA32_APIC_BASE, rdmsr, wrmsr};
 
@@ -40,7 +42,7 @@ pub(super) fn mask_interrupts() {
 pub(super) fn serial_port() -> Option<Uart16550<PioBackend>> {
     // SAFETY: a PC has a serial port there or nothing, and nobody else uses it.
     let mut port = unsafe { Uart16550::new_port(COM1) }.ok()?;
-    port.init(uart_16550::Config::default()).ok()?;
+    port.init(Config { baud_rate: BaudRate::Baud115200, ..Config::DEFAULT }).ok()?;
     Some(port)
 }
 
@@ -80,11 +82,14 @@ impl XApic {
     /// Switches this core's. `None`: its page is in use for something else.
     pub fn enter(spurious: u8) -> Option<Self> {
         memory::map_window(APIC_PAGE..APIC_PAGE + 4096).ok()?;
-        // SAFETY: the way between the modes leads through "off" (SDM 3A, "x2APIC State Transitions"); interrupts are off.
+        // SAFETY: the way back from x2APIC mode leads through "off" (SDM 3A, "x2APIC State Transitions"); interrupts are off.
         unsafe {
-            let base = rdmsr(IA32_APIC_BASE) & !(ENABLED | X2APIC_MODE);
-            wrmsr(IA32_APIC_BASE, base);
-            wrmsr(IA32_APIC_BASE, base | ENABLED);
+            let now = rdmsr(IA32_APIC_BASE);
+            let off = now & !(ENABLED | X2APIC_MODE);
+            if now & X2APIC_MODE != 0 {
+                wrmsr(IA32_APIC_BASE, off);
+            }
+            wrmsr(IA32_APIC_BASE, off | ENABLED);
         }
         write(0xf0, 1 << 8 | u32::from(spurious));
         super::apic::END_BY_PAGE.store(true, Ordering::Relaxed);

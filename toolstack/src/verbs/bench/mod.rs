@@ -1,5 +1,6 @@
 //! `bench`: figures, each with a label that says what kind of figure it is.
 
+pub mod modes;
 mod para;
 mod rows;
 
@@ -9,8 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use abi::control::wire::{GuestConfig, State};
-use clap::ValueEnum;
+use abi::control::wire::{Domain, GuestConfig, State};
+use clap::{Args, ValueEnum};
 
 pub use para::{On, on_atoll as para_on_atoll, on_xen as para_on_xen};
 pub use rows::{MachineDescription, Row, parse};
@@ -34,6 +35,19 @@ pub enum Suite {
     Exits,
     /// What a para guest's calls cost, on Atoll and on real Xen
     Para,
+    /// What the same work costs on the bare machine, as a para guest and as a full one
+    Modes,
+}
+
+/// Where figures go beside the terminal.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Files {
+    /// `modes`: write the figures to a file as comma-separated values
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// `modes`: write a report with charts to a file, as HTML
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 }
 
 /// Cores of the machine that is measured: domain 0's, and two more.
@@ -43,7 +57,17 @@ const CORES: u32 = 3;
 const WAKES: u64 = 1000;
 
 /// Measures and prints.
-pub fn run(suite: Suite, on: On, machine: &MachineArgs, yes: bool, as_json: bool) -> Result<()> {
+pub fn run(
+    suite: Suite,
+    on: On,
+    machine: &MachineArgs,
+    yes: bool,
+    as_json: bool,
+    files: &Files,
+) -> Result<()> {
+    if suite != Suite::Modes && (files.csv.is_some() || files.report.is_some()) {
+        return Err(Error::new("--csv and --report are of `bench modes`", "leave them out, or use `--json`"));
+    }
     let kind = machine.machine.kind();
     setup::ensure(&[kind.name()], yes)?;
     super::can_run(kind)?;
@@ -51,11 +75,28 @@ pub fn run(suite: Suite, on: On, machine: &MachineArgs, yes: bool, as_json: bool
     let rows = match suite {
         Suite::Exits => measure_exits(kind, &images, places::run_directory("bench"))?,
         Suite::Para => para::measure(on, kind, &images)?,
+        Suite::Modes => return run_modes(kind, &images, as_json, files),
     };
     if as_json {
         output::say_json(&rows);
     } else {
         output::say(if suite == Suite::Para { para::table(&rows) } else { table(&rows) });
+    }
+    Ok(())
+}
+
+fn run_modes(kind: Kind, images: &Images, as_json: bool, files: &Files) -> Result<()> {
+    let figures = modes::measure(kind, images, &places::run_directory("bench-modes"))?;
+    if as_json {
+        output::say_json(&figures);
+    } else {
+        output::say(modes::table(&figures));
+    }
+    if let Some(path) = &files.csv {
+        modes::write(path, &modes::csv(&figures))?;
+    }
+    if let Some(path) = &files.report {
+        modes::write(path, &modes::report(&figures))?;
     }
     Ok(())
 }
@@ -100,13 +141,7 @@ fn collect(session: &mut Session, work: &indicatif::ProgressBar) -> Result<Vec<R
     let kind = session.machine.kind();
     let machine = session.client.machine()?;
     let boot_ticks = machine.guests_running_tsc.saturating_sub(machine.boot_tsc);
-    let description = MachineDescription {
-        kind: kind.name().to_owned(),
-        cores: machine.cores,
-        tsc_khz: machine.tsc_khz,
-        processor: machine.features.first().cloned().unwrap_or_default(),
-        host_processor: host::processor(),
-    };
+    let description = described(session)?;
     wait_for_guests(session, work)?;
     let mut rows = parse(&session.machine.log().text(), kind.label(), &description);
     for row in &mut rows {
@@ -130,8 +165,21 @@ fn collect(session: &mut Session, work: &indicatif::ProgressBar) -> Result<Vec<R
         samples: 1,
         label: kind.label().to_owned(),
         machine: description,
+        exits: None,
     });
     Ok(rows)
+}
+
+/// The machine that a session is with.
+fn described(session: &Session) -> Result<MachineDescription> {
+    let machine = session.client.machine()?;
+    Ok(MachineDescription {
+        kind: session.machine.kind().name().to_owned(),
+        cores: machine.cores,
+        tsc_khz: machine.tsc_khz,
+        processor: machine.features.first().cloned().unwrap_or_default(),
+        host_processor: host::processor(),
+    })
 }
 
 /// Exits of guests that only run, in the worst of the phases that domain 0 counted.
@@ -165,6 +213,15 @@ fn ticks_unit(kind: Kind) -> &'static str {
 
 /// Until the guests have shut down by themselves.
 fn wait_for_guests(session: &mut Session, work: &indicatif::ProgressBar) -> Result<()> {
+    wait_for(session, work, |_| true)
+}
+
+/// Until those guests that are `meant` have shut down by themselves.
+fn wait_for(
+    session: &mut Session,
+    work: &indicatif::ProgressBar,
+    meant: impl Fn(&Domain) -> bool,
+) -> Result<()> {
     let kind = session.machine.kind();
     let patience = kind.boot_patience() * 2;
     let start = Instant::now();
@@ -176,7 +233,7 @@ fn wait_for_guests(session: &mut Session, work: &indicatif::ProgressBar) -> Resu
                 session.client.crash(&guest.name).map_or_else(|error| error.to_string(), |(cause, _)| cause);
             return Err(Error::new(format!("{} crashed: {cause}", guest.name), "read the serial log"));
         }
-        if guests.iter().all(|guest| matches!(guest.state, State::Shutdown(_))) {
+        if guests.iter().all(|guest| !meant(guest) || matches!(guest.state, State::Shutdown(_))) {
             return Ok(());
         }
         if start.elapsed() > patience {

@@ -1,6 +1,8 @@
 //! A figure, and how a guest says it: a console line `bench: {"name":...,"median":...,"unit":...,"samples":...}`,
 //! which the serial log has behind the guest's name. Domain 0 says the figures that only it can count in the same way.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
 
@@ -19,6 +21,9 @@ pub struct Row {
     pub label: String,
     /// Where.
     pub machine: MachineDescription,
+    /// Of a count of exits: how many of each kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exits: Option<BTreeMap<String, u64>>,
 }
 
 /// Where a figure was measured.
@@ -42,19 +47,21 @@ struct Printed {
     median: Number,
     unit: String,
     samples: u64,
+    exits: Option<BTreeMap<String, u64>>,
 }
 
 /// The figures in a serial log. What a guest prints beside them is no error.
 pub fn parse(log: &str, label: &str, machine: &MachineDescription) -> Vec<Row> {
     log.lines()
         .filter_map(|line| serde_json::from_str(line.split_once("bench: ")?.1.trim()).ok())
-        .map(|Printed { name, median, unit, samples }| Row {
+        .map(|Printed { name, median, unit, samples, exits }| Row {
             name,
             median,
             unit,
             samples,
             label: label.to_owned(),
             machine: machine.clone(),
+            exits,
         })
         .collect()
 }
