@@ -87,6 +87,9 @@ pub mod kind {
     /// Part of what one monitor says to another: this in the low half of `word 0`, in the high half how many bytes are
     /// left, this line's included; the next of them in the other words.
     pub const MONITOR: u64 = 16;
+    /// A line of a channel between two programs: this in the low half of `word 0`, in the high half the reader's number
+    /// of the channel; the other words are the programs' own.
+    pub const CHANNEL: u64 = 17;
     /// From here on a program's own kinds.
     pub const PROGRAM: u64 = 64;
 }

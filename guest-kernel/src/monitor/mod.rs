@@ -16,12 +16,14 @@
 //! The monitor has no input or output of its own. A program hands it what comes over the mesh ([`Monitor::line`],
 //! [`Monitor::peer`]) and lets it send at the end of each of its steps ([`Monitor::round`]).
 
+pub mod channels;
 mod peer;
 pub mod wire;
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
+use abi::mesh::kind;
 use io_rings::urpc::Message;
 
 use crate::agreement::{Action, Agreement, Body, CoreId, CoreSet, Event, Refusal, Ticket, Topology};
@@ -29,6 +31,7 @@ use crate::kernel::{Kernel, Step};
 use crate::mesh::{Mesh, NotSent};
 use crate::platform::Platform;
 use crate::replica::{Op, State, System};
+use channels::{ChannelId, Channels};
 use peer::Peer;
 use wire::{Life, Say};
 
@@ -46,6 +49,12 @@ pub enum News {
     Epoch(u64, CoreSet),
     /// This core broke the rules.
     Silenced(CoreId),
+    /// A channel that was asked for is open.
+    Opened(ChannelId),
+    /// A core has opened a channel to this service.
+    Accepted(u64, ChannelId, CoreId),
+    /// A channel was refused, or is closed by the other side.
+    Closed(ChannelId),
 }
 
 /// What a monitor has done so far.
@@ -90,6 +99,7 @@ pub struct Monitor {
     news: VecDeque<News>,
     next_ticket: Ticket,
     counts: Counts,
+    channels: Channels,
     /// What is to be told to the state machine, one after the other.
     events: VecDeque<Event<Op, State>>,
     stepping: bool,
@@ -133,6 +143,7 @@ impl Monitor {
             news: VecDeque::new(),
             next_ticket: 0,
             counts: Counts::default(),
+            channels: Channels::default(),
             events: VecDeque::new(),
             stepping: false,
         }
@@ -196,6 +207,7 @@ impl Monitor {
         let Some(peer) = self.peers.get_mut(core) else { return };
         peer.reborn(up);
         let core = core as CoreId;
+        self.close_channels_of(core);
         self.accused.remove(&core);
         self.strangers.remove(&core);
         if up {
@@ -211,13 +223,20 @@ impl Monitor {
         }
     }
 
-    /// A line came; false if it is no monitor's.
+    /// A line came; false if it is neither a monitor's nor a channel's.
     pub fn line(&mut self, from: usize, line: &Message) -> bool {
-        if !wire::is_ours(line) {
+        let kind = wire::kind_of(line);
+        if kind != kind::MONITOR && kind != kind::CHANNEL {
             return false;
         }
         let Some(peer) = self.peers.get_mut(from) else { return true };
         self.counts.lines_in += 1;
+        if kind == kind::CHANNEL {
+            if peer.is_heard() && !self.channel_line(from as CoreId, line) {
+                self.accuse(from as CoreId);
+            }
+            return true;
+        }
         match peer.hear(line) {
             Ok(None) => {}
             Ok(Some(say)) => self.hear(from as CoreId, say),
@@ -301,6 +320,11 @@ impl Monitor {
                     self.accuse(from);
                 }
             }
+            Say::Open { .. } | Say::Opened { .. } | Say::Room { .. } | Say::Close { .. } => {
+                if !self.channel_word(from, say) {
+                    self.accuse(from);
+                }
+            }
         }
     }
 
@@ -356,6 +380,7 @@ impl Monitor {
         let Some(peer) = self.peers.get_mut(usize::from(core)).filter(|peer| !peer.silenced) else { return };
         peer.silence();
         self.news.push_back(News::Silenced(core));
+        self.close_channels_of(core);
         self.strangers.remove(&core);
         self.accused.entry(core).or_default().insert(self.me);
         self.tell_members(&Say::Accuse { core });
@@ -376,6 +401,7 @@ impl Monitor {
             if let Some(peer) = self.peers.get_mut(usize::from(core)) {
                 peer.silence();
             }
+            self.close_channels_of(core);
             self.step(Event::Died(core));
         }
     }

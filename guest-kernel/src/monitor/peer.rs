@@ -46,9 +46,21 @@ impl Peer {
         !self.waiting.is_empty()
     }
 
+    /// Queues a line that is no monitor's. Its channel's window bounds how many there are.
+    pub fn send(&mut self, line: &Message) {
+        if !self.silenced && self.up {
+            self.waiting.push_back(*line);
+        }
+    }
+
+    /// Whether its lines count.
+    pub fn is_heard(&self) -> bool {
+        self.up && !self.silenced
+    }
+
     /// Takes a line; what was said, once it is whole. None that makes no sense.
     pub fn hear(&mut self, line: &Message) -> Result<Option<Say>, super::wire::Malformed> {
-        if self.silenced || !self.up { Ok(None) } else { self.heard.take(line) }
+        if !self.is_heard() { Ok(None) } else { self.heard.take(line) }
     }
 
     /// Sends what waits, as far as there is room; whether something waits still.

@@ -33,6 +33,14 @@ pub enum Say {
     Accuse { core: CoreId },
     /// What is agreed on.
     Agree(agreement::Message<Op, State>),
+    /// A channel is wanted to that service; the sender calls it by this number, and is answered by it.
+    Open { service: u64, number: u32 },
+    /// It is open, and here it is called so.
+    Opened { number: u32, theirs: u32 },
+    /// So many more lines may be sent.
+    Room { number: u32, lines: u32 },
+    /// It is not open, or not any more.
+    Close { number: u32 },
 }
 
 /// It could not have been said.
@@ -65,9 +73,9 @@ fn line(part: &[u8], left: usize) -> Message {
     line
 }
 
-/// Whether a line is part of what a monitor says.
-pub fn is_ours(line: &Message) -> bool {
-    line[0] & u64::from(u32::MAX) == kind::MONITOR
+/// The kind of a line whose first word has something else in its high half.
+pub fn kind_of(line: &Message) -> u64 {
+    line[0] & u64::from(u32::MAX)
 }
 
 /// Puts one peer's lines together.

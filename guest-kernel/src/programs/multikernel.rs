@@ -159,6 +159,8 @@ impl Multikernel {
                 News::Done(ticket) => self.answered(kernel, ticket, None),
                 News::Refused(ticket, refusal) => self.answered(kernel, ticket, Some(refusal)),
                 News::Epoch(epoch, members) => self.say(kernel, &format!("epoch {epoch}: {members:?}")),
+                // This program offers and opens none.
+                News::Opened(_) | News::Accepted(..) | News::Closed(_) => {}
                 News::Silenced(core) => self.say(kernel, &format!("core {core} broke the rules")),
             }
         }

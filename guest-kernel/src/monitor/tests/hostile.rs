@@ -71,7 +71,11 @@ fn words(random: &mut Random) -> Say {
         12 => Body::Begun,
         _ => Body::Stale,
     };
-    match random.below(12) {
+    match random.below(16) {
+        12 => Say::Open { service: 1, number: random.draw() as u32 },
+        13 => Say::Opened { number: random.below(3) as u32, theirs: random.draw() as u32 },
+        14 => Say::Room { number: random.below(3) as u32, lines: random.draw() as u32 },
+        15 => Say::Close { number: random.below(3) as u32 },
         0 => Say::Hello { life: random.draw() as u32, wants_in: random.below(2) == 0 },
         1 => Say::Met { core: random.draw() as u8, life: random.draw() as u32 },
         2 => Say::Accuse { core: random.draw() as u8 },

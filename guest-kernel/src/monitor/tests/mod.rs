@@ -1,5 +1,6 @@
 //! Monitors that meet, agree, die, lie.
 
+mod channels;
 mod cluster;
 mod hostile;
 mod random;
