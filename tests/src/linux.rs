@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use abi::control::wire::{GuestConfig, Policy, State, Virt};
+use abi::control::wire::{GuestConfig, Paging, Policy, State, Virt};
 use toolstack::{
     config::Config,
     control::{Client, Console},
@@ -48,6 +48,7 @@ pub fn member(name: &str, cores: &[u32]) -> GuestConfig {
         command_line: "console=hvc0 quiet initcall_blacklist=trace_eval_init".to_owned(),
         mesh: false,
         virt: Virt::Para,
+        paging: Paging::Ept,
         devices: vec![],
         on_poweroff: Policy::Preserve,
         on_reboot: Policy::Restart,

@@ -51,8 +51,11 @@ pub const MACHINE_STOP: u64 = 14;
 pub mod create {
     /// A fully virtualized domain: it finds a PC's devices, no Xen leaf and no hypercall.
     pub const FULL: u64 = 1 << 0;
+    /// Beside [`FULL`]: its memory is translated by shadows of its page tables, without EPT. It has one virtual CPU, which
+    /// never leaves protected mode.
+    pub const SHADOW: u64 = 1 << 1;
     /// All flags that there are.
-    pub const ALL: u64 = FULL;
+    pub const ALL: u64 = FULL | SHADOW;
 }
 
 /// The most virtual CPUs of one domain.

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::hypercall::ExitKind;
 
 /// Version of this file's types. The two sides must have the same.
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;
 
 /// Toolstack → control domain.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -76,6 +76,8 @@ pub struct GuestConfig {
     pub mesh: bool,
     /// How it is virtualized.
     pub virt: Virt,
+    /// Which tables the processor translates its memory by.
+    pub paging: Paging,
     /// The devices that other guests serve it.
     pub devices: Vec<DeviceConfig>,
     /// What becomes of it when it powers off.
@@ -94,6 +96,16 @@ pub enum Virt {
     Para,
     /// It believes that it owns a PC.
     Full,
+}
+
+/// Which tables the processor translates a guest's memory by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Paging {
+    /// The guest's own, and behind them the hypervisor's extended page tables.
+    #[default]
+    Ept,
+    /// Shadows that the hypervisor keeps of the guest's own: for full guests with one virtual CPU.
+    Shadow,
 }
 
 /// A device that another guest serves. It is the guest's for life: whenever both are there, their nodes are in xenstore.

@@ -9,7 +9,7 @@ use core::ops::Range;
 
 use abi::address::{GuestPhys, PAGE_SIZE, PageCount};
 use abi::control::hypercall::create;
-use abi::control::wire::{Refusal, Virt};
+use abi::control::wire::{Paging, Refusal, Virt};
 use abi::mesh::{MAX_SLOTS, MESH_BASE, MESH_MAGIC, MeshPage, PeerInfo, window};
 use abi::xen::DomId;
 use abi::xen::errno::Errno;
@@ -61,6 +61,8 @@ pub struct Plan<'a> {
     pub cores: &'a [u32],
     /// How it is virtualized.
     pub virt: Virt,
+    /// Which tables translate its memory.
+    pub paging: Paging,
     /// Whether it is a member of the mesh. Who is not gets ACPI tables instead, as a kernel of another make wants them.
     pub mesh: bool,
     /// Its place among the guests, and in the mesh.
@@ -167,6 +169,12 @@ fn load_para<H: Hypervisor>(
     plan: &Plan<'_>,
     started: &mut Started,
 ) -> Result<DomId, Refusal> {
+    if plan.paging == Paging::Shadow {
+        return Err(refuse(
+            "shadow page tables are for full guests, and this is a para guest",
+            "make it a full guest, or page it by EPT",
+        ));
+    }
     let memory = plan.memory();
     let kernel = unpack(plan.image)?;
     let image = Image::parse(&kernel, memory)?;
@@ -200,6 +208,16 @@ fn load_full<H: Hypervisor>(
     plan: &Plan<'_>,
     started: &mut Started,
 ) -> Result<DomId, Refusal> {
+    let flags = match plan.paging {
+        Paging::Ept => create::FULL,
+        Paging::Shadow if plan.cores.len() == 1 => create::FULL | create::SHADOW,
+        Paging::Shadow => {
+            return Err(refuse(
+                "shadow page tables are kept for one virtual CPU, and this guest has more",
+                "give it one, or page it by EPT",
+            ));
+        }
+    };
     let layout = pc::Layout::new(&pc::Facts {
         kernel: plan.image,
         ramdisk: plan.ramdisk,
@@ -207,7 +225,7 @@ fn load_full<H: Hypervisor>(
         memory: plan.memory(),
         vcpus: plan.cores.len() as u32,
     })?;
-    let domain = create_domain(hypervisor, plan, create::FULL, started)?;
+    let domain = create_domain(hypervisor, plan, flags, started)?;
     for (address, bytes) in &layout.pieces {
         copy(hypervisor, domain, *address, bytes)?;
     }
@@ -339,6 +357,7 @@ mod tests {
             memory_mib: 4,
             cores: &[[0], [1], [2], [3]][core as usize],
             virt: Virt::Para,
+            paging: Paging::Ept,
             mesh: true,
             slot: core as usize,
             peers,

@@ -56,6 +56,7 @@ impl<H: Hypervisor> Control<H> {
             memory_mib: config.memory_mib,
             cores: &cores,
             virt: config.virt,
+            paging: config.paging,
             mesh: config.mesh,
             slot,
             peers: &members.peers,

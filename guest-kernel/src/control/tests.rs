@@ -19,8 +19,8 @@ use alloc::{format, vec};
 use abi::control::frame::{self, Decoder};
 use abi::control::hypercall::{DomainState, ExitKind};
 use abi::control::wire::{
-    Domain, Event, GuestConfig, MachineConfig, Refusal, Reply, Request, State, ToControl, ToToolstack,
-    VERSION, Virt,
+    Domain, Event, GuestConfig, MachineConfig, Paging, Refusal, Reply, Request, State, ToControl,
+    ToToolstack, VERSION, Virt,
 };
 use abi::mesh::kind;
 use io_rings::bytes::{Reader, Writer};
@@ -57,6 +57,7 @@ fn guest(name: &str, core: Option<u32>) -> GuestConfig {
         memory_mib: 2,
         mesh: true,
         virt: Virt::Para,
+        paging: Paging::Ept,
         ..GuestConfig::default()
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use abi::{
     control::{
         hypercall::MAX_VCPUS,
-        wire::{DeviceConfig, GuestConfig, MachineConfig, Policy, Virt},
+        wire::{DeviceConfig, GuestConfig, MachineConfig, Paging, Policy, Virt},
     },
     mesh::MAX_SLOTS,
 };
@@ -171,6 +171,8 @@ impl Checker<'_> {
             self.number(&guest.memory_mib, MIN_GUEST_MIB..=MAX_MEMORY_MIB, usual_mib(guest), "memory_mib");
         let command_line =
             guest.command_line.as_ref().map(|line| self.command_line(line)).unwrap_or_default();
+        let virt = self.virt(guest, own);
+        let paging = self.paging(guest, virt, vcpus);
         let devices = guest.devices.iter().filter_map(|device| self.device(device, guest)).collect();
         GuestConfig {
             name: guest.name.get_ref().clone(),
@@ -182,7 +184,8 @@ impl Checker<'_> {
             memory_mib,
             command_line,
             mesh: guest.mesh.unwrap_or(own),
-            virt: self.virt(guest, own),
+            virt,
+            paging,
             devices,
             on_poweroff: self.policy(&guest.on_poweroff, Policy::Preserve),
             on_reboot: self.policy(&guest.on_reboot, Policy::Restart),
@@ -267,6 +270,29 @@ impl Checker<'_> {
                 Virt::Para
             }
         }
+    }
+
+    fn paging(&mut self, guest: &Guest, virt: Virt, vcpus: u32) -> Paging {
+        let Some(place) = &guest.paging else { return Paging::Ept };
+        let name = guest.name.get_ref();
+        match place.get_ref().as_str() {
+            "ept" => return Paging::Ept,
+            "shadow" if virt == Virt::Full && vcpus == 1 => return Paging::Shadow,
+            "shadow" if virt == Virt::Full => {
+                let what = format!("guest `{name}` has shadow page tables and {vcpus} virtual CPUs");
+                self.mistake(place, what, "shadows are kept for one: vcpus = 1, or paging = \"ept\"");
+            }
+            "shadow" => {
+                let what = format!("guest `{name}` has shadow page tables, and is a para guest");
+                self.mistake(
+                    place,
+                    what,
+                    "shadows are for full guests: virt = \"full\", or leave `paging` out",
+                );
+            }
+            other => self.mistake(place, format!("`{other}` is no way to page"), "choose ept or shadow"),
+        }
+        Paging::Ept
     }
 
     fn policy(&mut self, place: &Option<Spanned<String>>, usual: Policy) -> Policy {

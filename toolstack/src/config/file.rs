@@ -38,6 +38,7 @@ pub(super) struct Guest {
     pub(super) command_line: Option<Spanned<String>>,
     pub(super) mesh: Option<bool>,
     pub(super) virt: Option<Spanned<String>>,
+    pub(super) paging: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) devices: Vec<Spanned<String>>,
     pub(super) on_poweroff: Option<Spanned<String>>,
@@ -51,7 +52,7 @@ pub(super) fn read(source: &Source) -> Result<File, Mistake> {
         let message = error.message();
         let remedy = if message.contains("field") {
             "[machine] has cores, memory_mib, stop_when_done; each [[guest]] has name, image or kernel, ramdisk, disk, core \
-             or cores, vcpus, memory_mib, command_line, mesh, virt, devices, on_poweroff, on_reboot, on_crash"
+             or cores, vcpus, memory_mib, command_line, mesh, virt, paging, devices, on_poweroff, on_reboot, on_crash"
         } else if message.contains("invalid type") {
             "names, images, files, policies and command lines are \"text\"; cores, vcpus and memory are whole numbers; \
              mesh is true or false"

@@ -42,6 +42,9 @@ pub struct Options {
     /// How it is virtualized: para, by Xen's PVH interface, or full, as a PC [default: para]
     #[arg(long, value_name = "HOW", value_parser = ["para", "full"])]
     pub virt: Option<String>,
+    /// How a full guest's memory is translated: by EPT, or by shadow page tables [default: ept]
+    #[arg(long, value_name = "HOW", value_parser = ["ept", "shadow"])]
+    pub paging: Option<String>,
     /// A device that another guest serves: KIND,backend=NAME
     #[arg(long, value_name = "DEVICE")]
     pub device: Vec<String>,
@@ -93,6 +96,7 @@ impl Options {
         line("cores", cores, "--cores");
         line("mesh", self.mesh.then(|| "true".to_owned()), "--mesh");
         line("virt", quoted(&self.virt), "--virt");
+        line("paging", quoted(&self.paging), "--paging");
         let devices = (!self.device.is_empty()).then(|| serde_json::json!(self.device).to_string());
         line("devices", devices, "--device");
         line("on_poweroff", quoted(&self.on_poweroff), "--on-poweroff");

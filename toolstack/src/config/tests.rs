@@ -1,7 +1,7 @@
 //! Descriptions as they may be written, and mistakes in them.
 
 use super::*;
-use abi::control::wire::Virt;
+use abi::control::wire::{Paging, Virt};
 
 fn parse(text: &str) -> Result<Config> {
     let images = ["bench", "hello", "mesh"].map(str::to_owned).to_vec();
@@ -113,6 +113,7 @@ fn a_kernel_of_ones_own() {
         command_line: "console=hvc0".into(),
         mesh: false,
         virt: Virt::Para,
+        paging: Paging::Ept,
         devices: vec![],
         on_poweroff: Policy::Preserve,
         on_reboot: Policy::Restart,
@@ -127,7 +128,9 @@ fn a_kernel_of_ones_own() {
     let any = &any.machine.guests[0];
     assert_eq!((any.vcpus, any.cores.len(), any.mesh), (3, 0, true));
     let full = parse_with_files(&format!("{LINUX}virt = \"full\"\n")).unwrap();
-    assert_eq!(full.machine.guests[0].virt, Virt::Full);
+    assert_eq!((full.machine.guests[0].virt, full.machine.guests[0].paging), (Virt::Full, Paging::Ept));
+    let shadowed = parse_with_files(&format!("{LINUX}virt = \"full\"\npaging = \"shadow\"\n")).unwrap();
+    assert_eq!(shadowed.machine.guests[0].paging, Paging::Shadow);
     let disk = parse_with_files(&format!("{LINUX}virt = \"full\"\ndisk = \"initrd.gz\"\n")).unwrap();
     assert_eq!(disk.machine.guests[0].disk.as_deref(), Some("initrd.gz"));
 }
@@ -147,6 +150,15 @@ fn a_kernel_of_ones_own_may_be_wrong() {
     );
     refused(&format!("{LINUX}virt = \"half\"\n"), "`half` is no way to virtualize a guest");
     refused(&format!("{LINUX}mesh = true\nvirt = \"full\"\n"), "guest `a` is a member of the mesh");
+    refused(&format!("{LINUX}paging = \"thin\"\n"), "`thin` is no way to page");
+    refused(
+        &format!("{LINUX}paging = \"shadow\"\n"),
+        "guest `a` has shadow page tables, and is a para guest",
+    );
+    refused(
+        &format!("{LINUX}vcpus = 2\nvirt = \"full\"\npaging = \"shadow\"\n"),
+        "guest `a` has shadow page tables and 2 virtual CPUs",
+    );
     refused(&format!("{LINUX}image = \"mesh\"\n"), "this guest has an `image` and a `kernel`");
     refused(&LINUX.replace("vmlinux", "initrd.gz"), "initrd.gz is neither an ELF64 file nor a bzImage");
     refused(&LINUX.replace("\"vmlinux", "\"mesh"), "`mesh` is the name of an image of Atoll's own");
