@@ -93,6 +93,11 @@ impl Capabilities {
         }
     }
 
+    /// Whether INVVPID can drop the translations of one linear address (type 0, individual-address).
+    pub const fn invvpid_addresses(self) -> bool {
+        self.contains(Self::INVVPID.union(Self::INVVPID_INDIVIDUAL_ADDRESS))
+    }
+
     /// The best settings for tables on this processor, whose physical addresses have `host_address_bits` bits.
     /// Accessed and dirty flags are left off: they cost the guest's page walks a write each, and nothing reads them
     /// yet unless the caller turns them on.

@@ -6,6 +6,7 @@
 //! table is computed at boot, since CPUID itself exits where the hypervisor is a guest.
 
 use abi::xen::{DomId, cpuid};
+use ept::guest_walk::Features;
 
 use crate::bits;
 
@@ -29,6 +30,8 @@ pub struct Asker {
     pub vcpus: u32,
     /// Whether it is a full guest.
     pub is_full: bool,
+    /// Whether shadow page tables translate its memory: they know of no PCIDs.
+    pub is_shadowed: bool,
 }
 
 impl Asker {
@@ -69,6 +72,10 @@ const ONE_ECX_HIDDEN: u32 = bits([2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 15, 18, 26, 2
 const ONE_ECX_GIVEN: u32 = 1 << 21;
 /// CPUID.1:ECX bit that a para guest is given: hypervisor present.
 const HYPERVISOR_PRESENT: u32 = 1 << 31;
+/// CPUID.1:ECX bit that a shadowed guest does not get: PCID.
+const PCID: u32 = 1 << 17;
+/// CPUID.7:EBX bit that goes with it: INVPCID.
+const INVPCID: u32 = 1 << 10;
 /// CPUID.1:EDX bits that are taken away: MCE, MTRR, MCA, DS, ACPI, HTT, TM, PBE.
 const ONE_EDX_HIDDEN: u32 = bits([7, 12, 14, 21, 22, 28, 29, 31]) as u32;
 /// CPUID.7:EBX bits that are kept: FSGSBASE, BMI1, SMEP, BMI2, ERMS, INVPCID, RDSEED, ADX, SMAP, CLFLUSHOPT, CLWB, SHA.
@@ -105,6 +112,7 @@ impl CpuidTable {
                 let [eax, ebx, ecx, edx] = self.basic[1];
                 let threads = if asker.vcpus > 1 { 1 << 28 } else { 0 };
                 let hypervisor = if asker.is_full { 0 } else { HYPERVISOR_PRESENT };
+                let ecx = if asker.is_shadowed { ecx & !PCID } else { ecx };
                 [eax, ebx | asker.apic_id() << 24 | asker.apic_ids() << 16, ecx | hypervisor, edx | threads]
             }
             // What a full guest knows the rate of its time-stamp counter from, and of its local APIC's timer: the crystal
@@ -118,6 +126,10 @@ impl CpuidTable {
                 let [eax, ebx, ecx, edx] = self.basic[4];
                 [eax | (asker.apic_ids() - 1) << 26, ebx, ecx, edx]
             }
+            7 if subleaf == 0 && asker.is_shadowed => {
+                let [eax, ebx, ecx, edx] = self.basic[7];
+                [eax, ebx & !INVPCID, ecx, edx]
+            }
             0xb if self.basic[0][0] >= 0xb => topology(subleaf, asker),
             0..0x4000_0000 => match self.basic.get(leaf as usize) {
                 // Leaves with sub-leaves: only the first one is kept.
@@ -128,6 +140,20 @@ impl CpuidTable {
             0x4000_0000..=0x4000_00ff if !asker.is_full => self.xen_leaf(leaf, subleaf, asker),
             0x8000_0000.. => self.extended.get((leaf - 0x8000_0000) as usize).copied().unwrap_or([0; 4]),
             _ => [0; 4],
+        }
+    }
+
+    /// What that tells guests of paging.
+    pub const fn paging(&self) -> Features {
+        const PSE36: u32 = 1 << 17;
+        const GIGABYTE_PAGES: u32 = 1 << 26;
+        let [_, _, _, one] = self.basic[1];
+        let [_, _, _, extended_one] = self.extended[1];
+        let [sizes, ..] = self.extended[8];
+        Features {
+            address_bits: sizes as u8,
+            gigabyte_pages: extended_one & GIGABYTE_PAGES != 0,
+            pse36: one & PSE36 != 0,
         }
     }
 
@@ -214,8 +240,8 @@ mod tests {
         }
     }
 
-    const ONE: Asker = Asker { domain: 0, vcpu: 0, vcpus: 1, is_full: false };
-    const SEVENTH: Asker = Asker { domain: 7, vcpu: 1, vcpus: 2, is_full: false };
+    const ONE: Asker = Asker { domain: 0, vcpu: 0, vcpus: 1, is_full: false, is_shadowed: false };
+    const SEVENTH: Asker = Asker { domain: 7, vcpu: 1, vcpus: 2, ..ONE };
 
     #[test]
     fn what_is_not_virtualized_is_hidden() {
@@ -250,6 +276,16 @@ mod tests {
         for leaf in [cpuid::BASE, cpuid::HVM] {
             assert_eq!(table.answer(leaf, 0, full), [0; 4]);
         }
+    }
+
+    #[test]
+    fn a_shadowed_guest_has_no_pcids() {
+        let table = CpuidTable::new(&Everything, 50_000, true, true);
+        let shadowed = Asker { is_full: true, is_shadowed: true, ..ONE };
+        assert_ne!(table.answer(1, 0, ONE)[2] & PCID, 0);
+        assert_eq!(table.answer(1, 0, shadowed)[2] & PCID, 0);
+        assert_eq!(table.answer(7, 0, shadowed)[1], table.answer(7, 0, ONE)[1] & !INVPCID);
+        assert_eq!(table.answer(7, 1, shadowed), [0; 4]);
     }
 
     #[test]

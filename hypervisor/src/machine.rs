@@ -42,6 +42,8 @@ pub struct Machine {
     pub msr_bitmap: HostPhys,
     /// MSR bitmap of all full guests.
     pub msr_bitmap_full: HostPhys,
+    /// MSR bitmap of those that have shadow page tables.
+    pub msr_bitmap_shadow: HostPhys,
     /// An I/O bitmap page in which every port exits.
     pub io_none: HostPhys,
     /// The lower I/O bitmap page of domain 0: the second serial port is its own.

@@ -207,11 +207,12 @@ fn describe(
         fail(ExitCode::NoEpt, format_args!("this processor's EPT lacks {missing}"));
     }
     let mut page = || early.take(PageCount::new(1), PAGE_SIZE).unwrap_or_else(|| no_room("VMX's bitmaps"));
-    let (msr_bitmap, msr_bitmap_full, io_none, io_control) = (page(), page(), page(), page());
+    let (msr_bitmap, msr_bitmap_full, msr_bitmap_shadow) = (page(), page(), page());
+    let (io_none, io_control) = (page(), page());
     let rules: &[&[msr_policy::Rule]] = if Registers::new().is_x2apic() {
-        &[msr_policy::RULES, msr_policy::TIMER_RULES, msr_policy::X2APIC_RULES]
+        &[msr_policy::RULES, msr_policy::EFER_RULES, msr_policy::TIMER_RULES, msr_policy::X2APIC_RULES]
     } else {
-        &[msr_policy::RULES, msr_policy::TIMER_RULES]
+        &[msr_policy::RULES, msr_policy::EFER_RULES, msr_policy::TIMER_RULES]
     };
     const SECOND_SERIAL_PORT: usize = 0x2f8;
     let places = topology.apic_ids.iter().map(|_| {
@@ -221,10 +222,12 @@ fn describe(
         unsafe { &*pointer::<Place>(place) }
     });
     let places = places.collect();
-    // SAFETY: four pages of our own.
+    // SAFETY: five pages of our own.
     unsafe {
         msr_policy::fill(&mut *pointer::<msr_policy::Bitmap>(msr_bitmap), rules);
-        msr_policy::fill(&mut *pointer::<msr_policy::Bitmap>(msr_bitmap_full), &[msr_policy::RULES]);
+        let full: &[&[msr_policy::Rule]] = &[msr_policy::RULES, msr_policy::EFER_RULES];
+        msr_policy::fill(&mut *pointer::<msr_policy::Bitmap>(msr_bitmap_full), full);
+        msr_policy::fill(&mut *pointer::<msr_policy::Bitmap>(msr_bitmap_shadow), &[msr_policy::RULES]);
         pointer::<u8>(io_none).write_bytes(0xff, PAGE_SIZE as usize);
         pointer::<u8>(io_control).write_bytes(0xff, PAGE_SIZE as usize);
         for eight_ports in [SECOND_SERIAL_PORT, transfer::COMMAND_PORT.into()] {
@@ -250,6 +253,7 @@ fn describe(
         ram_frames: end_of_ram(handover) / PAGE_SIZE,
         msr_bitmap,
         msr_bitmap_full,
+        msr_bitmap_shadow,
         io_none,
         io_control,
     })
@@ -314,7 +318,7 @@ fn books(handover: &Handover, machine: &Machine, early: &mut Early, archive: &[u
     log::info!("{} MiB of memory for guests", table.free() / 256);
     // SAFETY: memory of our own, large enough and aligned.
     unsafe {
-        registry.write(Registry::new(table, slots, machine.ept));
+        registry.write(Registry::new(table, slots, machine.ept, machine.cpuid.paging()));
         &mut *registry
     }
 }

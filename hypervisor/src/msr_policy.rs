@@ -46,15 +46,13 @@ pub const X2APIC_FIRST: u32 = 0x800;
 /// Last one.
 pub const X2APIC_LAST: u32 = 0x83f;
 
-/// The rules for the register files that every guest has to itself: all that a full guest gets, whose local APIC is not
+/// The rules for the register files that every guest has to itself: with [`EFER_RULES`] all that a full guest gets, whose local APIC is not
 /// the processor's.
 pub const RULES: &[Rule] = &[
     rule(msr::IA32_TIME_STAMP_COUNTER, msr::IA32_TIME_STAMP_COUNTER, Direct::READ),
     // In the VMCS: each guest has its own.
     rule(msr::IA32_SYSENTER_CS, msr::IA32_SYSENTER_EIP, BOTH),
     rule(msr::IA32_FS_BASE, msr::IA32_GS_BASE, BOTH),
-    // Writes exit, since they decide whether it is switched.
-    rule(msr::IA32_EFER, msr::IA32_EFER, Direct::READ),
     // In the processor, used by nobody else while the guest has the core.
     kept(msr::IA32_KERNEL_GSBASE),
     kept(msr::IA32_STAR),
@@ -63,6 +61,10 @@ pub const RULES: &[Rule] = &[
     kept(msr::IA32_FMASK),
     kept(msr::IA32_TSC_AUX),
 ];
+
+/// EFER, where EPT translates. Writes exit, since they decide whether it is switched. With shadow page tables a guest runs
+/// with another than it believes.
+pub const EFER_RULES: &[Rule] = &[rule(msr::IA32_EFER, msr::IA32_EFER, Direct::READ)];
 
 /// What a para guest has of the local APIC's timer with any processor. Where it has no such timer the fault is the guest's
 /// own.
@@ -127,7 +129,7 @@ mod tests {
     #[test]
     fn only_what_is_listed_passes() {
         let mut bitmap = [0; 4096];
-        fill(&mut bitmap, &[RULES, TIMER_RULES, X2APIC_RULES]);
+        fill(&mut bitmap, &[RULES, EFER_RULES, TIMER_RULES, X2APIC_RULES]);
         for (number, read, write) in [
             (0x10, false, true),
             (msr::IA32_APIC_BASE, true, true),

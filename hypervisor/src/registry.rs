@@ -7,6 +7,7 @@ use abi::control::hypercall::NO_DOMAIN;
 use abi::xen::DomId;
 use arrayvec::ArrayVec;
 use boot::cores::MAX_CORES;
+use ept::guest_walk::Features;
 
 use crate::core::face::FACES;
 use crate::domain::{Domain, Home};
@@ -46,15 +47,22 @@ pub struct Registry {
     pub slots: ArrayVec<Slot, MAX_CORES>,
     /// What EPT can do.
     pub ept: ept::Settings,
+    /// What CPUID tells guests of paging.
+    pub paging: Features,
     next_id: DomId,
 }
 
 impl Registry {
     /// Books without domains.
-    pub fn new(frames: FrameTable<'static>, slots: ArrayVec<Slot, MAX_CORES>, ept: ept::Settings) -> Self {
+    pub fn new(
+        frames: FrameTable<'static>,
+        slots: ArrayVec<Slot, MAX_CORES>,
+        ept: ept::Settings,
+        paging: Features,
+    ) -> Self {
         frame_table::publish(frames.words());
         let records = slots.iter().map(|_| None).collect();
-        Self { frames, records, slots, ept, next_id: 0 }
+        Self { frames, records, slots, ept, paging, next_id: 0 }
     }
 
     /// The home core of a domain.

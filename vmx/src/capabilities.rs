@@ -155,10 +155,9 @@ impl Capabilities {
         Ok(())
     }
 
-    /// `value` with the bits of CR0 that VMX operation fixes. In a guest PE and PG are the guest's own, since Atoll's
-    /// guests are unrestricted.
-    pub const fn cr0(&self, value: u64, guest: bool) -> u64 {
-        let own = if guest { 1 << 31 | 1 } else { 0 };
+    /// `value` with the bits of CR0 that VMX operation fixes. In an unrestricted guest PE and PG are the guest's own.
+    pub const fn cr0(&self, value: u64, unrestricted: bool) -> u64 {
+        let own = if unrestricted { 1 << 31 | 1 } else { 0 };
         (value | (self.cr0_fixed[0] & !own)) & self.cr0_fixed[1]
     }
 
@@ -195,6 +194,24 @@ impl Capabilities {
             .union(Secondary::ENABLE_INVPCID)
             .union(Secondary::WBINVD_EXITING);
         self.secondary.choose(required.bits(), wanted.bits())
+    }
+
+    /// The secondary controls of a guest whose memory is translated by shadow page tables: no EPT, and so none of what
+    /// demands it. `vpid`: its translations may outlive an exit, since they can be taken back one by one.
+    pub const fn secondary_for_shadows(&self, vpid: bool) -> Result<u32, Unsupported> {
+        let wanted = Secondary::ENABLE_RDTSCP.union(Secondary::WBINVD_EXITING).bits();
+        let vpid = if vpid { Secondary::ENABLE_VPID.bits() } else { 0 };
+        self.secondary.choose(0, wanted | vpid)
+    }
+
+    /// Primary controls of such a guest: what it does to its page tables' root, and INVLPG, exit. Every processor can do
+    /// that.
+    pub const fn with_shadows(primary: u32) -> u32 {
+        primary
+            | Primary::CR3_LOAD_EXITING
+                .union(Primary::CR3_STORE_EXITING)
+                .union(Primary::INVLPG_EXITING)
+                .bits()
     }
 
     /// The VM-exit controls.
@@ -325,6 +342,18 @@ mod tests {
         let (pin, exit) = Capabilities::with_preemption_timer(0x16, 0x3_6dfb, true);
         assert_eq!((pin, exit), (0x56, 0x43_6dfb));
         assert_eq!(Capabilities::with_preemption_timer(pin, exit, false), (0x16, 0x3_6dfb));
+    }
+
+    #[test]
+    fn shadows_need_no_ept() {
+        let capabilities = Capabilities::read(&Msrs(SKYLAKE));
+        let secondary = capabilities.secondary_for_shadows(true).unwrap();
+        let without = Secondary::ENABLE_EPT | Secondary::UNRESTRICTED_GUEST | Secondary::ENABLE_INVPCID;
+        assert_eq!(secondary & without.bits(), 0);
+        assert_ne!(secondary & Secondary::ENABLE_VPID.bits(), 0);
+        let vpid = Secondary::ENABLE_VPID.bits();
+        assert_eq!(capabilities.secondary_for_shadows(false), Ok(secondary & !vpid));
+        assert_eq!(Capabilities::with_shadows(0), 1 << 9 | 1 << 15 | 1 << 16);
     }
 
     #[test]

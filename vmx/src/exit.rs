@@ -140,6 +140,8 @@ pub enum Exit {
     Nmi,
     /// An exception that is intercepted.
     Exception(Interruption),
+    /// INVLPG of this linear address.
+    Invlpg(u64),
     /// Access to guest-physical memory without a mapping that allows it: qualification and address.
     EptViolation(u64, GuestPhys),
     /// Triple fault.
@@ -186,6 +188,7 @@ impl Exit {
             Reason::CONTROL_REGISTER => {
                 Self::ControlRegister(ControlRegister::new(fields.read(field::EXIT_QUALIFICATION)))
             }
+            Reason::INVLPG => Self::Invlpg(fields.read(field::EXIT_QUALIFICATION)),
             Reason::DEBUG_REGISTER => Self::DebugRegister,
             Reason::TRIPLE_FAULT => Self::TripleFault,
             Reason::PREEMPTION_TIMER => Self::PreemptionTimer,
@@ -229,6 +232,17 @@ impl Interruption {
     /// The vector.
     pub const fn vector(self) -> u8 {
         self.0 as u8
+    }
+
+    /// The vector of an exception that the processor itself raised.
+    pub const fn hardware_exception(self) -> Option<u8> {
+        if self.is_valid() && self.0 >> 8 & 7 == 3 { Some(self.vector()) } else { None }
+    }
+
+    /// Whether it is a fault of an IRET that had unblocked NMIs, which are to be blocked again if the IRET is done again.
+    pub const fn by_iret(self) -> bool {
+        const DOUBLE_FAULT: u8 = 8;
+        self.0 & 1 << 12 != 0 && self.vector() != DOUBLE_FAULT
     }
 
     /// Whether it is an NMI.
@@ -339,6 +353,7 @@ mod tests {
         assert_eq!(decode(0, 0, 0x8000_0202, 0), Exit::Nmi);
         assert_eq!(decode(0, 0, 0x8000_0306, 0), Exit::Exception(Interruption(0x8000_0306)));
         assert_eq!(decode(48, 0x182, 0, 0x5000), Exit::EptViolation(0x182, GuestPhys::new(0x5000)));
+        assert_eq!(decode(14, 0x7000, 0, 0), Exit::Invlpg(0x7000));
         assert_eq!(decode(27, 0, 0, 0), Exit::Instruction(Reason::VMXON));
         assert_eq!(decode(0x8000_0021, 0, 0, 0), Exit::EntryFailed(Reason::new(0x8000_0021)));
         assert_eq!(decode(999, 0, 0, 0), Exit::Other(Reason::new(999)));
@@ -380,5 +395,8 @@ mod tests {
         assert!(Interruption(0x8000_0202).is_nmi());
         assert!(!Interruption(0x202).is_nmi());
         assert_eq!(Interruption(0x8000_0b0e).vector(), 14);
+        assert_eq!(Interruption(0x8000_0b0e).hardware_exception(), Some(14));
+        assert!(Interruption(0x8000_1b0e).by_iret() && !Interruption(0x8000_1b08).by_iret());
+        assert_eq!(Interruption(0x8000_0020).hardware_exception(), None);
     }
 }

@@ -21,6 +21,15 @@ impl Injection {
     pub const GENERAL_PROTECTION: Self =
         Self { info: VALID | DELIVER_ERROR_CODE | HARDWARE_EXCEPTION | 13, error_code: 0 };
 
+    /// #PF with this error code.
+    pub const fn page_fault(error_code: u32) -> Self {
+        Self { info: VALID | DELIVER_ERROR_CODE | HARDWARE_EXCEPTION | 14, error_code }
+    }
+
+    /// #DF: what an exception in the delivery of another one may become.
+    pub const DOUBLE_FAULT: Self =
+        Self { info: VALID | DELIVER_ERROR_CODE | HARDWARE_EXCEPTION | 8, error_code: 0 };
+
     /// #UD: what an instruction that is not there raises.
     pub const INVALID_OPCODE: Self = Self { info: VALID | HARDWARE_EXCEPTION | 6, error_code: 0 };
 
@@ -58,6 +67,8 @@ mod tests {
         assert_eq!(Injection::GENERAL_PROTECTION.info, 0x8000_0b0d);
         assert_eq!(Injection::INVALID_OPCODE.info, 0x8000_0306);
         assert_eq!(Injection::NMI.info, 0x8000_0202);
+        assert_eq!(Injection::page_fault(2), Injection { info: 0x8000_0b0e, error_code: 2 });
+        assert_eq!(Injection::DOUBLE_FAULT.info, 0x8000_0b08);
         assert_eq!(Injection::external(0x31).info, 0x8000_0031);
         assert!(Injection::is_under_way(Injection::NMI.info) && !Injection::is_under_way(0x0000_00f3));
         assert_eq!(Injection::again(Interruption(0x8000_1b11), 0).info, 0x8000_0b11);

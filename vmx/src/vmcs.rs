@@ -146,7 +146,17 @@ pub unsafe fn invept(kind: u64, eptp: u64) -> bool {
 /// # Safety
 /// In VMX root operation; the processor has INVVPID.
 pub unsafe fn invvpid(kind: u64, vpid: u16) -> bool {
-    let descriptor = [u64::from(vpid), 0];
+    // SAFETY: by the caller.
+    unsafe { invvpid_at(kind, vpid, 0) }
+}
+
+/// The same for one linear address too (type 0, individual-address).
+///
+/// # Safety
+/// In VMX root operation; the processor has INVVPID.
+#[inline]
+pub unsafe fn invvpid_at(kind: u64, vpid: u16, linear: u64) -> bool {
+    let descriptor = [u64::from(vpid), linear];
     let failed: u8;
     // SAFETY: by the caller; it only drops cached translations.
     unsafe {

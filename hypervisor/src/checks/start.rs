@@ -103,6 +103,11 @@ impl Start {
         }
     }
 
+    /// Whether that is in real mode, which takes EPT.
+    pub const fn is_real_mode(&self) -> bool {
+        self.cr0 & CR0_PE == 0
+    }
+
     /// After INIT and a start-up IPI: real mode, at the start of page `page` (SDM 3A, "Processor State After Reset").
     pub fn real_mode(page: u8) -> Self {
         let data = Segment { selector: 0, rights: DATA, limit: 0xffff, base: 0 };
@@ -334,5 +339,6 @@ mod tests {
         let start = Start::real_mode(0x9a);
         assert_eq!((start.cs.selector, start.cs.base, start.rip), (0x9a00, 0x9_a000, 0));
         assert_eq!(start.cr0 & (CR0_PE | CR0_PG), 0);
+        assert!(start.is_real_mode() && !Start::pvh(0, 0).is_real_mode());
     }
 }

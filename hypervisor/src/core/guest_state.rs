@@ -2,6 +2,7 @@
 
 use core::arch::asm;
 
+use abi::address::GuestVirt;
 use vmx::capabilities::Capabilities;
 use vmx::controls::Entry;
 use vmx::crossing;
@@ -14,6 +15,7 @@ use crate::bits;
 use crate::checks::start::Start;
 use crate::domain::Domain;
 use crate::msr_policy::RULES;
+use crate::pc;
 
 /// What the host fields of this core's VMCS hold.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +35,7 @@ pub const CR4_ALLOWED: u64 = bits([0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 16, 17, 20
 const UNUSABLE: u32 = 1 << 16;
 
 /// CR0's CD and NW: a guest may think that it sets these.
-const CR0_CACHE: u64 = 1 << 29 | 1 << 30;
+pub const CR0_CACHE: u64 = 1 << 29 | 1 << 30;
 const EFER_LMA: u64 = 1 << 10;
 
 /// CR4.MCE: a guest may think that it sets this; machine checks are the hypervisor's, and always on.
@@ -46,7 +48,11 @@ pub fn fill(core: &mut Core, domain: &Domain, start: &Start) -> Result<(), Faile
     let frame_address = &raw const core.frame as u64;
     controls(core, domain, start)?;
     host_state(&mut core.vmcs, host, frame_rsp, frame_address)?;
-    guest_state(core, start)
+    guest_state(core, start)?;
+    if domain.is_shadowed && !pc::shadow::registers::begin(core, start) {
+        return Err(Failed { instruction: "a start in real mode without EPT", field: 0, error: 0 });
+    }
+    Ok(())
 }
 
 fn controls(core: &mut Core, domain: &Domain, start: &Start) -> Result<(), Failed> {
@@ -63,8 +69,14 @@ fn controls(core: &mut Core, domain: &Domain, start: &Start) -> Result<(), Faile
     vmcs.set(field::PIN_BASED_CONTROLS, legal(capabilities.pin_based())?)?;
     let primary = legal(capabilities.primary())?;
     let primary = if domain.is_full { Capabilities::with_task_priority(primary) } else { primary };
+    let primary = if domain.is_shadowed { Capabilities::with_shadows(primary) } else { primary };
     vmcs.set(field::PRIMARY_CONTROLS, primary)?;
-    let secondary = legal(capabilities.secondary())?;
+    let secondary = if domain.is_shadowed {
+        let offered = ept::Capabilities::from_msr(capabilities.ept_vpid);
+        legal(capabilities.secondary_for_shadows(offered.invvpid_type().is_some()))?
+    } else {
+        legal(capabilities.secondary())?
+    };
     vmcs.set(field::SECONDARY_CONTROLS, secondary)?;
     vmcs.set(field::EXIT_CONTROLS, legal(capabilities.exit())?)?;
     let long = if start.efer & EFER_LMA != 0 { Entry::IA32E_MODE_GUEST.bits() } else { 0 };
@@ -73,12 +85,18 @@ fn controls(core: &mut Core, domain: &Domain, start: &Start) -> Result<(), Faile
         vmcs.set(field::VPID, vpid(domain))?;
     }
     vmcs.set(field::EPT_POINTER, domain.eptp)?;
-    let msrs = if domain.is_full { machine.msr_bitmap_full } else { machine.msr_bitmap };
+    let msrs = match (domain.is_full, domain.is_shadowed) {
+        (_, true) => machine.msr_bitmap_shadow,
+        (true, false) => machine.msr_bitmap_full,
+        (false, false) => machine.msr_bitmap,
+    };
     vmcs.set(field::MSR_BITMAPS, msrs.as_u64())?;
     let io = if domain.is_privileged { machine.io_control } else { machine.io_none };
     vmcs.set(field::IO_BITMAP_A, io.as_u64())?;
     vmcs.set(field::IO_BITMAP_B, machine.io_none.as_u64())?;
-    vmcs.set(field::EXCEPTION_BITMAP, crate::exits::exception::INTERCEPTED)?;
+    // With mask and match 0 every page fault exits if any does.
+    let page_faults = if domain.is_shadowed { 1 << pc::shadow::PAGE_FAULT } else { 0 };
+    vmcs.set(field::EXCEPTION_BITMAP, crate::exits::exception::INTERCEPTED | page_faults)?;
     for zero in [
         field::PAGE_FAULT_MASK,
         field::PAGE_FAULT_MATCH,
@@ -264,4 +282,25 @@ pub fn forget_in_tlb(core: &Core, domain: &Domain) {
         through_ept && linear
     };
     assert!(done, "core {}: INVEPT or INVVPID failed", core.index);
+}
+
+/// The same of linear addresses alone, one of them or all: what a guest on shadow page tables has flushed. Where there is
+/// no INVVPID it runs without a VPID, and each VM entry sees to that.
+#[inline]
+pub fn forget_linear(core: &Core, address: Option<GuestVirt>) {
+    const INDIVIDUAL_ADDRESS: u64 = 0;
+    let Ok(domain) = core.domain() else { return };
+    let offered = ept::Capabilities::from_msr(core.capabilities.ept_vpid);
+    let Some(all) = offered.invvpid_type() else { return };
+    let vpid = vpid(domain);
+    if let Some(address) = address
+        && offered.invvpid_addresses()
+        // SAFETY: in VMX root operation, with INVVPID. It fails for an address that no translation can have.
+        && unsafe { vmx::vmcs::invvpid_at(INDIVIDUAL_ADDRESS, vpid, address.as_u64()) }
+    {
+        return;
+    }
+    // SAFETY: as above.
+    let done = unsafe { vmx::vmcs::invvpid(all, vpid) };
+    assert!(done, "core {}: INVVPID failed", core.index);
 }

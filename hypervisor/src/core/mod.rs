@@ -233,6 +233,8 @@ impl Core {
     }
 
     fn stop_with_record(&mut self, reason: Reason) {
+        // With shadow page tables the guest's own registers are others than those it runs with.
+        let believed = pc::shadow::shadows(self).map(|shadows| *shadows.tables.paging());
         let (registers, vmcs) = (&self.frame.registers, &self.vmcs);
         let record = CrashRecord {
             exit_reason: reason.field(),
@@ -242,9 +244,9 @@ impl Core {
             rip: vmcs.get(field::GUEST_RIP),
             rsp: vmcs.get(field::GUEST_RSP),
             rflags: vmcs.get(field::GUEST_RFLAGS),
-            cr0: vmcs.get(field::GUEST_CR0),
-            cr3: vmcs.get(field::GUEST_CR3),
-            cr4: vmcs.get(field::GUEST_CR4),
+            cr0: believed.map_or_else(|| vmcs.get(field::GUEST_CR0), |paging| paging.cr0),
+            cr3: believed.map_or_else(|| vmcs.get(field::GUEST_CR3), |paging| paging.cr3),
+            cr4: believed.map_or_else(|| vmcs.get(field::GUEST_CR4), |paging| paging.cr4),
             registers: core::array::from_fn(|number| registers.by_number(number as u8).unwrap_or(0)),
         };
         if let Some(vcpu) = &self.vcpu {

@@ -14,6 +14,7 @@ mod tests;
 use iced_x86::{Decoder, DecoderError, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
 use arithmetic::{Arithmetic, Bit, Unary};
+use execute::Registers;
 
 /// The longest instruction.
 pub const LONGEST: usize = 15;
@@ -131,6 +132,29 @@ pub fn decode(bytes: &[u8], bits: u32) -> Result<Access, Undecoded> {
         return Err(Undecoded::Unknown);
     }
     Ok(Access { length: instruction.len() as u8, bytes: bytes as u8, operation })
+}
+
+/// The linear address of the operand in memory: of the first one, which is what is written if anything is. `base`: that of
+/// a segment, ES, CS, SS, DS, FS, GS from 0.
+pub fn operand(bytes: &[u8], bits: u32, registers: &impl Registers, base: impl Fn(u8) -> u64) -> Option<u64> {
+    let mut decoder = Decoder::try_new(bits, bytes, DecoderOptions::NONE).ok()?;
+    let instruction = decoder.decode();
+    let mut operands = 0..instruction.op_count();
+    let operand = operands.find(|&operand| {
+        !matches!(instruction.op_kind(operand), OpKind::Register)
+            && instruction.try_immediate(operand).is_err()
+    })?;
+    instruction.virtual_address(operand, 0, |register, _, _| {
+        Some(match register {
+            Register::ES => base(0),
+            Register::CS => base(1),
+            Register::SS => base(2),
+            Register::DS => base(3),
+            Register::FS => base(4),
+            Register::GS => base(5),
+            other => place(other)?.get(registers.get(other.full_register().number() as u8)),
+        })
+    })
 }
 
 fn operation(instruction: &Instruction) -> Option<Operation> {

@@ -9,8 +9,10 @@ use abi::xen::errno::Errno;
 use abi::xen::hvm::param::TRIPLE_FAULT_REASON;
 use abi::xen::shared_info::{VCPU_INFO, VCPU_INFO_SIZE};
 use arrayvec::ArrayVec;
+use ept::guest_walk::Features;
 use ept::{Ept, Frames, MapError, Mapping, MemoryType, Permissions, Tables};
 
+use super::shadows::Shadows;
 use super::{Domain, Home, Place};
 use crate::checks::sched::Watchdogs;
 use crate::core::face::FACES;
@@ -71,6 +73,8 @@ pub enum Kind {
     Para,
     /// A guest that believes that it owns a PC.
     Full,
+    /// The same on shadow page tables.
+    Shadowed,
 }
 
 impl Kind {
@@ -79,6 +83,7 @@ impl Kind {
         match flags {
             0 => Ok(Self::Para),
             create::FULL => Ok(Self::Full),
+            create::ALL => Ok(Self::Shadowed),
             _ => Err(Errno::EINVAL),
         }
     }
@@ -95,7 +100,7 @@ pub fn create(
     let cores = pick(registry, cores)?;
     let home = *cores.first().ok_or(Errno::EINVAL)?;
     let place = *places.get(usize::from(home)).ok_or(Errno::ENODEV)?;
-    if pages == PageCount::new(0) {
+    if pages == PageCount::new(0) || kind == Kind::Shadowed && cores.len() > 1 {
         return Err(Errno::EINVAL);
     }
     registry.frames.collect();
@@ -118,7 +123,8 @@ pub fn create(
     let domain = Domain {
         id,
         is_privileged: kind == Kind::Control,
-        is_full: kind == Kind::Full,
+        is_full: matches!(kind, Kind::Full | Kind::Shadowed),
+        is_shadowed: kind == Kind::Shadowed,
         cores,
         view: ept.view(),
         eptp: ept.eptp(),
@@ -143,13 +149,15 @@ pub fn create(
         watchdogs: Watchdogs::default(),
         start: None,
         board: None,
+        shadows: None,
     };
     let slot = registry.slots[usize::from(home)];
     // SAFETY: the slots are core 0's, as there is no record of a domain there.
     let (domain, home_part): (&Domain, _) =
         unsafe { ((*slot.domain).write(domain), (*slot.home).write(home_part)) };
     let built = populate(&mut registry.frames, domain, home_part)
-        .and_then(|()| lend_first_grants(&mut registry.frames, domain));
+        .and_then(|()| lend_first_grants(&mut registry.frames, domain))
+        .and_then(|()| add_shadows(&mut registry.frames, domain, home_part, registry.paging));
     if let Err(error) = built {
         take_apart(&mut registry.frames, domain, home_part);
         return Err(error);
@@ -236,6 +244,20 @@ fn populate(frames: &mut FrameTable, domain: &Domain, home: &mut Home) -> Result
     Ok(())
 }
 
+/// What translates the memory of a guest without EPT.
+fn add_shadows(
+    frames: &mut FrameTable,
+    domain: &Domain,
+    home: &mut Home,
+    features: Features,
+) -> Result<(), Errno> {
+    if domain.is_shadowed {
+        let pages = domain.pages.load(Relaxed);
+        home.shadows = Some(Shadows::new(frames, domain.view, pages, features)?);
+    }
+    Ok(())
+}
+
 /// A grant table has a frame from the start.
 fn lend_first_grants(frames: &mut FrameTable, domain: &Domain) -> Result<(), Errno> {
     let (frame, clean) = frames.take_frame(Owner::Lent(domain.id)).ok_or(Errno::ENOMEM)?;
@@ -290,6 +312,9 @@ fn take_apart(frames: &mut FrameTable, domain: &Domain, home: &mut Home) {
             }
         }
     });
+    if let Some(shadows) = home.shadows.take() {
+        shadows.destroy(frames);
+    }
     domain.place.grants.reset(|frame| give_back_scrubbed(frames, frame));
     give_back_scrubbed(frames, shared_info);
     while let Some(frame) = home.pool.remove() {

@@ -13,6 +13,7 @@
 pub mod build;
 pub mod control;
 pub mod physmap;
+pub mod shadows;
 
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
@@ -35,6 +36,7 @@ use crate::memory::physical::Pool;
 use crate::pc::Local;
 use crate::pc::board::Board;
 use crate::ports::Ports;
+use shadows::Shadows;
 
 /// What is there for a core whether it has a domain or not; for a domain, its home core's. All zeroes: unused.
 #[derive(Debug)]
@@ -64,6 +66,8 @@ pub struct Domain {
     pub is_privileged: bool,
     /// A full guest: it believes that it owns a PC ([`crate::pc`]), and knows of no hypervisor.
     pub is_full: bool,
+    /// Its memory is translated by shadow page tables, not by EPT: a full guest with one virtual CPU.
+    pub is_shadowed: bool,
     /// Its cores, by virtual CPU. The first is its home.
     pub cores: ArrayVec<u8, MAX_VCPUS>,
     /// Its memory as it sees it.
@@ -110,6 +114,8 @@ pub struct Home {
     pub start: Option<Start>,
     /// A full guest's devices.
     pub board: Option<Board>,
+    /// Its shadow page tables, where it has some.
+    pub shadows: Option<Shadows>,
 }
 
 /// What a virtual CPU does when its domain runs.
@@ -186,6 +192,7 @@ impl Vcpu {
             vcpu: id as u32,
             vcpus: domain.cores.len() as u32,
             is_full: domain.is_full,
+            is_shadowed: domain.is_shadowed,
         };
         Self {
             id,

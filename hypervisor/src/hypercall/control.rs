@@ -61,9 +61,13 @@ pub(super) fn handle(core: &mut Core) -> HypercallResult {
         }
         op::AUDIT => audit::handle(core, GuestVirt::new(a)),
         op::DOMAIN_CONTEXT => {
-            let (_, home) = building(core, id(a)?)?;
+            let (domain, home) = building(core, id(a)?)?;
             let context: HvmContext = core.guest_memory()?.read(GuestVirt::new(b))?;
-            home.start = Some(Start::from_guest(&context, CR4_ALLOWED)?);
+            let start = Start::from_guest(&context, CR4_ALLOWED)?;
+            if domain.is_shadowed && start.is_real_mode() {
+                return Err(Errno::EINVAL);
+            }
+            home.start = Some(start);
             Ok(0)
         }
         op::MACHINE_STOP => {

@@ -236,6 +236,21 @@ impl<'a> FrameTable<'a> {
         Some((address_of(start), clean))
     }
 
+    /// So many free, aligned 2 MiB of frames in a row, whatever they hold.
+    pub fn take_chunks(&mut self, count: usize, owner: Owner) -> Option<HostPhys> {
+        let mut run = 0;
+        let mut chunks = self.first_free..self.free.len();
+        let last = chunks.find(|&chunk| {
+            run = if self.free[chunk] as usize == CHUNK_FRAMES { run + 1 } else { 0 };
+            run == count
+        })?;
+        let start = (last + 1 - count) * CHUNK_FRAMES;
+        for index in start..start + count * CHUNK_FRAMES {
+            self.take(index, owner);
+        }
+        Some(address_of(start))
+    }
+
     /// Takes a frame from its owner. `true`: nobody can use it, and it is ours, to be given back; `false`: others have it
     /// mapped, and the last of them gives it back, or there was no owner.
     pub fn disown(&mut self, frame: HostPhys) -> bool {
@@ -357,6 +372,21 @@ mod tests {
             table.give_back(frame, false);
             assert_eq!(table.free(), all);
             assert_eq!(table.take_chunk(Owner::Domain(4)), Some((chunk, true)));
+        });
+    }
+
+    #[test]
+    fn chunks_in_a_row() {
+        with_table(|table| {
+            let all = table.free();
+            // The first chunk is broken: its first frame is not free.
+            assert_eq!(table.take_chunks(4, Owner::Tables), None);
+            let (single, _) = table.take_chunk(Owner::Domain(1)).unwrap();
+            let start = table.take_chunks(2, Owner::Tables).unwrap();
+            assert_eq!((single, start), (HostPhys::new(1 << 21), HostPhys::new(2 << 21)));
+            assert_eq!(table.take_chunks(1, Owner::Tables), None);
+            assert_eq!(table.free(), all - 3 * CHUNK_FRAMES as u64);
+            assert_eq!(table.owner(HostPhys::new((4 << 21) - PAGE_SIZE)), Owner::Tables);
         });
     }
 

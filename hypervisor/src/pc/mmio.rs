@@ -2,11 +2,12 @@
 
 use abi::address::{GuestPhys, GuestVirt, PAGE_SIZE};
 use abi::xen::errno::{Errno, HypercallResult};
+use ept::guest_walk::PageFaultCode;
 use vmx::exit::{Exit, ReadExit};
 use vmx::field;
 
 use super::posted::POSTED;
-use super::{at_board, attend, interrupts};
+use super::{at_board, attend, interrupts, shadow};
 use crate::core::Core;
 use crate::core::message::Request;
 use crate::devices::decode::execute::Registers;
@@ -38,9 +39,28 @@ pub(super) fn handle(core: &mut Core, qualification: u64, address: GuestPhys, ex
     let by_instruction = qualification & LINEAR_VALID != 0
         && qualification & TO_LINEAR != 0
         && core.vmcs.read(field::IDT_VECTORING_INFO) & EVENT_DELIVERED == 0;
-    if !by_instruction || emulate(core, address, qualification & WRITE != 0).is_none() {
+    let is_write = qualification & WRITE != 0;
+    if !by_instruction || emulate(core, address, is_write, Place::Device).is_err() {
         core.crash(exit);
     }
+}
+
+/// What lies at the address that an instruction is carried out on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// A device, or nothing.
+    Device,
+    /// Memory that the guest can not have without an exit: see [`shadow`].
+    Memory,
+}
+
+/// Why an instruction was not carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// Its other operand raises this page fault, at this address.
+    Fault(GuestVirt, PageFaultCode),
+    /// It is none that is known, or its operands lie where none can be.
+    Unknown,
 }
 
 impl Registers for Core {
@@ -53,28 +73,66 @@ impl Registers for Core {
     }
 }
 
-/// Carries out the instruction that touched this address. `None`: it is none that is known.
-fn emulate(core: &mut Core, address: GuestPhys, is_write: bool) -> Option<()> {
+/// Carries out the instruction that touched this address.
+pub(super) fn emulate(
+    core: &mut Core,
+    address: GuestPhys,
+    is_write: bool,
+    place: Place,
+) -> Result<(), Refused> {
     let mut bytes = [0; LONGEST];
     let (count, bits) = fetch(core, &mut bytes)?;
-    let access = if count == LONGEST {
-        core.local()?.memo.decode(&bytes, bits)
-    } else {
-        decode::decode(bytes.get(..count)?, bits)
+    let bytes = bytes.get(..count).ok_or(Refused::Unknown)?;
+    let memo = &mut core.local().ok_or(Refused::Unknown)?.memo;
+    let access = match bytes.try_into() {
+        Ok(whole) => memo.decode(whole, bits),
+        Err(_) => decode::decode(bytes, bits),
     };
-    let access = access.ok()?;
+    let access = access.map_err(|_| Refused::Unknown)?;
+    if place == Place::Memory && !is_in_one_page(core, address, bytes, bits, &access) {
+        return Err(Refused::Unknown);
+    }
     if matches!(access.operation, Operation::Element(element) if element.way == Way::Copy) {
-        copy(core, address, &access, is_write)?;
+        copy(core, address, &access, is_write, place)?;
     } else {
-        let value = if access.reads() { read(core, address, access.bytes) } else { 0 };
+        let value = if access.reads() { place.read(core, address, access.bytes) } else { 0 };
         if let Some(value) = apply(core, &access, value) {
-            write(core, address, access.bytes, value);
+            place.write(core, address, access.bytes, value);
         }
     }
     if access.is_done(core) {
         core.advance_by(access.length);
     }
-    Some(())
+    Ok(())
+}
+
+/// Whether all that an instruction touches in memory lies in the page that it faulted in. The address of a fault is that of
+/// the first byte in the page; where that page begins, the instruction's own operand may have begun in the one before.
+fn is_in_one_page(core: &Core, address: GuestPhys, bytes: &[u8], bits: u32, access: &Access) -> bool {
+    let offset = address.page_offset(PAGE_SIZE);
+    if offset != 0 {
+        return offset + u64::from(access.bytes) <= PAGE_SIZE;
+    }
+    let first = decode::operand(bytes, bits, core, |segment| base(core, segment));
+    first.is_some_and(|first| first % PAGE_SIZE == 0)
+}
+
+impl Place {
+    fn read(self, core: &mut Core, address: GuestPhys, bytes: u8) -> u64 {
+        match self {
+            Self::Device => read(core, address, bytes),
+            Self::Memory => shadow::read_physical(core, address, bytes),
+        }
+    }
+
+    fn write(self, core: &mut Core, address: GuestPhys, bytes: u8, value: u64) {
+        match self {
+            Self::Device => write(core, address, bytes, value),
+            Self::Memory => {
+                shadow::write_physical(core, address, &value.to_le_bytes()[..usize::from(bytes & 15).min(8)])
+            }
+        }
+    }
 }
 
 fn apply(core: &mut Core, access: &Access, value: u64) -> Option<u64> {
@@ -88,43 +146,81 @@ fn apply(core: &mut Core, access: &Access, value: u64) -> Option<u64> {
 }
 
 /// MOVS: of its two operands one is the device's, the other memory.
-fn copy(core: &mut Core, address: GuestPhys, access: &Access, is_write: bool) -> Option<()> {
-    let Operation::Element(element) = access.operation else { return None };
+fn copy(
+    core: &mut Core,
+    address: GuestPhys,
+    access: &Access,
+    is_write: bool,
+    place: Place,
+) -> Result<(), Refused> {
+    let Operation::Element(element) = access.operation else { return Err(Refused::Unknown) };
     let bytes = usize::from(access.bytes);
-    let vmcs = &core.vmcs;
-    let is_long = vmcs.get(field::GUEST_CS_ACCESS_RIGHTS) & CS_LONG != 0;
-    let base = |segment: u8| match segment {
-        4 => vmcs.get(field::GUEST_FS_BASE),
-        5 => vmcs.get(field::GUEST_GS_BASE),
-        _ if is_long => 0,
-        0 => vmcs.get(field::GUEST_ES_BASE),
-        1 => vmcs.get(field::GUEST_CS_BASE),
-        2 => vmcs.get(field::GUEST_SS_BASE),
-        _ => vmcs.get(field::GUEST_DS_BASE),
-    };
+    let is_long = core.vmcs.get(field::GUEST_CS_ACCESS_RIGHTS) & CS_LONG != 0;
     let linear = |base: u64, offset: u64| {
         let linear = base.wrapping_add(offset);
         GuestVirt::new(if is_long { linear } else { linear & 0xffff_ffff })
     };
-    let from = linear(base(element.segment), element.source(core));
-    let to = linear(base(0), element.destination(core));
-    let memory = core.guest_memory().ok()?;
+    let from = linear(base(core, element.segment), element.source(core));
+    let to = linear(base(core, 0), element.destination(core));
     let mut value = [0; 8];
     if is_write {
-        memory.read_bytes(from, &mut value[..bytes]).ok()?;
+        read_linear(core, from, &mut value[..bytes])?;
         apply(core, access, u64::from_le_bytes(value));
-        write(core, address, access.bytes, u64::from_le_bytes(value));
+        place.write(core, address, access.bytes, u64::from_le_bytes(value));
     } else {
-        value = read(core, address, access.bytes).to_le_bytes();
-        memory.write_bytes(to, &value[..bytes]).ok()?;
+        value = place.read(core, address, access.bytes).to_le_bytes();
+        write_linear(core, to, &value[..bytes])?;
         apply(core, access, u64::from_le_bytes(value));
     }
-    Some(())
+    Ok(())
+}
+
+/// The base of a segment: ES, CS, SS, DS, FS, GS from 0.
+fn base(core: &Core, segment: u8) -> u64 {
+    let vmcs = &core.vmcs;
+    match segment {
+        4 => vmcs.get(field::GUEST_FS_BASE),
+        5 => vmcs.get(field::GUEST_GS_BASE),
+        _ if vmcs.get(field::GUEST_CS_ACCESS_RIGHTS) & CS_LONG != 0 => 0,
+        0 => vmcs.get(field::GUEST_ES_BASE),
+        1 => vmcs.get(field::GUEST_CS_BASE),
+        2 => vmcs.get(field::GUEST_SS_BASE),
+        _ => vmcs.get(field::GUEST_DS_BASE),
+    }
+}
+
+/// Reads the guest's memory by its page tables.
+pub(super) fn read_linear(core: &mut Core, from: GuestVirt, into: &mut [u8]) -> Result<(), Refused> {
+    if shadow::shadows(core).is_some() {
+        return shadow::read(core, from, into, ept::Access::Read);
+    }
+    core.guest_memory().and_then(|memory| memory.read_bytes(from, into)).map_err(|_| Refused::Unknown)
+}
+
+/// Writes it.
+pub(super) fn write_linear(core: &mut Core, to: GuestVirt, from: &[u8]) -> Result<(), Refused> {
+    if shadow::shadows(core).is_some() {
+        return shadow::write(core, to, from);
+    }
+    core.guest_memory().and_then(|memory| memory.write_bytes(to, from)).map_err(|_| Refused::Unknown)
+}
+
+/// Whether it can be written to: for what is not to be read from a port in vain.
+pub(super) fn check_writable(core: &mut Core, to: GuestVirt) -> Result<(), Refused> {
+    if shadow::shadows(core).is_some() { shadow::check_writable(core, to) } else { Ok(()) }
+}
+
+/// Reads instructions.
+fn read_code(core: &mut Core, from: GuestVirt, into: &mut [u8]) -> Result<(), Refused> {
+    if shadow::shadows(core).is_some() {
+        return shadow::read(core, from, into, ept::Access::Execute);
+    }
+    read_linear(core, from, into)
 }
 
 /// The bytes of the instruction at RIP: how many there are, and the code segment's width.
 #[inline]
-fn fetch(core: &Core, bytes: &mut [u8; LONGEST]) -> Option<(usize, u32)> {
+fn fetch(core: &mut Core, bytes: &mut [u8; LONGEST]) -> Result<(usize, u32), Refused> {
     const DEFAULT_32: u32 = 1 << 14;
     let vmcs = &core.vmcs;
     let rights = vmcs.get(field::GUEST_CS_ACCESS_RIGHTS);
@@ -135,17 +231,16 @@ fn fetch(core: &Core, bytes: &mut [u8; LONGEST]) -> Option<(usize, u32)> {
         let bits = if rights & DEFAULT_32 != 0 { 32 } else { 16 };
         (bits, vmcs.get(field::GUEST_CS_BASE).wrapping_add(rip) & 0xffff_ffff)
     };
-    let memory = core.guest_memory().ok()?;
     let in_page = (PAGE_SIZE - start % PAGE_SIZE).min(LONGEST as u64) as usize;
     if in_page == LONGEST {
-        *bytes = memory.read(GuestVirt::new(start)).ok()?;
-        return Some((LONGEST, bits));
+        read_code(core, GuestVirt::new(start), bytes)?;
+        return Ok((LONGEST, bits));
     }
-    memory.read_bytes(GuestVirt::new(start), &mut bytes[..in_page]).ok()?;
+    read_code(core, GuestVirt::new(start), &mut bytes[..in_page])?;
     // The next page need not be there, unless the instruction reaches into it.
     let rest = GuestVirt::new(start.wrapping_add(in_page as u64));
-    let whole = memory.read_bytes(rest, &mut bytes[in_page..]).is_ok();
-    Some((if whole { LONGEST } else { in_page }, bits))
+    let whole = read_code(core, rest, &mut bytes[in_page..]).is_ok();
+    Ok((if whole { LONGEST } else { in_page }, bits))
 }
 
 /// The page of this core's local APIC, where that is in xAPIC mode.

@@ -1,8 +1,8 @@
 //! A full guest's PC: it believes that it owns a machine, and what it does to devices exits and is emulated.
 //!
 //! A reader's path: [`run`] is the loop of a core with a full guest. Before each entry [`interrupts`] sees to what the
-//! guest is to be interrupted by; after each exit [`handle`] finds the family: [`ports`], [`mmio`], [`msr`], or what a
-//! para guest's exit is too. The devices are [`crate::devices`]; those of a processor's own are in its [`Local`], the
+//! guest is to be interrupted by; after each exit [`handle`] finds the family: [`ports`], [`mmio`], [`msr`],
+//! [`shadow`], or what a para guest's exit is too. The devices are [`crate::devices`]; those of a processor's own are in its [`Local`], the
 //! others on the [`board`] of the domain's home core.
 
 pub mod board;
@@ -13,6 +13,7 @@ pub mod mmio;
 mod msr;
 pub mod ports;
 pub mod posted;
+pub mod shadow;
 
 use abi::control::hypercall::{DomainState, ExitKind};
 use abi::xen::sched::reason;
@@ -138,6 +139,18 @@ fn handle(core: &mut Core) {
         Exit::ControlRegister(access @ (ControlRegister::Read(8, _) | ControlRegister::Write(8, _))) => {
             face.count(ExitKind::ControlRegister);
             task_priority(core, access);
+        }
+        Exit::Exception(exception) if exception.vector() == shadow::PAGE_FAULT => {
+            face.count(ExitKind::Exception);
+            shadow::page_fault(core, exception);
+        }
+        Exit::ControlRegister(access) if shadow::shadows(core).is_some() => {
+            face.count(ExitKind::ControlRegister);
+            shadow::registers::handle(core, access);
+        }
+        Exit::Invlpg(linear) => {
+            face.count(ExitKind::Instruction);
+            shadow::invalidate(core, linear);
         }
         // There is no hypervisor to call.
         Exit::Hypercall => {

@@ -1,9 +1,9 @@
 //! RDMSR and WRMSR of a full guest, as far as they are its local APIC's. The others are as for a para guest.
 
 use vmx::injection::Injection;
-use x86::msr::{IA32_APIC_BASE, IA32_BIOS_SIGN_ID};
+use x86::msr::{IA32_APIC_BASE, IA32_BIOS_SIGN_ID, IA32_EFER};
 
-use super::mmio;
+use super::{mmio, shadow};
 use crate::core::Core;
 use crate::devices::local_apic::Effect;
 use crate::exits;
@@ -17,12 +17,15 @@ const MICROCODE: u64 = 0x7fff_ffff << 32;
 pub(super) fn read(core: &mut Core) {
     let number = core.frame.registers.rcx as u32;
     let now = machine::now();
+    // Exits with shadow page tables alone.
+    let efer = if number == IA32_EFER { shadow::registers::efer(core) } else { 0 };
     let Some(local) = core.local() else { return };
     let value = match number {
         IA32_APIC_BASE => Ok(local.apic.base()),
         TSC_DEADLINE => Ok(local.apic.tsc_deadline()),
         X2APIC_FIRST..=X2APIC_LAST => local.apic.read_msr(number - X2APIC_FIRST, now),
         IA32_BIOS_SIGN_ID => Ok(MICROCODE),
+        IA32_EFER => Ok(efer),
         _ => return exits::msr::read(core),
     };
     match value {
@@ -39,6 +42,12 @@ pub(super) fn write(core: &mut Core) {
     let registers = &core.frame.registers;
     let (number, value) = (registers.rcx as u32, registers.rax & 0xffff_ffff | registers.rdx << 32);
     let now = machine::now();
+    if number == IA32_EFER && shadow::shadows(core).is_some() {
+        return match shadow::registers::write_efer(core, value) {
+            Some(()) => core.advance(),
+            None => core.inject(Injection::GENERAL_PROTECTION),
+        };
+    }
     let Some(local) = core.local() else { return };
     let effect = match number {
         IA32_APIC_BASE => local.apic.set_base(value).map(|()| Effect::Addressed),

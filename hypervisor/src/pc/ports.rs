@@ -6,7 +6,8 @@ use vmx::exit::{Exit, Io, ReadExit, Reason};
 use vmx::field;
 
 use super::board::Power;
-use super::{at_board, power};
+use super::mmio::{self, Refused};
+use super::{at_board, power, shadow};
 use crate::core::Core;
 use crate::core::message::Request;
 
@@ -92,29 +93,19 @@ fn string(core: &mut Core, access: Io) {
     let bytes = u64::from(access.bytes);
     let step = if core.vmcs.get(field::GUEST_RFLAGS) & DIRECTION != 0 { bytes.wrapping_neg() } else { bytes };
     let count = if is_repeated { core.frame.registers.rcx & mask } else { 1 };
-    let mut done = 0;
+    let (mut done, mut fault) = (0, None);
     while done < count.min(PIECE) && core.running {
         let at = GuestVirt::new(linear.wrapping_add(step.wrapping_mul(done)));
-        let moved = if access.is_in {
-            let value = perform(core, Access { port: access.port, bytes: access.bytes, out: None });
-            core.guest_memory()
-                .and_then(|memory| memory.write_bytes(at, &value.to_le_bytes()[..bytes as usize]))
-        } else {
-            let mut value = [0; 4];
-            let read =
-                core.guest_memory().and_then(|memory| memory.read_bytes(at, &mut value[..bytes as usize]));
-            if read.is_ok() {
-                let out = Some(u32::from_le_bytes(value));
-                perform(core, Access { port: access.port, bytes: access.bytes, out });
+        match element(core, access, at) {
+            Ok(()) => done += 1,
+            Err(Refused::Fault(at, code)) => {
+                fault = Some((at, code));
+                break;
             }
-            read
-        };
-        if moved.is_err() {
             // The processor would have raised a fault for most of what may be wrong here; what is left is memory that
             // is a device's.
-            return core.crash(Exit::Other(Reason::IO));
+            Err(Refused::Unknown) => return core.crash(Exit::Other(Reason::IO)),
         }
-        done += 1;
     }
     let registers = &mut core.frame.registers;
     let index = if access.is_in { &mut registers.rdi } else { &mut registers.rsi };
@@ -124,7 +115,23 @@ fn string(core: &mut Core, access: Io) {
         let left = (count - done) & mask;
         registers.rcx = if mask == 0xffff_ffff { left } else { registers.rcx & !mask | left };
     }
-    if done == count {
-        core.advance();
+    match fault {
+        Some((at, code)) => shadow::inject(core, at, code),
+        None if done == count => core.advance(),
+        None => {}
     }
+}
+
+/// One element of a string.
+fn element(core: &mut Core, access: Io, at: GuestVirt) -> Result<(), Refused> {
+    let (port, bytes) = (access.port, usize::from(access.bytes));
+    if access.is_in {
+        mmio::check_writable(core, at)?;
+        let value = perform(core, Access { port, bytes: access.bytes, out: None });
+        return mmio::write_linear(core, at, &value.to_le_bytes()[..bytes]);
+    }
+    let mut value = [0; 4];
+    mmio::read_linear(core, at, &mut value[..bytes])?;
+    perform(core, Access { port, bytes: access.bytes, out: Some(u32::from_le_bytes(value)) });
+    Ok(())
 }

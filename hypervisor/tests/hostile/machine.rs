@@ -98,6 +98,7 @@ pub fn build() -> (Parts, Registry) {
         places,
         msr_bitmap: page(),
         msr_bitmap_full: page(),
+        msr_bitmap_shadow: page(),
         io_none: page(),
         io_control: page(),
     });
@@ -113,7 +114,7 @@ pub fn build() -> (Parts, Registry) {
     // SAFETY: a page of zeroes is a fresh channel.
     let channel = || unsafe { &*own::<ChannelPage>() };
     let channels = (0..CORES).map(|_| (0..CORES).map(|_| channel()).collect()).collect();
-    (Parts { machine, channels }, Registry::new(table, slots, ept))
+    (Parts { machine, channels }, Registry::new(table, slots, ept, machine.cpuid.paging()))
 }
 
 /// A core, on the thread that will be it.
