@@ -24,6 +24,7 @@ mod r21_real_xen;
 mod r22_para;
 mod r23_device;
 mod r24_full;
+mod r25_shadow;
 mod r26_store;
 mod r27_modes;
 mod r28_multikernel;
@@ -71,6 +72,7 @@ fn scenes() -> Vec<Scene> {
         Scene::new("kvm", r14_kvm::checks()),
         Scene { long: true, ..Scene::on("linux", r15_linux::machine(), on_linux) },
         Scene { long: true, ..Scene::on("full", r24_full::machine(), r24_full::checks()) },
+        Scene { long: true, ..Scene::on("shadow", r25_shadow::machine(), r25_shadow::checks()) },
         Scene { long: true, ..Scene::new("linux-nested", r17_linux_nested::checks()) },
     ]
 }

@@ -11,9 +11,10 @@ use ladder::{
     mesh,
     watch::until_within,
 };
-use toolstack::{config::Config, session::Session};
+use toolstack::{config::Config, control::Client, session::Session};
 
-const ONE: &str = "pc1";
+/// The guest with one processor.
+pub const ONE: &str = "pc1";
 const TWO: &str = "pc2";
 
 /// A full guest on these cores.
@@ -29,7 +30,8 @@ pub fn machine() -> Config {
     linux::machine(4, vec![member(ONE, &[1]), member(TWO, &[2, 3])])
 }
 
-fn session(stage: &mut Stage) -> Result<&mut Session> {
+/// The session, once there is a kernel to start.
+pub fn session(stage: &mut Stage) -> Result<&mut Session> {
     linux::files()?;
     stage.session()
 }
@@ -48,19 +50,23 @@ pub fn checks() -> Vec<Check> {
 
 fn shell(stage: &mut Stage) -> Result<()> {
     let client = &session(stage)?.client;
-    for (name, cpus) in [(ONE, "1"), (TWO, "2")] {
-        let mut shell = Shell::of(client, name)?;
-        ensure!(shell.run("uname -r")?.ends_with("-cloud-amd64"), "{name} is no Debian kernel");
-        ensure!(shell.run("nproc")? == cpus, "{name} has not {cpus} processors");
-        for trouble in ["BUG:", "WARNING: CPU", "Call Trace", "Kernel panic", "soft lockup", "unstable"] {
-            let lines = shell.run(&format!("dmesg | grep -F '{trouble}' || true"))?;
-            ensure!(lines.is_empty(), "{name}'s log has {lines}");
-        }
+    healthy(client, ONE, "1")?;
+    healthy(client, TWO, "2")
+}
+
+/// Whether Debian has come up, with so many processors and without trouble.
+pub fn healthy(client: &Client, name: &str, cpus: &str) -> Result<()> {
+    let mut shell = Shell::of(client, name)?;
+    ensure!(shell.run("uname -r")?.ends_with("-cloud-amd64"), "{name} is no Debian kernel");
+    ensure!(shell.run("nproc")? == cpus, "{name} has not {cpus} processors");
+    for trouble in ["BUG:", "WARNING: CPU", "Call Trace", "Kernel panic", "soft lockup", "unstable"] {
+        let lines = shell.run(&format!("dmesg | grep -F '{trouble}' || true"))?;
+        ensure!(lines.is_empty(), "{name}'s log has {lines}");
     }
     Ok(())
 }
 
-fn no_hypervisor(stage: &mut Stage) -> Result<()> {
+pub fn no_hypervisor(stage: &mut Stage) -> Result<()> {
     let client = &session(stage)?.client;
     let mut shell = Shell::of(client, ONE)?;
     ensure!(shell.run("grep -c hypervisor /proc/cpuinfo || true")? == "0", "its processor has the bit");
@@ -71,7 +77,7 @@ fn no_hypervisor(stage: &mut Stage) -> Result<()> {
     Ok(())
 }
 
-fn interrupts(stage: &mut Stage) -> Result<()> {
+pub fn interrupts(stage: &mut Stage) -> Result<()> {
     let client = &session(stage)?.client;
     let mut shell = Shell::of(client, ONE)?;
     let table = shell.run("cat /proc/interrupts")?;
@@ -88,7 +94,7 @@ fn interrupts(stage: &mut Stage) -> Result<()> {
     Ok(())
 }
 
-fn time_and_output(stage: &mut Stage) -> Result<()> {
+pub fn time_and_output(stage: &mut Stage) -> Result<()> {
     let client = &session(stage)?.client;
     let mut shell = Shell::of(client, ONE)?;
     let slept =
@@ -126,7 +132,7 @@ fn two(stage: &mut Stage) -> Result<()> {
     Ok(())
 }
 
-fn reset(stage: &mut Stage) -> Result<()> {
+pub fn reset(stage: &mut Stage) -> Result<()> {
     let client = &session(stage)?.client;
     let before = client.domain(ONE)?.id;
     Shell::of(client, ONE)?.last("reboot -f")?;
