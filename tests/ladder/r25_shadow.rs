@@ -34,7 +34,6 @@ pub fn checks() -> Vec<Check> {
         Check::new("r25_shadow::processes_keep_their_memory_apart_and_whole", processes),
         Check::new("r25_shadow::no_memory_is_translated_by_ept", no_ept),
         Check::new("r25_shadow::what_has_no_shadows_is_refused_with_a_sentence", refused),
-        Check::new("r25_shadow::what_is_not_there_is_a_floating_bus", r24_full::floating_bus),
         Check::new("r25_shadow::it_restarts_when_it_resets_its_pc", r24_full::reset),
         Check::new("r25_shadow::it_switches_itself_off_and_gives_all_memory_back", power_off),
     ]
