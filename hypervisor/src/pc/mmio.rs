@@ -233,7 +233,12 @@ fn fetch(core: &mut Core, bytes: &mut [u8; LONGEST]) -> Result<(usize, u32), Ref
     };
     let in_page = (PAGE_SIZE - start % PAGE_SIZE).min(LONGEST as u64) as usize;
     if in_page == LONGEST {
-        read_code(core, GuestVirt::new(start), bytes)?;
+        if shadow::shadows(core).is_some() {
+            shadow::read(core, GuestVirt::new(start), bytes, ept::Access::Execute)?;
+        } else {
+            let whole = core.guest_memory().and_then(|memory| memory.read(GuestVirt::new(start)));
+            *bytes = whole.map_err(|_| Refused::Unknown)?;
+        }
         return Ok((LONGEST, bits));
     }
     read_code(core, GuestVirt::new(start), &mut bytes[..in_page])?;
