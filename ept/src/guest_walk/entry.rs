@@ -105,6 +105,19 @@ impl Format {
         Kind::Page(entry & 0xffc0_0000 | high << 32)
     }
 
+    /// Where a 64-bit entry leads that is no page and wrong in nothing: most of what walks meet.
+    #[inline]
+    pub(crate) const fn plain_table(&self, entry: u64, level: u8) -> Option<u64> {
+        let is_plain = level > 1 && entry & (PRESENT | PAGE | self.beyond) == PRESENT;
+        if is_plain { Some(entry & ADDRESS) } else { None }
+    }
+
+    /// What entries let through together, of which `all` are the bits that each has, and `any` those that one has.
+    #[inline]
+    pub(crate) fn product(&self, all: u64, any: u64) -> Rights {
+        self.rights(all & !EXECUTE_DISABLE | any & EXECUTE_DISABLE)
+    }
+
     /// What the entry lets through.
     pub(crate) fn rights(&self, entry: u64) -> Rights {
         let mut rights = Rights::EXECUTE;

@@ -5,7 +5,7 @@ use core::fmt;
 use abi::address::{GuestPhys, GuestVirt};
 
 use super::entry::{ACCESSED, DIRTY, Format, Kind, PRESENT};
-use super::memory::{Exchange, GuestTables};
+use super::memory::{EntryWidth, Exchange, GuestTables};
 use super::registers::{Mode, Paging};
 use super::request::{PageFaultCode, Request};
 use super::rights::Rights;
@@ -96,8 +96,12 @@ pub fn walk<T: GuestTables>(
         return Ok(unpaged(address.as_u64()));
     }
     for _ in 0..ATTEMPTS {
-        let mut found = locate(tables, paging, address).map_err(|stop| stop.refusal(request, paging))?;
+        let (mut found, flags) =
+            locate(tables, paging, address).map_err(|stop| stop.refusal(request, paging))?;
         found.permits(request, paging).map_err(Refusal::Fault)?;
+        if flags & ACCESSED != 0 && (found.dirty || request.access != Access::Write) {
+            return Ok(found);
+        }
         if mark(tables, paging, &mut found, request.access) {
             return Ok(found);
         }
@@ -107,7 +111,7 @@ pub fn walk<T: GuestTables>(
 
 /// What `address` means, without regard to rights and without a mark: `None` where nothing is mapped.
 pub fn look<T: GuestTables>(tables: &T, paging: &Paging, address: GuestVirt) -> Option<Found> {
-    locate(tables, paging, address).ok()
+    locate(tables, paging, address).ok().map(|(found, _)| found)
 }
 
 /// Why a walk ended early.
@@ -130,59 +134,107 @@ impl Stop {
     }
 }
 
+/// What is found, and the flags that all entries on the way have.
 #[inline]
-fn locate<T: GuestTables>(tables: &T, paging: &Paging, address: GuestVirt) -> Result<Found, Stop> {
-    let mode = paging.mode();
-    let mut linear = address.as_u64();
-    let (mut table, mut level) = match mode {
-        Mode::Off => return Ok(unpaged(linear)),
-        Mode::TwoLevel => (paging.cr3 & 0xffff_f000, 2),
+fn locate<T: GuestTables>(tables: &T, paging: &Paging, address: GuestVirt) -> Result<(Found, u64), Stop> {
+    let linear = address.as_u64();
+    let low = linear & 0xffff_ffff;
+    match paging.mode() {
+        Mode::Off => Ok((unpaged(linear), u64::MAX)),
+        Mode::TwoLevel => locate_narrow(tables, paging, low),
         Mode::Pae => {
             // Their reserved bits were checked when they were loaded.
-            let pdpte = paging.pdptes[linear as usize >> 30 & 3];
+            let pdpte = paging.pdptes[low as usize >> 30 & 3];
             if pdpte & PRESENT == 0 {
                 return Err(Stop::NotPresent);
             }
-            (pdpte & ADDRESS, 2)
+            locate_wide(tables, paging, low, pdpte & ADDRESS, 2)
         }
-        Mode::FourLevel if (linear as i64) << 16 >> 16 != linear as i64 => return Err(Stop::NotCanonical),
-        Mode::FourLevel => (paging.cr3 & paging.features.address_mask() & ADDRESS, 4),
-    };
-    if mode != Mode::FourLevel {
-        linear &= 0xffff_ffff;
+        Mode::FourLevel if (linear as i64) << 16 >> 16 != linear as i64 => Err(Stop::NotCanonical),
+        Mode::FourLevel => {
+            let root = paging.cr3 & paging.features.address_mask() & ADDRESS;
+            locate_wide(tables, paging, linear, root, 4)
+        }
     }
-    let (format, width) = (Format::new(paging), mode.width());
-    let mut rights = Rights::all();
+}
+
+/// Through tables of 64-bit entries, from `level` on. Each page fault of a guest with shadow page tables comes here.
+#[inline]
+fn locate_wide<T: GuestTables>(
+    tables: &T,
+    paging: &Paging,
+    linear: u64,
+    mut table: u64,
+    mut level: u8,
+) -> Result<(Found, u64), Stop> {
+    let format = Format::new(paging);
+    let mut shift = format.shift(level);
+    let (mut all, mut any) = (u64::MAX, 0);
     let mut steps = [Step::default(); 4];
     loop {
-        let shift = format.shift(level);
-        let index = linear >> shift & (width.entries() as u64 - 1);
-        let at = GuestPhys::new(table + index * width.bytes());
-        let entry = tables.read(at, width).ok_or(Stop::OutsideMemory(at))?;
+        let at = GuestPhys::new(table + (linear >> shift & 511) * 8);
+        let entry = tables.read(at, EntryWidth::Eight).ok_or(Stop::OutsideMemory(at))?;
+        if let Some(below) = format.plain_table(entry, level) {
+            table = below;
+        } else {
+            match format.kind(entry, level) {
+                Kind::NotPresent => return Err(Stop::NotPresent),
+                Kind::Reserved => return Err(Stop::Reserved),
+                Kind::Table(below) => table = below,
+                Kind::Page(start) => {
+                    steps[usize::from(level - 1) & 3] = Step { at, entry };
+                    let rights = format.product(all & entry, any | entry);
+                    let found = page(&format, rights, start, linear, level, steps);
+                    return Ok((found, all & entry));
+                }
+            }
+        }
+        steps[usize::from(level - 1) & 3] = Step { at, entry };
+        (all, any) = (all & entry, any | entry);
+        level -= 1;
+        shift -= 9;
+    }
+}
+
+/// Through the tables of 32-bit paging.
+fn locate_narrow<T: GuestTables>(tables: &T, paging: &Paging, linear: u64) -> Result<(Found, u64), Stop> {
+    let format = Format::new(paging);
+    let (mut table, mut level) = (paging.cr3 & 0xffff_f000, 2);
+    let mut all = u64::MAX;
+    let mut steps = [Step::default(); 4];
+    loop {
+        let at = GuestPhys::new(table + (linear >> format.shift(level) & 1023) * 4);
+        let entry = tables.read(at, EntryWidth::Four).ok_or(Stop::OutsideMemory(at))?;
         let kind = format.kind(entry, level);
         steps[usize::from(level - 1) & 3] = Step { at, entry };
+        all &= entry;
         match kind {
             Kind::NotPresent => return Err(Stop::NotPresent),
             Kind::Reserved => return Err(Stop::Reserved),
-            Kind::Table(below) => {
-                rights &= format.rights(entry);
-                table = below;
-                level -= 1;
-            }
+            Kind::Table(below) => table = below,
             Kind::Page(start) => {
-                let page_bytes = 1u64 << shift;
-                return Ok(Found {
-                    gpa: GuestPhys::new(start | linear & (page_bytes - 1)),
-                    page_bytes,
-                    rights: rights & format.rights(entry),
-                    key: format.key(entry),
-                    dirty: entry & DIRTY != 0,
-                    global: Format::is_global(entry),
-                    level,
-                    steps,
-                });
+                let rights = format.product(all, 0);
+                return Ok((page(&format, rights, start, linear, level, steps), all));
             }
         }
+        level -= 1;
+    }
+}
+
+/// The end of a walk, at an entry that maps a page.
+#[inline]
+fn page(format: &Format, rights: Rights, start: u64, linear: u64, level: u8, steps: [Step; 4]) -> Found {
+    let page_bytes = 1u64 << format.shift(level);
+    let entry = steps[usize::from(level - 1) & 3].entry;
+    Found {
+        gpa: GuestPhys::new(start | linear & (page_bytes - 1)),
+        page_bytes,
+        rights,
+        key: format.key(entry),
+        dirty: entry & DIRTY != 0,
+        global: Format::is_global(entry),
+        level,
+        steps,
     }
 }
 

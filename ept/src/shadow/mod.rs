@@ -34,8 +34,8 @@
 //!
 //! # What it costs, and who can make it cost more
 //!
-//! Memory is given once ([`Memory`]) and never grows; when the pages run out the one that no walk came by for the longest
-//! goes. No call recurses. A fault reads at most 4 guest entries and makes at most 3 pages; each page that goes, or is
+//! Memory is given once ([`Memory`]) and never grows; when the pages run out the one that no walk came by for long goes
+//! (second chance). No call recurses. A fault reads at most 4 guest entries and makes at most 3 pages; each page that goes, or is
 //! brought in sync, is 512 steps; a frame has at most 1,024 mappings and a few shadows; 32 shadows are out of sync at most.
 //!
 //! One virtual CPU runs on one `Shadow`: nothing here expects another core to write the same guest tables meanwhile.

@@ -9,6 +9,8 @@ use crate::frames::ENTRIES;
 
 /// How many shadows and pieces may begin at one guest frame. More than a walk needs at a time, four.
 const MOST_SHADOWS: usize = 16;
+/// How many pages in use one search for pages to let go passes over.
+const MOST_SPARED: u16 = 64;
 
 impl<T: ShadowTables> Shadow<'_, T> {
     /// The shadow of a frame in a role, if there is one.
@@ -25,7 +27,17 @@ impl<T: ShadowTables> Shadow<'_, T> {
     }
 
     /// Makes sure that so many pages are free.
+    #[inline]
     pub(crate) fn reserve(&mut self, count: u16) {
+        if self.free_count < count {
+            self.let_go(count);
+        }
+    }
+
+    /// Lets the oldest pages go, but such as walks came by meanwhile: these count as new.
+    #[cold]
+    fn let_go(&mut self, count: u16) {
+        let mut spared = 0;
         while self.free_count < count {
             let mut oldest = self.oldest;
             if oldest == self.root {
@@ -34,7 +46,13 @@ impl<T: ShadowTables> Shadow<'_, T> {
             if oldest == NO_SLOT {
                 return;
             }
-            self.release(oldest);
+            if core::mem::take(&mut self.memory.page(oldest).used) && spared < MOST_SPARED {
+                spared += 1;
+                self.take_out(oldest);
+                self.append(oldest);
+            } else {
+                self.release(oldest);
+            }
         }
     }
 
@@ -53,7 +71,7 @@ impl<T: ShadowTables> Shadow<'_, T> {
         let next = self.memory.frame(gfn).shadows;
         let page = self.memory.page(slot);
         (page.gfn, page.role, page.next) = (gfn, role, next);
-        (page.unsync, page.writes) = (false, 0);
+        (page.unsync, page.writes, page.used) = (false, 0, true);
         self.memory.frame(gfn).shadows = slot;
         self.append(slot);
         self.made = true;
@@ -168,12 +186,10 @@ impl<T: ShadowTables> Shadow<'_, T> {
     }
 
     /// A walk came by.
+    #[inline]
     pub(crate) fn touch(&mut self, slot: u16) {
-        self.memory.page(slot).writes = 0;
-        if self.newest != slot {
-            self.take_out(slot);
-            self.append(slot);
-        }
+        let page = self.memory.page(slot);
+        (page.writes, page.used) = (0, true);
     }
 
     /// Makes a page the newest.

@@ -30,6 +30,8 @@ pub struct Page {
     pub(crate) older: u16,
     /// The guest may write the table at will: until the next flush the shadow may be wrong.
     pub(crate) unsync: bool,
+    /// A walk came by since it was last looked for a page to let go.
+    pub(crate) used: bool,
     /// Writes that were emulated since a walk last came by.
     pub(crate) writes: u8,
 }
@@ -47,6 +49,7 @@ impl Page {
             newer: NO_SLOT,
             older: NO_SLOT,
             unsync: false,
+            used: false,
             writes: 0,
         }
     }
