@@ -1,6 +1,6 @@
 //! The columns: where the program runs.
 
-use abi::control::wire::{GuestConfig, Virt};
+use abi::control::wire::{GuestConfig, Paging, Virt};
 
 /// A column.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +43,12 @@ pub const COLUMNS: &[Column] = &[
         what: "virt = \"full\": the guest finds a PC, and what it does to devices exits and is emulated",
         colour: "#e69f00",
         runs: Runs::Guest(|guest| GuestConfig { virt: Virt::Full, ..guest }),
+    },
+    Column {
+        name: "full-shadow",
+        what: "the same without the processor's EPT: the hypervisor keeps shadows of the guest's page tables",
+        colour: "#d55e00",
+        runs: Runs::Guest(|guest| GuestConfig { virt: Virt::Full, paging: Paging::Shadow, ..guest }),
     },
     Column {
         name: "para-shadow",
