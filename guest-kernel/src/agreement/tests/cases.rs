@@ -86,7 +86,7 @@ fn a_core_goes_though_cores_die() {
 }
 
 #[test]
-fn greater_cases() {
+fn greater_conflicts() {
     let conflict = win(win(win(founders(3), 0, 1), 1, 1), 2, 1);
     all_of("conflict of 3, 3 cores", conflict);
     let conflict = win(win(founders(3), 0, 1), 2, 1);
@@ -95,6 +95,10 @@ fn greater_cases() {
         "conflict of 2 while 1 leaves, 3 cores, 1 death",
         conflict.script(1, Event::Leave(1)).with_crashes(1),
     );
+}
+
+#[test]
+fn greater_changes() {
     let four = World::new(4, 4, &Topology::flat()).script(0, Event::Leave(1));
     all_of("leave, 4 cores, 2 deaths", four.with_crashes(2));
     let world = World::new(3, 4, &Topology::flat()).script(0, Event::Join(3));
