@@ -140,6 +140,25 @@ fn handle(core: &mut Core) {
             face.count(ExitKind::ControlRegister);
             task_priority(core, access);
         }
+        exit @ (Exit::Exception(_) | Exit::ControlRegister(_) | Exit::Invlpg(_)) => paging(core, exit),
+        // There is no hypervisor to call.
+        Exit::Hypercall => {
+            face.count(ExitKind::Instruction);
+            core.inject(Injection::INVALID_OPCODE);
+        }
+        Exit::TripleFault => {
+            face.count(ExitKind::TripleFault);
+            power(core, Power::Reset);
+        }
+        other => exits::handle_decoded(core, other),
+    }
+}
+
+/// What exits so often with shadow page tables alone. By itself, so that other exits do not save registers for it.
+#[inline(never)]
+fn paging(core: &mut Core, exit: Exit) {
+    let face = core.face;
+    match exit {
         Exit::Exception(exception) if exception.vector() == shadow::PAGE_FAULT => {
             face.count(ExitKind::Exception);
             shadow::page_fault(core, exception);
@@ -151,15 +170,6 @@ fn handle(core: &mut Core) {
         Exit::Invlpg(linear) => {
             face.count(ExitKind::Instruction);
             shadow::invalidate(core, linear);
-        }
-        // There is no hypervisor to call.
-        Exit::Hypercall => {
-            face.count(ExitKind::Instruction);
-            core.inject(Injection::INVALID_OPCODE);
-        }
-        Exit::TripleFault => {
-            face.count(ExitKind::TripleFault);
-            power(core, Power::Reset);
         }
         other => exits::handle_decoded(core, other),
     }
