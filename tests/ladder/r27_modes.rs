@@ -8,11 +8,14 @@ use toolstack::{
 };
 
 /// The most instructions that work may take where it is emulated, exit and all.
-const PROMISES: [(&str, &str, u64); 4] = [
+const PROMISES: [(&str, &str, u64); 6] = [
     ("full-ept", "port_uart_status", 350),
     ("full-ept", "port_timer_count", 350),
     ("full-ept", "self_ipi_xapic", 1_500),
     ("full-ept", "mmio_apic_id", 700),
+    ("full-shadow", "page_table_update", 800),
+    // An INVLPG, and a fault that only fills the shadow: 1,500 at most.
+    ("full-shadow", "page_accessed", 2_100),
 ];
 /// Mode and work, and the exits of an operation: of one kind and no other, or none.
 type Expected = (&'static str, &'static str, Option<(&'static str, f64)>);

@@ -15,7 +15,7 @@ use super::store::{List, NO_SLOT};
 use super::traits::{GuestSpace, ShadowTables};
 use super::{LOW_ROOT, Shadow};
 use crate::frames::ENTRIES;
-use crate::guest_walk::{ACCESSED, DIRTY, Kind, Mode, look};
+use crate::guest_walk::{ACCESSED, DIRTY, Kind, Mode};
 
 /// How many shadows may be out of sync at a time.
 pub(crate) const MOST_UNSYNC: usize = 32;
@@ -29,7 +29,7 @@ impl<T: ShadowTables> Shadow<'_, T> {
             && self.memory.page(slot).unsync
         {
             self.drop_entry(slot, index, Flush::Address(address));
-            self.refill(guest, slot, index, address);
+            self.refill(guest, slot, index);
         }
         self.take_flush()
     }
@@ -50,16 +50,10 @@ impl<T: ShadowTables> Shadow<'_, T> {
     }
 
     /// Maps at once what the guest has just changed: most often it is used next.
-    fn refill<G: GuestSpace>(&mut self, guest: &G, slot: u16, index: usize, address: GuestVirt) {
-        let Some(found) = look(guest, &self.paging, address) else { return };
-        let table = found.steps[0].at.as_u64() >> 12;
-        let here = found.level == 1 && table == u64::from(self.memory.page(slot).gfn);
-        if !here || found.steps[0].entry & ACCESSED == 0 {
-            return;
-        }
-        if let Some((gfn, backing)) = self.memory_at(guest, found.gpa.as_u64()) {
-            let leaf = Leaf { rights: found.rights, key: found.key, dirty: found.dirty };
-            let entry = self.leaf_entry(leaf.flags(self.role), gfn, backing);
+    fn refill<G: GuestSpace>(&mut self, guest: &G, slot: u16, index: usize) {
+        let Some((gfn, flags)) = self.wanted(guest, slot, index) else { return };
+        if let Some((gfn, backing)) = self.memory_at(guest, u64::from(gfn) << 12) {
+            let entry = self.leaf_entry(flags, gfn, backing);
             self.map(slot, index, gfn, entry);
         }
     }
