@@ -25,9 +25,10 @@ const CALLS: [(u64, u64); 8] = [
 /// Operations of `vcpu_op`, which has its pointer third.
 const VCPU_OPERATIONS: u64 = 15;
 /// What ends the guest, lets it wait, or takes its console, whatever the pointer: no structure is needed for that.
-const LEFT_OUT: [(u64, u64); 4] = [
+const LEFT_OUT: [(u64, u64); 5] = [
     (number::SCHED_OP, 1),
     (number::SCHED_OP, 2),
+    (number::SCHED_OP, 3),
     (number::XEN_VERSION, 7),
     (number::VCPU_OP, number::vcpu::DOWN),
 ];
