@@ -24,11 +24,13 @@ const CALLS: [(u64, u64); 8] = [
 ];
 /// Operations of `vcpu_op`, which has its pointer third.
 const VCPU_OPERATIONS: u64 = 15;
-/// What ends the guest, lets it wait, or takes its console, whatever the pointer: no structure is needed for that.
-const LEFT_OUT: [(u64, u64); 5] = [
+/// What ends the guest, lets it wait, or takes its console, whatever the pointer: block, shutdown, poll, watchdog and the
+/// like. One of the pointers leads to memory, if only for reading, and what is there means something to them.
+const LEFT_OUT: [(u64, u64); 6] = [
     (number::SCHED_OP, 1),
     (number::SCHED_OP, 2),
     (number::SCHED_OP, 3),
+    (number::SCHED_OP, 6),
     (number::XEN_VERSION, 7),
     (number::VCPU_OP, number::vcpu::DOWN),
 ];
