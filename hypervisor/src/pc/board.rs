@@ -64,8 +64,10 @@ pub struct Board {
     pub console: Option<Console>,
     /// Printed since domain 0 was told.
     pub has_printed: bool,
-    /// Something happened that an interrupt or another deadline may follow from, or domain 0 is to be told.
+    /// Something happened that an interrupt may follow from, or domain 0 is to be told.
     pub has_changed: bool,
+    /// The next deadline may be another.
+    pub is_retimed: bool,
     /// The interrupt lines as they are, a bit each.
     lines: u16,
     /// Interrupts that the I/O APIC has sent.
@@ -106,6 +108,7 @@ impl Board {
             console: None,
             has_printed: false,
             has_changed: true,
+            is_retimed: true,
             lines: 0,
             outbox: ArrayVec::new_const(),
             epoch,
@@ -208,7 +211,7 @@ impl Board {
             return Power::Stays;
         }
         // Another deadline may follow, or that an interrupt is offered no more.
-        self.has_changed = true;
+        (self.has_changed, self.is_retimed) = (true, true);
         match port {
             0x20 | 0x21 | 0xa0 | 0xa1 | 0x4d0 | 0x4d1 => self.pic.write(port, value),
             0x40..=0x43 | 0x61 => self.pit.write(port, value, ticks(now, pit::HZ)),
@@ -289,7 +292,7 @@ impl Board {
         }
         self.set_clock(now);
         self.set_power(now);
-        self.has_changed = true;
+        (self.has_changed, self.is_retimed) = (true, true);
     }
 
     /// When something is due next, in nanoseconds.
@@ -368,6 +371,7 @@ impl Board {
     fn turn(&mut self, line: u8, up: bool) {
         self.lines ^= 1 << line;
         self.has_changed = true;
+        self.is_retimed |= line != SERIAL;
         self.pic.set(line, up);
         let pin = if line == TIMER { TIMER_PIN } else { usize::from(line) };
         let message = self.io_apic.set(pin, up);

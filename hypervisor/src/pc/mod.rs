@@ -213,10 +213,12 @@ fn follow_board(core: &mut Core) {
     let printed = core::mem::take(&mut board.has_printed);
     let port = board.console.as_ref().map(|console| console.port);
     if core::mem::take(&mut board.has_changed) {
-        let due = board.deadline().map_or(u64::MAX, |due| core.machine.clock.tsc(due));
         let offers = board.offers_external();
+        let due = core::mem::take(&mut board.is_retimed)
+            .then(|| board.deadline().map_or(u64::MAX, |due| core.machine.clock.tsc(due)));
         if let Some(local) = core.local() {
-            (local.board_due, local.is_offered_external, local.attention) = (due, offers, true);
+            (local.is_offered_external, local.attention) = (offers, true);
+            local.board_due = due.unwrap_or(local.board_due);
         }
     }
     for message in messages.into_iter().flatten() {
