@@ -33,17 +33,12 @@ impl Core {
 
     /// Injects the callback vector if there is one and events wait, or sees that this core hears when it can.
     pub fn offer_callback(&mut self) {
-        const INTERRUPTS_ON: u64 = 1 << 9;
-        const BLOCKED_BY_STI_OR_MOV_SS: u32 = 3;
         const ACTIVE: u32 = 0;
         let word = self.face.callback.load(Relaxed);
         if word == 0 || !self.running || !events::is_upcall_pending(self) {
             return;
         }
-        let takes_interrupts = self.vmcs.get(field::GUEST_RFLAGS) & INTERRUPTS_ON != 0
-            && self.vmcs.get(field::GUEST_INTERRUPTIBILITY) & BLOCKED_BY_STI_OR_MOV_SS == 0
-            && !Injection::is_under_way(self.vmcs.get(field::ENTRY_INTERRUPTION_INFO));
-        if takes_interrupts {
+        if self.takes_interrupts() {
             self.watch_interrupts(false);
             self.inject(Injection::external(word as u8));
             // It halts no more.
@@ -51,6 +46,16 @@ impl Core {
         } else {
             self.watch_interrupts(true);
         }
+    }
+
+    /// Whether an interrupt can be injected at the next VM entry.
+    #[inline(always)]
+    pub fn takes_interrupts(&self) -> bool {
+        const INTERRUPTS_ON: u64 = 1 << 9;
+        const BLOCKED_BY_STI_OR_MOV_SS: u32 = 3;
+        self.vmcs.get(field::GUEST_RFLAGS) & INTERRUPTS_ON != 0
+            && self.vmcs.get(field::GUEST_INTERRUPTIBILITY) & BLOCKED_BY_STI_OR_MOV_SS == 0
+            && !Injection::is_under_way(self.vmcs.get(field::ENTRY_INTERRUPTION_INFO))
     }
 
     /// The guest takes interrupts, which this core waited for; or there was nothing to wait for.

@@ -59,19 +59,13 @@ fn see_to(core: &mut Core) {
 
 /// Delivers an interrupt if one is pending: now, or as soon as the guest can take it.
 fn deliver(core: &mut Core) {
-    const BLOCKED_BY_STI_OR_MOV_SS: u32 = 3;
-    const VALID: u32 = 1 << 31;
     let Some(local) = core.local() else { return };
     let vector = local.apic.pending();
     let external = local.is_offered_external && local.apic.passes_external();
     if vector.is_none() && !external {
         return;
     }
-    let vmcs = &core.vmcs;
-    let can_take = vmcs.get(field::GUEST_RFLAGS) & INTERRUPTS_ON != 0
-        && vmcs.get(field::GUEST_INTERRUPTIBILITY) & BLOCKED_BY_STI_OR_MOV_SS == 0
-        && vmcs.get(field::ENTRY_INTERRUPTION_INFO) & VALID == 0;
-    if !can_take {
+    if !core.takes_interrupts() {
         return watch_for_window(core, true);
     }
     let vector = if external {

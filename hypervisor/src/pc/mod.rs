@@ -1,9 +1,9 @@
 //! A full guest's PC: it believes that it owns a machine, and what it does to devices exits and is emulated.
 //!
 //! A reader's path: [`run`] is the loop of a core with a full guest. Before each entry [`interrupts`] sees to what the
-//! guest is to be interrupted by; after each exit [`handle`] finds the family: [`ports`], [`mmio`], [`msr`],
-//! [`shadow`], or what a para guest's exit is too. The devices are [`crate::devices`]; those of a processor's own are in its [`Local`], the
-//! others on the [`board`] of the domain's home core.
+//! guest is to be interrupted by; after each exit [`handle`] finds the family: [`ports`], [`mmio`], [`msr`], [`shadow`], or
+//! what a para guest's exit is too. The devices are [`crate::devices`]; those of a processor's own are in its [`Local`],
+//! the others on the [`board`] of the domain's home core.
 
 pub mod board;
 mod console;
@@ -212,14 +212,13 @@ fn follow_board(core: &mut Core) {
     let messages = (!board.outbox.is_empty()).then(|| core::mem::take(&mut board.outbox));
     let printed = core::mem::take(&mut board.has_printed);
     let port = board.console.as_ref().map(|console| console.port);
-    if core::mem::take(&mut board.has_changed) {
-        let offers = board.offers_external();
-        let due = core::mem::take(&mut board.is_retimed)
-            .then(|| board.deadline().map_or(u64::MAX, |due| core.machine.clock.tsc(due)));
-        if let Some(local) = core.local() {
-            (local.is_offered_external, local.attention) = (offers, true);
-            local.board_due = due.unwrap_or(local.board_due);
-        }
+    board.has_changed = false;
+    let offers = board.offers_external();
+    let due = core::mem::take(&mut board.is_retimed)
+        .then(|| board.deadline().map_or(u64::MAX, |due| core.machine.clock.tsc(due)));
+    if let Some(local) = core.local() {
+        (local.is_offered_external, local.attention) = (offers, true);
+        local.board_due = due.unwrap_or(local.board_due);
     }
     for message in messages.into_iter().flatten() {
         interrupts::send(core, message, false);
