@@ -4,7 +4,7 @@
 use ladder::{Check, Result, Stage, ensure, stage, wrong};
 use toolstack::{
     machine::Kind,
-    verbs::bench::modes::{Column, Cost, Figure, WORKS, csv, measure, report},
+    verbs::bench::modes::{Column, Cost, Figure, WORKS, csv, measure, measure_boot, report},
 };
 
 /// The most instructions that work may take where it is emulated, exit and all.
@@ -54,7 +54,29 @@ const UNTOUCHED: [&str; 8] = [
 const STRAY: f64 = 0.02;
 
 pub fn checks() -> Vec<Check> {
-    vec![Check::new("r27_modes::each_way_to_virtualize_costs_what_it_must", compared)]
+    vec![
+        Check::new("r27_modes::each_way_to_virtualize_costs_what_it_must", compared),
+        Check::new("r27_modes::linux_takes_little_longer_than_on_the_bare_machine", boot),
+    ]
+}
+
+/// Linux to its shell, in per cent of what it takes on the bare machine.
+fn boot(stage: &mut Stage) -> Result<()> {
+    let directory = stage.directory("boot");
+    stage.look_into(directory.join("atoll/serial.log"));
+    let figures = measure_boot(Kind::Bochs, stage::images()?, &directory)?;
+    let bare = cost(&figures, "bare", "linux_boot")?.median;
+    for (mode, percent) in [("para-ept", 105), ("full-ept", 125), ("full-shadow", 250)] {
+        let linux = cost(&figures, mode, "linux_boot")?;
+        ensure!(
+            linux.median * 100 <= bare * percent,
+            "Linux takes {} in {mode}, more than {percent} % of {bare}",
+            linux.median
+        );
+        let exits = linux.exits.as_ref().and_then(|exits| exits.get("cpuid"));
+        ensure!(exits.is_some_and(|count| *count > 100.0), "exits in {mode} are {:?}", linux.exits);
+    }
+    Ok(())
 }
 
 fn compared(stage: &mut Stage) -> Result<()> {

@@ -301,7 +301,8 @@ enum Verb {
     #[command(
         after_help = "Examples:\n  atoll bench exits                     what each kind of exit costs\n  \
         atoll bench exits --machine bochs --json > exits.json\n  \
-        atoll bench modes --report modes.html   full, para and bare, as tables and charts\n\n\
+        atoll bench modes --report modes.html   full, para and bare, as tables and charts\n  \
+        atoll bench boot                      Debian's kernel to its shell in each of these\n\n\
         Every figure has a label: emulated (instructions, exact), nested, or bare."
     )]
     Bench {

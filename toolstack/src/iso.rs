@@ -13,6 +13,9 @@ use crate::{
 /// GRUB's modules; `biosdisk` and `part_msdos` are for the image written to a stick.
 const MODULES: &str = "normal iso9660 multiboot2 serial biosdisk part_msdos";
 
+/// What GRUB's scripts begin with: what it says goes to the first serial port.
+const HEAD: &str = "set timeout=0\nserial --unit=0 --speed=115200\nterminal_output serial\n";
+
 /// Writes the image to `output`. `command_line` is the hypervisor's; `scratch` is a directory for the parts. Without an
 /// archive the kernel may be another than the hypervisor.
 pub fn write(
@@ -32,6 +35,26 @@ pub fn write(
         fs::write(&path, content).at("writing", &path)?;
     }
     mkrescue(&tree, MODULES, output)
+}
+
+/// The same with Linux: a kernel, and a file system in memory.
+pub fn write_linux(
+    kernel: &Path,
+    ramdisk: &Path,
+    command_line: &str,
+    scratch: &Path,
+    output: &Path,
+) -> Result<()> {
+    let tree = scratch.join("iso");
+    let grub = tree.join("boot/grub");
+    places::make(&grub)?;
+    for (from, name) in [(kernel, "boot/vmlinuz"), (ramdisk, "boot/initrd")] {
+        fs::copy(from, tree.join(name)).at("copying", from)?;
+    }
+    let menu =
+        format!("{HEAD}menuentry Linux {{\n linux /boot/vmlinuz {command_line}\n initrd /boot/initrd\n}}\n");
+    fs::write(grub.join("grub.cfg"), menu).at("writing", grub.join("grub.cfg"))?;
+    mkrescue(&tree, "normal iso9660 linux serial biosdisk part_msdos", output)
 }
 
 /// Runs `grub-mkrescue` on a directory.
@@ -55,17 +78,8 @@ pub(crate) fn mkrescue(tree: &Path, modules: &str, output: &Path) -> Result<()> 
 }
 
 fn menu(command_line: &str, with_archive: bool) -> String {
-    let module = if with_archive { "\x20 module2 /boot/archive archive\n" } else { "" };
-    format!(
-        "set timeout=0\n\
-         serial --unit=0 --speed=115200\n\
-         terminal_output serial\n\
-         menuentry Atoll {{\n\
-         \x20 multiboot2 /boot/atoll {command_line}\n\
-         {module}\
-         \x20 boot\n\
-         }}\n"
-    )
+    let module = if with_archive { " module2 /boot/archive archive\n" } else { "" };
+    format!("{HEAD}menuentry Atoll {{\n multiboot2 /boot/atoll {command_line}\n{module} boot\n}}\n")
 }
 
 #[cfg(test)]
@@ -77,6 +91,6 @@ mod tests {
         assert!(!menu("mode=bare", false).contains("module2"));
         let menu = menu("exit=debug", true);
         assert!(menu.contains("multiboot2 /boot/atoll exit=debug\n"));
-        assert!(menu.contains("module2 /boot/archive archive\n"));
+        assert!(menu.contains(" module2 /boot/archive archive\n"));
     }
 }

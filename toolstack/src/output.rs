@@ -18,7 +18,7 @@ pub fn say_bytes(bytes: &[u8]) {
 }
 
 /// Prints a value as JSON.
-pub fn say_json(value: &impl Serialize) {
+pub fn say_json(value: &(impl Serialize + ?Sized)) {
     // Values here have string keys throughout, so this cannot fail.
     say(serde_json::to_string_pretty(value).unwrap_or_default());
 }

@@ -18,6 +18,13 @@ use crate::{
 /// What the shell says on the console before its first prompt.
 pub const READY: &str = "guest: ready";
 
+/// When the first shell came, in seconds of the kernel's own clock, as a console that is [`READY`] tells it.
+pub fn seconds_to_shell(console: &str) -> Option<f64> {
+    let (_, said) = console.split_once(READY)?;
+    let (line, _) = said.split_once('\n')?;
+    line.split_once(" after ")?.1.split_once(" s")?.0.parse().ok()
+}
+
 /// Busybox under the names that are used by the scripts, and of use to whoever looks around.
 const APPLETS: &[&str] = &[
     "cat",
@@ -67,7 +74,10 @@ mount -t devtmpfs dev /dev
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t tmpfs tmp /tmp
-echo \"guest: ready, Linux $(uname -r) with $(nproc) CPUs\"
+# When this is, by the kernel's own clock, its log says exactly.
+echo 'guest: shell' > /dev/kmsg
+seconds=$(dmesg | sed -n 's/^\\[ *\\(.*\\)\\] guest: shell$/\\1/p')
+echo \"guest: ready, Linux $(uname -r) with $(nproc) CPUs after $seconds s\"
 stty rows 24 cols 100
 # Busybox's own poweroff and reboot, which its shell prefers, tell process 1 in this way.
 trap /sbin/poweroff USR2
@@ -145,5 +155,15 @@ mod tests {
     #[test]
     fn the_first_line_is_the_awaited_one() {
         assert!(INIT.contains(&format!("echo \"{READY}, ")));
+    }
+
+    #[test]
+    fn the_time_of_the_first_shell_is_found() {
+        let console =
+            "loading\r\nguest: ready, Linux 6.1.0-49-cloud-amd64 with 1 CPUs after 1.250000 s\r\n# ";
+        assert_eq!(seconds_to_shell(console), Some(1.25));
+        // The line is not whole yet.
+        assert_eq!(seconds_to_shell("guest: ready, Linux 6.1 with 1 CPUs after 1.2"), None);
+        assert_eq!(seconds_to_shell("guest: ready, Linux 6.1 with 1 CPUs after  s\n"), None);
     }
 }

@@ -83,6 +83,14 @@ impl Kind {
         })
     }
 
+    /// The rate of its time-stamp counter, where its processor's CPUID tells of another.
+    pub const fn counted_khz(self) -> Option<u32> {
+        match self {
+            Self::Bochs => Some(bochs::INSTRUCTIONS_PER_SECOND / 1000),
+            Self::Kvm | Self::Tcg | Self::Nested => None,
+        }
+    }
+
     /// The most memory a machine of this kind can have.
     pub const fn max_memory_mib(self) -> u32 {
         match self {

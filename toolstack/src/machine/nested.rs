@@ -29,9 +29,6 @@ pub(super) fn start(spec: &Spec, log: &Path, port: u16) -> Result<Emulator> {
     };
     let linux = linux::prepare(&places::state_directory().join("nested"))?;
 
-    let tree = spec.directory.join("iso");
-    let grub = tree.join("boot/grub");
-    places::make(&grub)?;
     let mut initrd = fs::read(&linux.initrd).at("reading", &linux.initrd)?;
     // Linux wants each archive to start at a multiple of four.
     initrd.resize(initrd.len().next_multiple_of(4), 0);
@@ -42,11 +39,9 @@ pub(super) fn start(spec: &Spec, log: &Path, port: u16) -> Result<Emulator> {
         Entry::file("init", 0o755, script.as_bytes()),
     ]);
     initrd.extend(ours.at("packing", "the nested machine's files")?);
-    fs::write(tree.join("boot/initrd"), initrd).at("writing", tree.join("boot/initrd"))?;
-    fs::copy(&linux.kernel, tree.join("boot/vmlinuz")).at("copying", &linux.kernel)?;
-    fs::write(grub.join("grub.cfg"), menu()).at("writing", grub.join("grub.cfg"))?;
-    let cd = spec.directory.join("boot.iso");
-    iso::mkrescue(&tree, "normal iso9660 linux serial biosdisk part_msdos", &cd)?;
+    let (ramdisk, cd) = (spec.directory.join("initrd"), spec.directory.join("boot.iso"));
+    fs::write(&ramdisk, initrd).at("writing", &ramdisk)?;
+    iso::write_linux(&linux.kernel, &ramdisk, &linux_command_line(), &spec.directory, &cd)?;
     let hardware = bochs::Hardware {
         processor: bochs::PROCESSOR,
         cores: 1,
@@ -59,19 +54,12 @@ pub(super) fn start(spec: &Spec, log: &Path, port: u16) -> Result<Emulator> {
     bochs::run(&spec.directory, &hardware)
 }
 
-/// GRUB's menu. The processor's own CPUID tells Linux 3.5 GHz, which in Bochs is 70 times too fast: every time slice
-/// and every timeout would be 70 times too long. So Linux is told the clock that Bochs counts by.
-fn menu() -> String {
+/// The processor's own CPUID tells Linux 3.5 GHz, which in Bochs is 70 times too fast: every time slice and every timeout
+/// would be 70 times too long. So Linux is told the clock that Bochs counts by.
+fn linux_command_line() -> String {
     let clock_khz = bochs::INSTRUCTIONS_PER_SECOND / 1000;
     format!(
-        "set timeout=0\n\
-         serial --unit=0 --speed=115200\n\
-         terminal_output serial\n\
-         menuentry Linux {{\n\
-         \x20 linux /boot/vmlinuz console=ttyS0 nokaslr mitigations=off no_timer_check tsc=reliable \
-         tsc_early_khz={clock_khz} panic=1 quiet\n\
-         \x20 initrd /boot/initrd\n\
-         }}\n"
+        "console=ttyS0 nokaslr mitigations=off no_timer_check tsc=reliable tsc_early_khz={clock_khz} panic=1 quiet"
     )
 }
 

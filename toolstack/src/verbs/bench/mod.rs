@@ -37,15 +37,17 @@ pub enum Suite {
     Para,
     /// What the same work costs on the bare machine, as a para guest and as a full one
     Modes,
+    /// How long Linux takes to its shell in each of these ways, and its exits by reason
+    Boot,
 }
 
 /// Where figures go beside the terminal.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Files {
-    /// `modes`: write the figures to a file as comma-separated values
+    /// `modes`, `boot`: write the figures to a file as comma-separated values
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
-    /// `modes`: write a report with charts to a file, as HTML
+    /// `modes`, `boot`: write a report with charts to a file, as HTML
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 }
@@ -65,17 +67,28 @@ pub fn run(
     as_json: bool,
     files: &Files,
 ) -> Result<()> {
-    if suite != Suite::Modes && (files.csv.is_some() || files.report.is_some()) {
-        return Err(Error::new("--csv and --report are of `bench modes`", "leave them out, or use `--json`"));
+    if !matches!(suite, Suite::Modes | Suite::Boot) && (files.csv.is_some() || files.report.is_some()) {
+        return Err(Error::new(
+            "--csv and --report are of `bench modes` and `bench boot`",
+            "leave them out, or use `--json`",
+        ));
     }
     let kind = machine.machine.kind();
-    setup::ensure(&[kind.name()], yes)?;
+    let users: &[&str] = if suite == Suite::Boot { &[kind.name(), "linux"] } else { &[kind.name()] };
+    setup::ensure(users, yes)?;
     super::can_run(kind)?;
     let images = Images::find(machine.images.as_deref())?;
     let rows = match suite {
         Suite::Exits => measure_exits(kind, &images, places::run_directory("bench"))?,
         Suite::Para => para::measure(on, kind, &images)?,
-        Suite::Modes => return run_modes(kind, &images, as_json, files),
+        Suite::Modes => {
+            let figures = modes::measure(kind, &images, &places::run_directory("bench-modes"))?;
+            return show(&figures, as_json, files);
+        }
+        Suite::Boot => {
+            let figures = modes::measure_boot(kind, &images, &places::run_directory("bench-boot"))?;
+            return show(&figures, as_json, files);
+        }
     };
     if as_json {
         output::say_json(&rows);
@@ -85,18 +98,18 @@ pub fn run(
     Ok(())
 }
 
-fn run_modes(kind: Kind, images: &Images, as_json: bool, files: &Files) -> Result<()> {
-    let figures = modes::measure(kind, images, &places::run_directory("bench-modes"))?;
+/// Prints figures of all columns, and writes the files that were asked for.
+fn show(figures: &[modes::Figure], as_json: bool, files: &Files) -> Result<()> {
     if as_json {
-        output::say_json(&figures);
+        output::say_json(figures);
     } else {
-        output::say(modes::table(&figures));
+        output::say(modes::table(figures));
     }
     if let Some(path) = &files.csv {
-        modes::write(path, &modes::csv(&figures))?;
+        modes::write(path, &modes::csv(figures))?;
     }
     if let Some(path) = &files.report {
-        modes::write(path, &modes::report(&figures))?;
+        modes::write(path, &modes::report(figures))?;
     }
     Ok(())
 }

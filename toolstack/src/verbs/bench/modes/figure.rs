@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     super::{MachineDescription, Row},
-    COLUMNS, WORKS,
+    COLUMNS, Work,
 };
 
 /// What an exit costs in silicon, in cycles: the direct cost of a world switch, there and back, as published by Landau,
@@ -87,16 +87,23 @@ pub fn find<'figures>(figures: &'figures [Figure], work: &str, mode: &str) -> Op
     figures.iter().find(|figure| figure.work == work && figure.mode == mode)?.cost()
 }
 
+/// The kinds of work in these figures, in their order.
+pub fn works(figures: &[Figure]) -> Vec<&'static Work> {
+    let mut works: Vec<_> = figures.iter().filter_map(|figure| Work::find(figure.work)).collect();
+    works.dedup_by_key(|work| work.name);
+    works
+}
+
 /// A figure for each work and column, out of the rows that guests printed (`instructions`, `operations`) and domain 0
 /// (`exits`). Columns that `failed` say why.
-pub fn join(rows: &[Row], failed: &[(&str, String)]) -> Vec<Figure> {
+pub fn join(works: &'static [Work], rows: &[Row], failed: &[(&str, String)]) -> Vec<Figure> {
     let counted = |name: &str, unit: &str| rows.iter().find(|row| row.name == name && row.unit == unit);
     let timed = |name: &str| {
         rows.iter().find(|row| row.name == name && !["exits", "operations"].contains(&row.unit.as_str()))
     };
     let median = |work: &str, mode: &str| timed(&format!("{mode}/{work}"))?.median.as_u64();
     let mut figures = Vec::new();
-    for work in WORKS {
+    for work in works {
         let bare =
             COLUMNS.iter().find(|column| column.is_bare()).and_then(|bare| median(work.name, bare.name));
         for column in COLUMNS {
@@ -156,7 +163,7 @@ fn cost(row: &Row, exits: Option<BTreeMap<String, f64>>, bare: Option<u64>) -> C
 mod tests {
     use super::*;
     use crate::verbs::bench::{
-        modes::{csv, report, table},
+        modes::{WORKS, csv, report, table},
         parse,
     };
 
@@ -178,7 +185,7 @@ mod tests {
             processor: "one, \"quoted\" <&>".into(),
             host_processor: String::new(),
         };
-        join(&parse(LOG, "emulated", &machine), &[("full-ept", "it crashed".to_owned())])
+        join(WORKS, &parse(LOG, "emulated", &machine), &[("full-ept", "it crashed".to_owned())])
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! `bench modes`: the same work by the same program, on the bare machine and in each way to virtualize a guest.
 //!
-//! A reader's path: [`measure`] boots the bare machine and then Atoll, on which a guest is created for each [`Column`] in
+//! A reader's path: [`measure`] (and [`measure_boot`], where the work is a boot of Linux) boots the bare machine and then Atoll, on which a guest is created for each [`Column`] in
 //! turn; [`figure`] joins what the guests printed with what domain 0 counted; [`table`], [`csv`] and [`report`] show it.
 
+mod boot;
 mod chart;
 mod column;
 mod csv;
@@ -13,17 +14,18 @@ mod table;
 mod work;
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
 
+pub use boot::measure_boot;
 pub use column::{COLUMNS, Column};
 pub use csv::csv;
 pub use figure::{Cost, Figure, Outcome};
 pub use report::report;
 pub use table::table;
-pub use work::{WORKS, Work};
+pub use work::{BOOT_WORKS, WORKS, Work};
 
 use super::{CORES, MachineDescription, Row, described, parse, wait_for};
 use crate::{
@@ -51,18 +53,17 @@ const DONE: &str = "bench: done";
 
 /// Measures in all columns, with files in `directory`.
 pub fn measure(kind: Kind, images: &Images, directory: &Path) -> Result<Vec<Figure>> {
+    has_bare(kind)?;
+    let bare = on_bare(kind, images, &directory.join("bare"))?;
+    let on_atoll = on_atoll(kind, images, &Config::of_guests(CORES, []), &directory.join("atoll"), columns)?;
+    Ok(on_atoll.beside(WORKS, bare))
+}
+
+fn has_bare(kind: Kind) -> Result<()> {
     if kind == Kind::Nested {
         return Err(Error::new("nested has no bare machine to compare with", "take `--machine bochs`"));
     }
-    let mut rows = on_bare(kind, images, &directory.join("bare"))?;
-    let on_atoll = on_atoll(kind, images, &directory.join("atoll"))?;
-    // Of the same kind, and so with the same processor, which nobody says there.
-    for row in &mut rows {
-        row.machine.processor.clone_from(&on_atoll.machine.processor);
-        row.machine.tsc_khz = on_atoll.machine.tsc_khz;
-    }
-    rows.extend(on_atoll.rows);
-    Ok(figure::join(&rows, &on_atoll.failed))
+    Ok(())
 }
 
 /// The program alone on the machine, started by GRUB: guest kernels and hypervisor have the same entry, and so the same
@@ -74,10 +75,23 @@ fn on_bare(kind: Kind, images: &Images, directory: &Path) -> Result<Vec<Row>> {
     places::make(directory)?;
     let cd = directory.join("boot.iso");
     iso::write(&archive::read_image(path)?, None, &format!("{ROLE} mode=bare"), directory, &cd)?;
+    let log = log_of_bare(kind, CORES, BARE_MIB, cd, directory, |log| log.contains(DONE))?;
+    Ok(parse(&log, kind.label(), &description(kind, CORES)))
+}
+
+/// Boots a CD image without the hypervisor: what the serial port has said when that is `enough`.
+fn log_of_bare(
+    kind: Kind,
+    cores: u32,
+    memory_mib: u32,
+    cd: PathBuf,
+    directory: &Path,
+    enough: impl Fn(&str) -> bool,
+) -> Result<String> {
     let spec = Spec {
         kind,
-        cores: CORES,
-        memory_mib: BARE_MIB,
+        cores,
+        memory_mib,
         boot: Boot::Iso(cd),
         processor: None,
         unattended: kind == Kind::Bochs,
@@ -86,10 +100,11 @@ fn on_bare(kind: Kind, images: &Images, directory: &Path) -> Result<Vec<Row>> {
     let work = progress::spinner(format!("measuring on bare {}", kind.name()));
     let mut machine = Machine::start(&spec)?;
     let start = Instant::now();
-    let log = loop {
+    loop {
         let text = machine.log().text();
-        if text.contains(DONE) {
-            break text;
+        if enough(&text) {
+            work.finish_and_clear();
+            return Ok(text);
         }
         if !machine.is_running() || start.elapsed() > kind.boot_patience() * 2 {
             let seconds = start.elapsed().as_secs();
@@ -98,16 +113,18 @@ fn on_bare(kind: Kind, images: &Images, directory: &Path) -> Result<Vec<Row>> {
         }
         work.set_message(format!("measuring on bare {}: {}", kind.name(), machine.log().last_line()));
         thread::sleep(Duration::from_millis(200));
-    };
-    work.finish_and_clear();
-    let description = MachineDescription {
+    }
+}
+
+/// The bare machine. Its processor and its clock nobody says there.
+fn description(kind: Kind, cores: u32) -> MachineDescription {
+    MachineDescription {
         kind: format!("{} without Atoll", kind.name()),
-        cores: CORES,
+        cores,
         tsc_khz: 0,
         processor: String::new(),
         host_processor: host::processor(),
-    };
-    Ok(parse(&log, kind.label(), &description))
+    }
 }
 
 /// What came out on Atoll.
@@ -118,31 +135,61 @@ struct OnAtoll {
     machine: MachineDescription,
 }
 
-/// The program as a guest, in one column after the other on the same core.
-fn on_atoll(kind: Kind, images: &Images, directory: &Path) -> Result<OnAtoll> {
-    let config = Config::of_guests(CORES, []);
+impl OnAtoll {
+    /// All figures, with rows of the bare machine: of the same kind, and so with the same processor.
+    fn beside(self, works: &'static [Work], mut rows: Vec<Row>) -> Vec<Figure> {
+        for row in &mut rows {
+            row.machine.processor.clone_from(&self.machine.processor);
+            row.machine.tsc_khz = self.machine.tsc_khz;
+        }
+        rows.extend(self.rows);
+        figure::join(works, &rows, &self.failed)
+    }
+}
+
+/// Boots Atoll, and measures there.
+fn on_atoll(
+    kind: Kind,
+    images: &Images,
+    config: &Config,
+    directory: &Path,
+    measure: impl FnOnce(&mut Session, &indicatif::ProgressBar) -> Result<OnAtoll>,
+) -> Result<OnAtoll> {
     let spec = Spec {
         kind,
         cores: config.cores,
         memory_mib: config.memory_mib,
-        boot: Boot::of(images, &config)?,
+        boot: Boot::of(images, config)?,
         processor: None,
         unattended: false,
         directory: directory.to_owned(),
     };
     let work = progress::spinner(format!("booting {}", kind.name()));
     let mut session = Session::start(&spec)?;
-    let done = columns(&mut session, &work);
+    let done = measure(&mut session, &work);
     work.finish_and_clear();
     done.map_err(|error| session.explain(error))
 }
 
+/// The program as a guest, in one column after the other on the same core.
 fn columns(session: &mut Session, work: &indicatif::ProgressBar) -> Result<OnAtoll> {
     let machine = described(session)?;
+    let failed =
+        in_each_column(session, |session, column, config| measure_column(session, work, column, config))?;
+    let mut rows = parse(&session.machine.log().text(), session.machine.kind().label(), &machine);
+    rows.extend(ring::rows(&rows));
+    Ok(OnAtoll { rows, failed, machine })
+}
+
+/// Measures in each column that has a guest, and leaves none behind: the columns that failed, and why.
+fn in_each_column(
+    session: &mut Session,
+    mut measure: impl FnMut(&mut Session, &'static Column, fn(GuestConfig) -> GuestConfig) -> Result<()>,
+) -> Result<Vec<(&'static str, String)>> {
     let mut failed = Vec::new();
     for column in COLUMNS {
         let Some(config) = column.guest() else { continue };
-        if let Err(error) = measure_column(session, work, column, config) {
+        if let Err(error) = measure(session, column, config) {
             // Without the machine there are no further columns; a guest that is refused, or crashes, spoils its own alone.
             if session.client.is_closed() {
                 return Err(error);
@@ -153,9 +200,7 @@ fn columns(session: &mut Session, work: &indicatif::ProgressBar) -> Result<OnAto
             session.client.destroy(&left.name)?;
         }
     }
-    let mut rows = parse(&session.machine.log().text(), session.machine.kind().label(), &machine);
-    rows.extend(ring::rows(&rows));
-    Ok(OnAtoll { rows, failed, machine })
+    Ok(failed)
 }
 
 /// Lets the guest measure, with a peer where it can have one. What is left of them is for the caller to destroy.

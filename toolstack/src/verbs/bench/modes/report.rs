@@ -1,7 +1,7 @@
 //! The figures as one HTML file that needs nothing else: tables, charts in SVG, and what each figure is.
 
 use super::{
-    COLUMNS, Column, Cost, Figure, Outcome, WORKS,
+    COLUMNS, Column, Cost, Figure, Outcome,
     chart::{Bar, Group, chart, escaped},
     figure::{self, MODEL},
     table::{kinds, number, percent},
@@ -83,7 +83,7 @@ fn groups<'a>(
         let of = |column: &'static Column| bar(column, figure::find(figures, work, column.name)?);
         Column::running().filter_map(of).collect()
     };
-    WORKS.iter().map(|work| Group { name: work.name, bars: bars(work.name) }).collect()
+    figure::works(figures).iter().map(|work| Group { name: work.name, bars: bars(work.name) }).collect()
 }
 
 fn section(title: &str, key: &[(&str, &str)], chart: &str) -> String {
@@ -133,7 +133,7 @@ fn all(figures: &[Figure]) -> String {
         text.push_str(&format!("<tr><td>{}<td>{}{cells}</tr>\n", figure.work, figure.mode));
     }
     text.push_str("</table>\n<h2>The work</h2>\n<table>\n");
-    for work in WORKS {
+    for work in figure::works(figures) {
         text.push_str(&format!("<tr><td>{}<td>{}</tr>\n", work.name, escaped(work.what)));
     }
     text + "</table>\n"

@@ -1,6 +1,6 @@
 //! The figures on a terminal: what work costs in each column, and then each figure's exits, share and model.
 
-use super::{COLUMNS, Column, Figure, Outcome, WORKS, figure};
+use super::{COLUMNS, Column, Figure, Outcome, figure};
 use crate::output;
 
 /// Both tables, and what is to be known of them.
@@ -30,7 +30,7 @@ fn compared(figures: &[Figure]) -> String {
     header.extend(columns.iter().map(|column| column.name));
     header.push("Unit");
     let mut table = output::table(&header);
-    for work in WORKS {
+    for work in figure::works(figures) {
         let costs: Vec<_> =
             columns.iter().map(|column| figure::find(figures, work.name, column.name)).collect();
         let mut line = vec![work.name.to_owned()];

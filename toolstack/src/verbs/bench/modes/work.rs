@@ -75,7 +75,19 @@ pub const WORKS: &[Work] = &[
     ),
 ];
 
+/// Those of `bench boot`.
+pub const BOOT_WORKS: &[Work] = &[work(
+    "linux_boot",
+    "Debian's kernel and a small file system in memory, from where the kernel first reads its clock to the shell, with one \
+     processor",
+)];
+
 impl Work {
+    /// The work of this name, in whichever benchmark.
+    pub fn find(name: &str) -> Option<&'static Self> {
+        WORKS.iter().chain(BOOT_WORKS).find(|work| work.name == name)
+    }
+
     /// Whether it can be done in that column.
     pub fn is_in(&self, column: &str) -> bool {
         !self.absent.iter().any(|(prefix, _)| column.starts_with(prefix))
