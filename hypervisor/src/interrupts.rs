@@ -132,8 +132,12 @@ impl Registers {
 
     /// Whether an interrupt waits for the guest to take it (SDM 3A, "Interrupt Acceptance for Fixed Interrupts": IRR).
     pub fn is_any_pending(&self) -> bool {
-        const IRR: core::ops::Range<u32> = 0x820..0x828;
-        IRR.into_iter().any(|msr| self.read(msr) != 0)
+        self.bits(IRR).any()
+    }
+
+    /// A bit for each vector, from eight registers on.
+    pub fn bits(&self, first: u32) -> Bits {
+        Bits(core::array::from_fn(|index| self.read(first + index as u32) as u32))
     }
 
     /// Writes the register with this MSR number.
@@ -157,21 +161,49 @@ impl Default for Registers {
     }
 }
 
+/// A bit for each vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bits(pub [u32; 8]);
+
+impl Bits {
+    /// Whether one is set.
+    pub fn any(&self) -> bool {
+        self.0.iter().any(|&word| word != 0)
+    }
+
+    /// The vectors whose bits are set, that an interrupt can have: from 16 on.
+    pub fn lowest_first(self) -> impl Iterator<Item = u8> {
+        (16..=255u8).filter(move |&vector| self.0[usize::from(vector / 32)] & 1 << (vector % 32) != 0)
+    }
+}
+
 /// The xAPIC register that x2APIC has as this MSR.
 fn mmio(base: u64, msr: u32) -> *mut u32 {
     (base + u64::from(msr & 0x3f) * 16) as *mut u32
 }
 
 const VERSION: u32 = 0x803;
-const TPR: u32 = 0x808;
+/// Task priority.
+pub const TPR: u32 = 0x808;
 const EOI: u32 = 0x80b;
-const SVR: u32 = 0x80f;
-const ISR: u32 = 0x810;
-const IRR: u32 = 0x820;
+/// Spurious-interrupt vector.
+pub const SVR: u32 = 0x80f;
+/// The first of eight: interrupts in service.
+pub const ISR: u32 = 0x810;
+/// The first of eight: interrupts that are pending.
+pub const IRR: u32 = 0x820;
+/// The timer's entry in the local vector table.
+pub const LVT_TIMER: u32 = 0x832;
 const LVT_THERMAL: u32 = 0x833;
 const LVT_PERFORMANCE: u32 = 0x834;
-const INITIAL_COUNT: u32 = 0x838;
-const MASKED: u64 = 1 << 16;
+/// The timer's initial count.
+pub const INITIAL_COUNT: u32 = 0x838;
+/// Its current count.
+pub const CURRENT_COUNT: u32 = 0x839;
+/// Its divider.
+pub const DIVIDE: u32 = 0x83e;
+/// In an entry of the local vector table: it is masked.
+pub const MASKED: u64 = 1 << 16;
 /// A vector that no interrupt can have: an EOI of the spurious vector itself may be ignored.
 const QUIET_SPURIOUS: u64 = 0x0f;
 /// More than enough rounds for 240 vectors, each in service and pending.
@@ -184,7 +216,7 @@ impl Registers {
         let highest = self.read(VERSION) >> 16 & 0xff;
         let performance = (highest >= 4).then_some(LVT_PERFORMANCE);
         let thermal = (highest >= 5).then_some(LVT_THERMAL);
-        [0x832, 0x835, 0x836, 0x837].into_iter().chain(performance).chain(thermal)
+        [LVT_TIMER, 0x835, 0x836, 0x837].into_iter().chain(performance).chain(thermal)
     }
 }
 
@@ -224,6 +256,34 @@ pub fn quiesce(registers: Registers, bases: &Bases) {
             }
             asm!("sti", "nop", "nop", "cli");
             end_all();
+        }
+        lidt(&normal);
+    }
+}
+
+/// Has these interrupts in service at this core, whose APIC has this id, is on, and has nothing pending: the host takes each
+/// once, and does not end it. They come lowest first, so that each goes before those that are in service already.
+pub fn take_in_host(
+    sender: &mut Sender,
+    apic_id: u32,
+    registers: Registers,
+    bases: &Bases,
+    vectors: impl Iterator<Item = u8>,
+) {
+    // SAFETY: as in `quiesce`.
+    let gates = unsafe { &*(bases.idt as *const [u128; 256]) };
+    let (normal, drain) = (DescriptorTablePointer::new_from_slice(gates), drain_gates(gates));
+    // SAFETY: as in `quiesce`; the interrupts go to this core itself, and the gates that they find return at once.
+    unsafe {
+        lidt(&DescriptorTablePointer::new_from_slice(&drain));
+        for vector in vectors {
+            sender.fixed(vector, apic_id);
+            for _ in 0..ROUNDS {
+                if registers.bits(IRR).any() {
+                    break;
+                }
+            }
+            asm!("sti", "nop", "nop", "cli");
         }
         lidt(&normal);
     }

@@ -15,6 +15,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod apic_state;
 pub mod checks;
 pub mod console;
 pub mod core;

@@ -97,6 +97,23 @@ pub fn capabilities() -> Result<Capabilities, Unsupported> {
     Ok(capabilities)
 }
 
+/// Where the fields of a local APIC id begin above the thread's: core, package (SDM 3A, "Hierarchical Mapping of CPUID
+/// Extended Topology Leaf").
+pub fn apic_id_fields() -> (u32, u32) {
+    let cpuid = raw_cpuid::CpuId::new();
+    let levels = cpuid.get_extended_topology_info().into_iter().flatten();
+    let (thread, package) = levels.fold((0, 0), |(thread, package), level| match level.level_type() {
+        raw_cpuid::TopologyType::SMT => (level.shift_right_for_next_apic_id(), package),
+        _ => (thread, level.shift_right_for_next_apic_id()),
+    });
+    if package > 0 {
+        return (thread, package.max(thread));
+    }
+    // Without that leaf only the number of ids in a package is known.
+    let ids = cpuid.get_feature_info().map_or(1, |info| info.max_logical_processor_ids());
+    (thread, u32::from(ids.max(1)).next_power_of_two().trailing_zeros().max(thread))
+}
+
 /// The width of a physical address.
 pub fn physical_address_bits() -> u8 {
     let capacity = raw_cpuid::CpuId::new().get_processor_capacity_feature_info();

@@ -14,7 +14,8 @@ use boot::cores::Topology;
 use boot::handover::{Handover, Range};
 use boot::trampoline::{PageWords, WORDS_OFFSET};
 use hypervisor::core::Core;
-use hypervisor::core::face::FACES;
+use hypervisor::core::face::{FACES, ON};
+use hypervisor::core::power::Power;
 use hypervisor::core::start::{self, Area, Order};
 use hypervisor::cpuid_policy::CpuidTable;
 use hypervisor::domain::{Domain, Home, Place, build, control};
@@ -47,25 +48,26 @@ extern "C" fn atoll_main(magic: u32, information: u32) -> ! {
     let trampoline = trampoline(&handover, &mut early, &mut tables);
     let machine = describe(&topology, &capabilities, &handover, &tables, &mut early, boot_tsc);
     let orders = orders(machine, &mut early, &mut tables);
-    let registry = books(&handover, machine, &mut early, archive);
+    let registry = books(&handover, machine, &mut early, archive, Power::new(&orders, trampoline));
     check_host_tables(&tables);
     // SAFETY: all RAM, the image with the boot stack, and the devices in use are mapped.
     unsafe { tables.load() };
     interrupts::mask_all(machine);
     hypervisor::devices::decode::prepare();
 
-    let mut core = start::prepare(&orders[0]);
-    start::settle(&mut core);
+    let core = start::prepare(&orders[0]);
     core.registry = Some(registry);
     FACES[0].apic_id.store(machine.apic_ids[0], Relaxed);
+    FACES[0].processor.store(0, Relaxed);
+    FACES[0].power.store(ON, Relaxed);
     for order in &orders[1..] {
-        if !start::wake(&mut core, order, trampoline) {
+        if !start::wake(core, order, trampoline) {
             fail(ExitCode::BadBoot, format_args!("core {} did not start", order.index));
         }
     }
     log::info!("{} cores, TSC at {} kHz", machine.apic_ids.len(), machine.tsc_khz);
 
-    start_control_domain(&mut core, archive, &handover);
+    start_control_domain(core, archive, &handover);
     core.run()
 }
 
@@ -274,13 +276,19 @@ fn orders(
     unsafe { channels.write(start::channels(early, cores).unwrap_or_else(|| no_room(WHAT))) };
     let order = |index| {
         let area = Area::new(early, tables).unwrap_or_else(|| no_room(WHAT));
-        Order { index, area, channels, machine }
+        Order { index, area, channels, machine, again: false }
     };
     (0..cores).map(order).collect()
 }
 
 /// Core 0's books: all RAM that is left is free.
-fn books(handover: &Handover, machine: &Machine, early: &mut Early, archive: &[u8]) -> &'static mut Registry {
+fn books(
+    handover: &Handover,
+    machine: &Machine,
+    early: &mut Early,
+    archive: &[u8],
+    power: Power,
+) -> &'static mut Registry {
     let mut take = |bytes: usize| {
         let pages = PageCount::covering(bytes as u64);
         early.take(pages, PAGE_SIZE).unwrap_or_else(|| no_room("the frame table"))
@@ -318,7 +326,7 @@ fn books(handover: &Handover, machine: &Machine, early: &mut Early, archive: &[u
     log::info!("{} MiB of memory for guests", table.free() / 256);
     // SAFETY: memory of our own, large enough and aligned.
     unsafe {
-        registry.write(Registry::new(table, slots, machine.ept, machine.cpuid.paging()));
+        registry.write(Registry::new(table, slots, machine.ept, machine.cpuid.paging(), power));
         &mut *registry
     }
 }

@@ -10,6 +10,7 @@ use boot::cores::MAX_CORES;
 use ept::guest_walk::Features;
 
 use crate::core::face::FACES;
+use crate::core::power::Power;
 use crate::domain::{Domain, Home};
 use crate::memory::frame_table::{self, FrameTable};
 
@@ -49,6 +50,8 @@ pub struct Registry {
     pub ept: ept::Settings,
     /// What CPUID tells guests of paging.
     pub paging: Features,
+    /// How to start cores.
+    pub power: Power,
     next_id: DomId,
 }
 
@@ -59,10 +62,11 @@ impl Registry {
         slots: ArrayVec<Slot, MAX_CORES>,
         ept: ept::Settings,
         paging: Features,
+        power: Power,
     ) -> Self {
         frame_table::publish(frames.words());
         let records = slots.iter().map(|_| None).collect();
-        Self { frames, records, slots, ept, paging, next_id: 0 }
+        Self { frames, records, slots, ept, paging, power, next_id: 0 }
     }
 
     /// The home core of a domain.

@@ -149,6 +149,11 @@ impl Frame {
         self.launched = 0;
     }
 
+    /// The VMCS was cleared, and keeps what is in it: the next entry is a VMLAUNCH.
+    pub fn relaunch(&mut self) {
+        self.launched = 0;
+    }
+
     /// Where in it the word is that says, unless it is 0, that this core was kicked.
     pub const KICKED: usize = offset_of!(Frame, kicked);
 

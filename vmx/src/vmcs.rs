@@ -1,7 +1,8 @@
 //! The VMX instructions, and the VMCS that is current on this core.
 //!
 //! One core has one VMXON region and one VMCS, both for good: a new guest on the core gets the old VMCS cleared and
-//! filled anew.
+//! filled anew. A core that leaves its processor clears its VMCS too, which writes it to memory (SDM 3C, "VMCLEAR");
+//! [`take_up`] makes it current again, on that processor or on another, with all that was in it.
 
 use core::arch::asm;
 
@@ -61,6 +62,34 @@ pub unsafe fn make_current(region: HostPhys) -> Result<Current, Failed> {
     // SAFETY: by the caller.
     check("VMPTRLD", unsafe { vmx::vmptrld(region.as_u64()) })?;
     Ok(Current::assume())
+}
+
+/// Makes a VMCS current that [`clear`] has left, as it was: the next entry is a VMLAUNCH.
+///
+/// # Safety
+/// In VMX root operation; `region` is a VMCS of this revision, and current on no other core.
+pub unsafe fn take_up(region: HostPhys) -> Result<Current, Failed> {
+    // SAFETY: by the caller.
+    check("VMPTRLD", unsafe { vmx::vmptrld(region.as_u64()) })?;
+    Ok(Current::assume())
+}
+
+/// Leaves all of the VMCS at `region` in memory, and none of it in the processor.
+///
+/// # Safety
+/// In VMX root operation; what a [`Current`] names is not used until it was taken up again.
+pub unsafe fn clear(region: HostPhys) -> Result<(), Failed> {
+    // SAFETY: by the caller.
+    check("VMCLEAR", unsafe { vmx::vmclear(region.as_u64()) })
+}
+
+/// Leaves VMX operation.
+///
+/// # Safety
+/// In VMX root operation, without a VMCS that is current; none is used before the next [`vmxon`].
+pub unsafe fn vmxoff() -> Result<(), Failed> {
+    // SAFETY: by the caller.
+    check("VMXOFF", unsafe { vmx::vmxoff() })
 }
 
 /// The VMCS that is current on this core. Neither sent nor shared between cores.

@@ -8,12 +8,12 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Fills a [`MachineInfo`]. (pointer)
 pub const MACHINE_INFO: u64 = 0;
-/// Fills a [`CoreInfo`]. (core, pointer) `ENODEV`: no such core.
+/// Fills a [`CoreInfo`]. (number, pointer) `ENODEV`: no core and no processor has that number.
 pub const CORE_INFO: u64 = 1;
 /// Makes a domain, without memory contents, on idle cores. (cores, pages, flags) → domain id. `cores` has a bit for each
 /// core; virtual CPU n gets the n-th lowest of them, and virtual CPU 0's is the domain's home. Its memory is one range of
 /// guest-physical addresses from 0, filled with zeroes. `flags`: see [`create`]. `ENODEV`: no such core; `EBUSY`: a core
-/// has a domain; `ENOMEM`; `EINVAL`: no cores, more than [`MAX_VCPUS`], no pages, or flags that there are not.
+/// has a domain, or is off; `ENOMEM`; `EINVAL`: no cores, more than [`MAX_VCPUS`], no pages, or flags that there are not.
 pub const DOMAIN_CREATE: u64 = 2;
 /// Copies into a domain that was never started. (domain, guest-physical address, caller's linear address, bytes)
 /// `EBUSY`: it was started; `EFAULT`: outside either side's memory.
@@ -23,7 +23,7 @@ pub const DOMAIN_WRITE: u64 = 3;
 pub const DOMAIN_SHARE: u64 = 4;
 /// Says where a domain starts, by the PVH protocol. (domain, entry, address of its `hvm_start_info`)
 pub const DOMAIN_ENTRY: u64 = 5;
-/// Lets a domain run: starts it, or goes on after a pause. (domain)
+/// Lets a domain run: starts it, or goes on after a pause. (domain) `EBUSY`: a core of its is off.
 pub const DOMAIN_UNPAUSE: u64 = 6;
 /// Takes a domain off its core until it is unpaused; returns when it has stopped. (domain)
 pub const DOMAIN_PAUSE: u64 = 7;
@@ -44,6 +44,16 @@ pub const AUDIT: u64 = 13;
 /// Says in what state a domain's virtual CPU 0 starts, instead of [`DOMAIN_ENTRY`]. (domain, pointer to a
 /// [`crate::xen::vcpu::HvmContext`]) `EINVAL`: a processor can not be in that state; `EBUSY`: it was started.
 pub const DOMAIN_CONTEXT: u64 = 15;
+/// Lets a domain go on that has suspended itself: its `SCHEDOP_shutdown` returns 1, as on Xen when a suspension was
+/// cancelled, and all it had it has still. (domain) `EINVAL`: it has not suspended itself; `EBUSY`: a core of its is off.
+pub const DOMAIN_RESUME: u64 = 16;
+/// Takes a core off its processor, which leaves VMX and waits to be started. What the core has of a domain it keeps, in
+/// memory. (core) → ticks that its own part took. `ENODEV`: no such core; `EPERM`: it is the caller's; `EEXIST`: it is
+/// off; `EBUSY`: its domain runs.
+pub const CORE_OFF: u64 = 17;
+/// Puts a core that is off on a processor. (core, processor) `ENODEV`: no such core or processor; `EEXIST`: the core is
+/// on; `EBUSY`: the processor has another; `EIO`: it does not start.
+pub const CORE_ON: u64 = 18;
 /// Ends the run with an exit code ([`crate::exit_code`]). (code) Does not return.
 pub const MACHINE_STOP: u64 = 14;
 
@@ -84,14 +94,26 @@ pub struct MachineInfo {
 /// `CoreInfo::domain` of an idle core.
 pub const NO_DOMAIN: u32 = u32::MAX;
 
-/// One core.
+/// `CoreInfo::processor` of a core that is off.
+pub const NO_PROCESSOR: u32 = u32::MAX;
+
+/// One core, and one processor. At boot each core is on the processor of its own number; a core that was taken off may be
+/// put on another one, with the domain that it keeps.
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 pub struct CoreInfo {
-    /// Its local APIC id.
-    pub apic_id: u32,
-    /// The domain on it, or [`NO_DOMAIN`].
+    /// The domain on the core of this number, or [`NO_DOMAIN`].
     pub domain: u32,
+    /// The processor that this core is on, or [`NO_PROCESSOR`].
+    pub processor: u32,
+    /// The local APIC id of the processor of this number.
+    pub apic_id: u32,
+    /// That processor's package, by the fields of its APIC id.
+    pub package: u32,
+    /// Its core within the package.
+    pub core: u32,
+    /// Its thread within the core.
+    pub thread: u32,
 }
 
 /// A domain's life.

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::hypercall::ExitKind;
 
 /// Version of this file's types. The two sides must have the same.
-pub const VERSION: u16 = 5;
+pub const VERSION: u16 = 6;
 
 /// Toolstack → control domain.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -229,6 +229,25 @@ pub enum Request {
     },
     /// Walks every EPT. → `Audit`
     Audit,
+    /// All cores. → `Cores`
+    Cores,
+    /// Takes a core out of service; its guest, if it has one, is kept. → `Offline`, or `Leaving` where the guest was asked to
+    /// suspend itself
+    Offline {
+        /// Its number.
+        core: u32,
+    },
+    /// What became of the core that was leaving. → `Offline`, or `Leaving`: not yet
+    Left,
+    /// Puts a core back into service: with the guest that it keeps, unless it says otherwise. → `Online`
+    Online {
+        /// Its number.
+        core: u32,
+        /// With this guest, which any core may keep.
+        guest: Option<String>,
+        /// Without a guest.
+        empty: bool,
+    },
     /// Why a guest crashed. → `Crash`
     Crash(String),
     /// Ends the run with this [exit code](crate::exit_code). → `Done`, then silence.
@@ -275,6 +294,28 @@ pub enum Reply {
     },
     /// The walk's result: the fields of [`super::hypercall::AuditReport`], in order.
     Audit([u64; 7]),
+    /// All cores, by number.
+    Cores(Vec<Core>),
+    /// A core is on its way; ask `Left`.
+    Leaving,
+    /// A core is out of service.
+    Offline {
+        /// Its number.
+        core: u32,
+        /// The guest that it keeps, and how.
+        guest: Option<(String, Kept)>,
+        /// TSC ticks from the request's arrival.
+        ticks: u64,
+    },
+    /// A core is in service.
+    Online {
+        /// Its number.
+        core: u32,
+        /// The guest that goes on there.
+        guest: Option<String>,
+        /// TSC ticks from the request's arrival.
+        ticks: u64,
+    },
     /// A crash, told in a line and in registers (name, value).
     Crash {
         /// One sentence.
@@ -352,10 +393,46 @@ pub enum State {
     Running,
     /// Off its core on request.
     Paused,
+    /// Kept while its core is offline.
+    Kept,
     /// It ended itself: the `SHUTDOWN_*` reason.
     Shutdown(u32),
     /// The hypervisor stopped it.
     Crashed,
+}
+
+/// How a guest is kept while its core is offline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kept {
+    /// It suspended itself.
+    Suspended,
+    /// It was stopped between two instructions.
+    Frozen,
+    /// As it was: paused, or at its end.
+    Still,
+}
+
+/// One core.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Core {
+    /// Its number.
+    pub number: u32,
+    /// Its local APIC id.
+    pub apic_id: u32,
+    /// Its package.
+    pub package: u32,
+    /// Which core of that.
+    pub core: u32,
+    /// Which thread of that.
+    pub thread: u32,
+    /// Whether it is in service; else it has left VMX and waits for a start-up IPI.
+    pub is_online: bool,
+    /// The guest on it.
+    pub guest: Option<String>,
+    /// The guest that comes back with it, and how it is kept.
+    pub keeps: Option<(String, Kept)>,
+    /// When it came or went last; `None`: it is there since the machine's start.
+    pub since_tsc: Option<u64>,
 }
 
 /// One domain.
@@ -367,8 +444,10 @@ pub struct Domain {
     pub name: String,
     /// Its image's name.
     pub image: String,
-    /// Its cores, that of virtual CPU 0 first.
+    /// Its cores, that of virtual CPU 0 first, without those that are offline.
     pub cores: Vec<u32>,
+    /// How many virtual CPUs it has.
+    pub vcpus: u32,
     /// Its memory.
     pub memory_mib: u32,
     /// Its state.

@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use abi::control::hypercall::{MAX_VCPUS, NO_DOMAIN};
+use abi::control::hypercall::{MAX_VCPUS, NO_DOMAIN, NO_PROCESSOR};
 use abi::control::wire::Refusal;
 
 use super::builder::MAX_MEMORY_MIB;
@@ -68,7 +68,7 @@ impl<H: Hypervisor> Control<H> {
         Ok(())
     }
 
-    /// The cores that are wanted, if all are idle, or the lowest that are.
+    /// The slots of the cores that are wanted, if all are online and idle, or of the lowest that are.
     pub(super) fn choose_cores(&mut self, wanted: &[u32], vcpus: u32) -> Result<Vec<u32>, Refusal> {
         let cores = self.pages.slots() as u32;
         if vcpus == 0 || vcpus as usize > MAX_VCPUS {
@@ -97,13 +97,15 @@ impl<H: Hypervisor> Control<H> {
                 "name a core for each, in ascending order",
             ));
         }
+        let mut slots = Vec::new();
         for &core in wanted {
-            self.check_core(core, cores)?;
+            slots.push(self.check_core(core, cores)?);
         }
-        Ok(wanted.to_vec())
+        slots.sort_unstable();
+        Ok(slots)
     }
 
-    fn check_core(&mut self, core: u32, cores: u32) -> Result<(), Refusal> {
+    fn check_core(&mut self, core: u32, cores: u32) -> Result<u32, Refusal> {
         if core == 0 {
             return Err(refuse(
                 format!("core 0 belongs to {OWN_NAME}"),
@@ -113,20 +115,30 @@ impl<H: Hypervisor> Control<H> {
         if core >= cores {
             return Err(no_such_core(core));
         }
-        if !self.is_idle(core) {
-            let owner = self.guests.iter().find(|(_, guest)| guest.cores.contains(&core));
+        let Some(slot) = self.slot_on(core) else {
+            return Err(refuse(
+                format!("core {core} is offline"),
+                format!("`atoll core online {core}` brings it back, or choose another core"),
+            ));
+        };
+        let slot = slot as u32;
+        if !self.is_idle(slot) {
+            let owner = self.guests.iter().find(|(_, guest)| guest.cores.contains(&slot));
             let owner = owner.map_or("another domain", |(_, guest)| &guest.name);
             return Err(refuse(
                 format!("core {core} belongs to {owner}"),
                 "choose another core, or destroy that guest first",
             ));
         }
-        Ok(())
+        Ok(slot)
     }
 
-    fn is_idle(&mut self, core: u32) -> bool {
-        !self.guests.iter().any(|(_, guest)| guest.cores.contains(&core))
-            && self.hypervisor.core_info(core).is_ok_and(|info| info.domain == NO_DOMAIN)
+    fn is_idle(&mut self, slot: u32) -> bool {
+        !self.guests.iter().any(|(_, guest)| guest.cores.contains(&slot))
+            && self
+                .hypervisor
+                .core_info(slot)
+                .is_ok_and(|info| info.domain == NO_DOMAIN && info.processor != NO_PROCESSOR)
     }
 }
 

@@ -103,6 +103,18 @@ impl Hypervisor for Atoll {
         control(operation::DOMAIN_PAUSE, [domain.into(), 0, 0]).map(drop)
     }
 
+    fn domain_resume(&mut self, domain: DomId) -> Result<(), Errno> {
+        control(operation::DOMAIN_RESUME, [domain.into(), 0, 0]).map(drop)
+    }
+
+    fn core_off(&mut self, core: u32) -> Result<(), Errno> {
+        control(operation::CORE_OFF, [core.into(), 0, 0]).map(drop)
+    }
+
+    fn core_on(&mut self, core: u32, processor: u32) -> Result<(), Errno> {
+        control(operation::CORE_ON, [core.into(), processor.into(), 0]).map(drop)
+    }
+
     fn domain_destroy(&mut self, domain: DomId) -> Result<(), Errno> {
         control(operation::DOMAIN_DESTROY, [domain.into(), 0, 0]).map(drop)
     }

@@ -7,10 +7,12 @@ use alloc::{format, vec, vec::Vec};
 use abi::address::{GuestPhys, PAGE_SIZE};
 use abi::control::hypercall::{
     AuditReport, CoreInfo, CrashRecord, DomainInfo, DomainState, ExitKind, MachineInfo, NO_DOMAIN,
+    NO_PROCESSOR,
 };
 use abi::xen::DomId;
 use abi::xen::errno::Errno;
 use abi::xen::event_channel::Port;
+use abi::xen::sched::reason;
 use abi::xen::vcpu::HvmContext;
 
 use super::hypervisor::{Hypervisor, SharedRange};
@@ -38,6 +40,8 @@ pub enum End {
 /// The hypervisor.
 pub struct Fake {
     pub cores: u32,
+    /// By core: its processor.
+    pub processors: Vec<u32>,
     pub frames_free: u64,
     pub domains: BTreeMap<DomId, Domain>,
     next_domain: DomId,
@@ -57,6 +61,7 @@ impl Fake {
     pub fn new(cores: u32) -> Self {
         let mut fake = Self {
             cores,
+            processors: (0..cores).collect(),
             frames_free: 64 * 256,
             domains: BTreeMap::new(),
             next_domain: 0,
@@ -141,13 +146,21 @@ impl Hypervisor for Fake {
             return Err(Errno::ENODEV);
         }
         let on = |(id, domain): (&DomId, &Domain)| (domain.cores & 1 << core != 0).then_some((*id).into());
-        Ok(CoreInfo { apic_id: core, domain: self.domains.iter().find_map(on).unwrap_or(NO_DOMAIN) })
+        Ok(CoreInfo {
+            domain: self.domains.iter().find_map(on).unwrap_or(NO_DOMAIN),
+            processor: self.processors[core as usize],
+            apic_id: core,
+            package: 0,
+            core,
+            thread: 0,
+        })
     }
 
     fn domain_create(&mut self, cores: u64, pages: u64, _flags: u64) -> Result<DomId, Errno> {
         self.call()?;
         for core in (0..u64::BITS).filter(|core| cores & 1 << core != 0) {
-            if self.core_info(core)?.domain != NO_DOMAIN {
+            let info = self.core_info(core)?;
+            if info.domain != NO_DOMAIN || info.processor == NO_PROCESSOR {
                 return Err(Errno::EBUSY);
             }
         }
@@ -214,6 +227,43 @@ impl Hypervisor for Fake {
     fn domain_pause(&mut self, domain: DomId) -> Result<(), Errno> {
         self.call()?;
         self.domain_mut(domain)?.state = DomainState::Paused;
+        Ok(())
+    }
+
+    fn domain_resume(&mut self, domain: DomId) -> Result<(), Errno> {
+        self.call()?;
+        let domain = self.domain_mut(domain)?;
+        if (domain.state, domain.reason) != (DomainState::Shutdown, reason::SUSPEND) {
+            return Err(Errno::EINVAL);
+        }
+        domain.state = DomainState::Running;
+        Ok(())
+    }
+
+    fn core_off(&mut self, core: u32) -> Result<(), Errno> {
+        self.call()?;
+        let runs = |domain: &Domain| domain.cores & 1 << core != 0 && domain.state == DomainState::Running;
+        let is_busy = self.domains.values().any(runs);
+        let processor = self.processors.get_mut(core as usize).ok_or(Errno::ENODEV)?;
+        match *processor {
+            NO_PROCESSOR => Err(Errno::EEXIST),
+            _ if is_busy => Err(Errno::EBUSY),
+            _ => {
+                *processor = NO_PROCESSOR;
+                Ok(())
+            }
+        }
+    }
+
+    fn core_on(&mut self, core: u32, processor: u32) -> Result<(), Errno> {
+        self.call()?;
+        if processor >= self.cores {
+            return Err(Errno::ENODEV);
+        }
+        if self.processors.contains(&processor) {
+            return Err(Errno::EBUSY);
+        }
+        *self.processors.get_mut(core as usize).ok_or(Errno::ENODEV)? = processor;
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use abi::control::hypercall::{CrashRecord, DomainInfo, DomainState};
-use abi::control::wire::{GuestConfig, State};
+use abi::control::wire::{GuestConfig, Kept, State};
 use abi::mesh::MAX_SLOTS;
 use abi::xen::DomId;
 use abi::xen::event_channel::Port;
@@ -23,7 +23,7 @@ pub struct Guest {
     pub name: String,
     /// What it was made of.
     pub config: GuestConfig,
-    /// Its cores, ascending; that of virtual CPU 0 is its slot.
+    /// The hypervisor's cores that it has, ascending; that of virtual CPU 0 is its slot (see [`super::cores`]).
     pub cores: Vec<u32>,
     /// When it was started.
     pub started: u64,
@@ -31,6 +31,8 @@ pub struct Guest {
     pub quick_ends: u32,
     /// Its state when we last looked.
     pub state: State,
+    /// How it is kept, while a core of its is offline.
+    pub kept: Option<Kept>,
     /// What was recorded when it crashed, or when the one before it of its name did that it is the restart of.
     pub crash: Option<Box<CrashRecord>>,
     /// Its domain is no more: it was to be restarted, and could not be. It is kept for what it has left.
@@ -52,7 +54,7 @@ pub struct Guest {
 impl Guest {
     /// Whether it may still run.
     pub fn is_alive(&self) -> bool {
-        matches!(self.state, State::Running | State::Paused)
+        matches!(self.state, State::Running | State::Paused | State::Kept)
     }
 }
 

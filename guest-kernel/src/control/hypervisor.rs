@@ -53,6 +53,12 @@ pub trait Hypervisor {
     fn domain_unpause(&mut self, domain: DomId) -> Result<(), Errno>;
     /// `DOMAIN_PAUSE`
     fn domain_pause(&mut self, domain: DomId) -> Result<(), Errno>;
+    /// `DOMAIN_RESUME`
+    fn domain_resume(&mut self, domain: DomId) -> Result<(), Errno>;
+    /// `CORE_OFF`
+    fn core_off(&mut self, core: u32) -> Result<(), Errno>;
+    /// `CORE_ON`
+    fn core_on(&mut self, core: u32, processor: u32) -> Result<(), Errno>;
     /// `DOMAIN_DESTROY`
     fn domain_destroy(&mut self, domain: DomId) -> Result<(), Errno>;
     /// `DOMAIN_INFO`

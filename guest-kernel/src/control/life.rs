@@ -79,6 +79,7 @@ impl<H: Hypervisor> Control<H> {
                 started,
                 quick_ends: 0,
                 state: State::Running,
+                kept: None,
                 crash: None,
                 is_remains: false,
                 console: Console::new(own.console, built.console),
@@ -104,6 +105,7 @@ impl<H: Hypervisor> Control<H> {
         self.attach_devices(built.domain);
         // Should it have stopped already, the event that told so may have come before it was in the table.
         self.domains_changed = true;
+        let cores = self.processors_of(cores);
         Ok(Reply::Created { domain: built.domain, cores, ticks: started.saturating_sub(arrived) })
     }
 
@@ -167,6 +169,17 @@ impl<H: Hypervisor> Control<H> {
     /// Puts a guest back on its core.
     pub(super) fn unpause(&mut self, name: &str) -> Result<Reply, Refusal> {
         let domain = self.domain_in_state(name, State::Paused, "unpaused")?;
+        if self
+            .guests
+            .find(name)
+            .and_then(|slot| self.guests.get(slot))
+            .is_some_and(|guest| guest.kept.is_some())
+        {
+            return Err(refuse(
+                format!("`{name}` is kept by a core that is offline"),
+                "`atoll core online` brings that back; then unpause it",
+            ));
+        }
         self.hypervisor
             .domain_unpause(domain)
             .map_err(|error| hypercall_failed("unpausing the domain", error))?;
@@ -179,7 +192,7 @@ impl<H: Hypervisor> Control<H> {
         let alive: Vec<(Slot, DomId)> = self
             .guests
             .iter()
-            .filter(|(_, guest)| guest.is_alive())
+            .filter(|(_, guest)| guest.is_alive() && guest.kept.is_none())
             .map(|(slot, guest)| (slot, guest.domain))
             .collect();
         let mut stopped = Vec::new();
@@ -187,6 +200,9 @@ impl<H: Hypervisor> Control<H> {
             let Ok(info) = self.hypervisor.domain_info(domain) else { continue };
             let state = guest::state(&info);
             if info.domain != u32::from(domain) || !matches!(state, State::Shutdown(_) | State::Crashed) {
+                continue;
+            }
+            if self.is_suspension(domain, state) {
                 continue;
             }
             self.part(slot);
@@ -282,6 +298,7 @@ impl<H: Hypervisor> Control<H> {
             let (is, remedy) = match guest.state {
                 State::Running => ("running", "nothing is to be done"),
                 State::Paused => ("paused", "nothing is to be done"),
+                State::Kept => ("kept", "`atoll core online` brings its core back, and the guest with it"),
                 State::Shutdown(_) => ("shut down", "destroy it, and create it again"),
                 State::Crashed => ("crashed", "`atoll crash` tells why; destroy it, and create it again"),
             };

@@ -2,7 +2,7 @@
 //!
 //! It builds the guests of the boot configuration and those the toolstack asks for ([`builder`], out of [`images`],
 //! [`unpack`] and [`image`]; [`policy`] when they end), owns the memory of all mesh channels ([`pages`]) and says who may use them when ([`membership`]),
-//! keeps the guests' consoles ([`console`]), and answers the toolstack on the second serial port ([`session`],
+//! takes cores out of service and puts them back ([`cores`], [`leaving`]), keeps the guests' consoles ([`console`]), and answers the toolstack on the second serial port ([`session`],
 //! [`requests`]). It holds no memory of a guest's, moves no message between guests, and touches no device but its
 //! serial port ([`serial`]).
 //!
@@ -20,6 +20,7 @@ pub mod bench;
 mod boot;
 pub mod builder;
 pub mod console;
+mod cores;
 pub mod crash;
 mod devices;
 pub mod guest;
@@ -27,6 +28,7 @@ pub mod hypervisor;
 pub mod image;
 pub mod images;
 pub mod journal;
+mod leaving;
 mod life;
 pub mod link;
 pub mod membership;
@@ -59,6 +61,7 @@ use abi::control::wire::{Event, Refusal};
 
 use archive::Archive;
 use bench::Bench;
+use cores::Cores;
 use guest::Guests;
 use hypervisor::Hypervisor;
 use images::Images;
@@ -78,6 +81,7 @@ pub struct Control<H> {
     images: Images,
     pages: Pages,
     guests: Guests,
+    cores: Cores,
     membership: Membership,
     session: Session,
     stores: Stores,
@@ -121,6 +125,7 @@ impl<H: Hypervisor> Control<H> {
             images: Images::new(Archive::read(archive)),
             pages: Pages::new(machine.cores as usize),
             guests: Guests::default(),
+            cores: Cores::default(),
             membership: Membership::default(),
             session: Session::default(),
             stores: Stores::default(),

@@ -24,7 +24,7 @@ impl Guest {
             State::Shutdown(reason::SUSPEND) => Policy::Preserve,
             State::Shutdown(reason::CRASH) | State::Crashed => self.config.on_crash,
             State::Shutdown(_) => self.config.on_poweroff,
-            State::Running | State::Paused => Policy::Preserve,
+            State::Running | State::Paused | State::Kept => Policy::Preserve,
         }
     }
 }
@@ -73,7 +73,9 @@ impl<H: Hypervisor> Control<H> {
         }
         let mut config = guest.config.clone();
         // Where it was, whoever else is idle by now.
-        config.cores.clone_from(&guest.cores);
+        let slots = guest.cores.clone();
+        config.cores = self.processors_of(slots);
+        config.cores.sort_unstable();
         let old = self.end(slot)?;
         let created = self.create(&config, now);
         match (created, self.guests.get_mut(slot)) {

@@ -61,6 +61,10 @@ impl<H: Hypervisor> Control<H> {
             Request::XenstoreList { path, after } => self.store_list(&path, after.as_deref()),
             Request::XenstoreWrite { path, value } => self.store_write(&path, &value),
             Request::XenstoreRemove(path) => self.store_remove(&path),
+            Request::Cores => self.list_cores(),
+            Request::Offline { core } => self.offline(core, arrived),
+            Request::Left => self.left(),
+            Request::Online { core, guest, empty } => self.online(core, guest.as_deref(), empty, arrived),
             Request::Stop(code) => self.stop(code, arrived),
         }
     }
@@ -88,6 +92,9 @@ impl<H: Hypervisor> Control<H> {
                 ..self.domain(guest.domain, &info)
             });
         }
+        for domain in &mut domains {
+            domain.cores = self.processors_of(core::mem::take(&mut domain.cores));
+        }
         domains.sort_by_key(|domain| domain.id);
         Ok(Reply::Domains(domains))
     }
@@ -105,8 +112,11 @@ impl<H: Hypervisor> Control<H> {
             name,
             image,
             cores: (0..u64::BITS).filter(|core| info.cores & 1 << core != 0).collect(),
+            vcpus: known.map_or(1, |guest| guest.config.vcpus),
             memory_mib: (info.pages / PAGES_PER_MIB) as u32,
-            state: guest::state(info),
+            state: known
+                .filter(|guest| guest.state == State::Kept)
+                .map_or(guest::state(info), |guest| guest.state),
             exits: info.exits,
             events_in: info.events_in,
             events_out: info.events_out,

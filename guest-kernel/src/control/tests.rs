@@ -2,6 +2,7 @@
 
 mod channels;
 mod consoles;
+mod cores;
 mod devices;
 mod meeting;
 mod policies;

@@ -43,6 +43,7 @@ impl<H: Hypervisor> Control<H> {
             self.notice_stopped();
             self.stop_when_done();
         }
+        self.go_on_leaving(now);
         let printed = self.serve_consoles();
         if let Some(exits) = look {
             self.bench.looked(exits, printed == 0, now, looked_by);
@@ -187,7 +188,7 @@ impl<H: Hypervisor> Control<H> {
         };
         let retry = self.guests.iter().any(|(_, guest)| stuck(guest)).then(|| self.after(now, RETRY));
         let stop = self.stopping.map(|(_, latest)| latest);
-        [retry, stop, self.bench.next_look()].into_iter().flatten().min()
+        [retry, stop, self.bench.next_look(), self.leaving_deadline()].into_iter().flatten().min()
     }
 }
 

@@ -10,8 +10,14 @@ use core::sync::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
-use abi::control::hypercall::{DomainState, ExitKind, NO_DOMAIN};
+use abi::control::hypercall::{DomainState, ExitKind, NO_DOMAIN, NO_PROCESSOR};
+use abi::xen::sched::reason;
 use boot::cores::MAX_CORES;
+
+/// The core has no processor.
+pub const OFF: u32 = 0;
+/// It is in its loop.
+pub const ON: u32 = 1;
 
 /// Where the state's word has the reason.
 const REASON_SHIFT: u32 = 8;
@@ -22,8 +28,12 @@ const STATE: u32 = (1 << REASON_SHIFT) - 1;
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Face {
-    /// Local APIC id.
+    /// Local APIC id of the processor it is on.
     pub apic_id: AtomicU32,
+    /// The number of that processor, or [`NO_PROCESSOR`].
+    pub processor: AtomicU32,
+    /// [`OFF`] or [`ON`]. The core itself writes that it is off, and that it is on again; then it is core 0's, or not any more.
+    pub power: AtomicU32,
     /// The domain on this core, or `NO_DOMAIN`.
     pub domain: AtomicU32,
     /// The virtual CPU's upcall vector; 0: none.
@@ -54,6 +64,8 @@ impl Face {
     const fn new() -> Self {
         Self {
             apic_id: AtomicU32::new(0),
+            processor: AtomicU32::new(NO_PROCESSOR),
+            power: AtomicU32::new(OFF),
             domain: AtomicU32::new(NO_DOMAIN),
             up: AtomicU32::new(0),
             parked: AtomicU32::new(0),
@@ -97,6 +109,17 @@ impl Face {
     /// Why it is shut down.
     pub fn reason(&self) -> u32 {
         self.state.load(Acquire) >> REASON_SHIFT
+    }
+
+    /// Whether the core has no processor, and so answers nobody.
+    pub fn is_off(&self) -> bool {
+        self.power.load(Acquire) == OFF
+    }
+
+    /// Takes the domain from its own suspension back to running. `false`: it had not suspended itself.
+    pub fn resume(&self) -> bool {
+        let suspended = DomainState::Shutdown as u32 | reason::SUSPEND << REASON_SHIFT;
+        self.state.compare_exchange(suspended, DomainState::Running as u32, AcqRel, Relaxed).is_ok()
     }
 
     /// Takes the domain from one of these states to another. `false`: it was in none of them. Who sees the new state

@@ -38,6 +38,8 @@ pub enum Request {
     Follow,
     /// Leave nothing of the domain on the core, and give it back.
     Release,
+    /// Leave the processor. After the answer the core says nothing more and is not to be asked.
+    Off,
     /// Leaf: the domain's state says that it does not run any more.
     Stop,
     /// Leaf: nothing. The answer comes when what was under way is done.
@@ -178,6 +180,7 @@ const INITIALISE: u64 = 10;
 const UP: u64 = 11;
 const DOWN: u64 = 12;
 const NMI: u64 = 13;
+const OFF: u64 = 14;
 const PLACE: u64 = 32;
 const DISPLACE: u64 = 33;
 const ADD_TABLE: u64 = 34;
@@ -212,7 +215,7 @@ pub enum Incoming {
 impl Request {
     /// Whether it is answered at once.
     pub const fn is_leaf(self) -> bool {
-        !matches!(self, Self::Run { .. } | Self::Follow | Self::Release)
+        !matches!(self, Self::Run { .. } | Self::Follow | Self::Release | Self::Off)
     }
 
     /// As a message.
@@ -221,6 +224,7 @@ impl Request {
             Self::Run { domain, home, vcpu } => (RUN, domain, home, vcpu),
             Self::Follow => (FOLLOW, 0, 0, 0),
             Self::Release => (RELEASE, 0, 0, 0),
+            Self::Off => (OFF, 0, 0, 0),
             Self::Stop => (STOP, 0, 0, 0),
             Self::Fence => (FENCE, 0, 0, 0),
             Self::Forget { gone: Gone::Memory } => (FORGET, 0, 0, 0),
@@ -278,6 +282,7 @@ pub fn decode(message: Message) -> Option<Incoming> {
         RUN => Request::Run { domain: a, home: b, vcpu: c },
         FOLLOW => Request::Follow,
         RELEASE => Request::Release,
+        OFF => Request::Off,
         STOP => Request::Stop,
         FENCE => Request::Fence,
         FORGET => Request::Forget { gone: Gone::Memory },

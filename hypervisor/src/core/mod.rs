@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! loop
-//!   no domain to run?  halt until kicked, serve the other cores
+//!   no domain to run?  halt until kicked, serve the other cores; leave the processor where core 0 wants that ([`power`])
 //!   enter the guest
 //!     exit      handle it (`exits`)
 //!     kicked    serve the other cores
@@ -14,8 +14,10 @@ pub mod callback;
 pub mod face;
 pub mod grants;
 pub mod guest_state;
+pub mod kept;
 pub mod life;
 pub mod message;
+pub mod power;
 pub mod serve;
 pub mod start;
 pub mod timer;
@@ -83,6 +85,10 @@ pub struct Core {
     pub home: Option<&'static mut Home>,
     /// Whether to enter the guest.
     pub running: bool,
+    /// It was told to leave its processor.
+    pub leaving: bool,
+    /// While it is off: what its guest had in the processor.
+    pub kept: Option<kept::Kept>,
     /// The other cores, by number; `None` for this one.
     pub peers: ArrayVec<Option<Peer>, MAX_CORES>,
     /// Memory and domains: core 0's alone.
@@ -132,6 +138,9 @@ impl Core {
             }
             self.park();
             self.serve();
+            if self.leaving {
+                self.leave();
+            }
         }
     }
 

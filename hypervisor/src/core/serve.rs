@@ -38,6 +38,10 @@ impl Core {
                 Ok(0)
             }
             Request::Release => self.release(),
+            Request::Off => {
+                self.leaving = true;
+                Ok(0)
+            }
             Request::Stop => {
                 self.running = false;
                 Ok(0)
@@ -278,7 +282,8 @@ impl Core {
 
     /// Waits until each of these cores, a bit each, is done with what it is doing now.
     pub fn fence(&mut self, cores: u64) {
-        for core in (0..self.peers.len()).filter(|&core| cores & 1 << core != 0) {
+        let asked = |core: &usize| cores & 1 << core != 0 && !FACES[*core].is_off();
+        for core in (0..self.peers.len()).filter(asked) {
             let _ = self.ask(core, Request::Fence);
         }
     }
@@ -327,7 +332,11 @@ impl Core {
             self.let_follow(domain)?;
         }
         for &core in &domain.cores {
-            self.ask(core.into(), Request::Release)?;
+            if FACES[usize::from(core)].is_off() {
+                self.release_kept(core.into());
+            } else {
+                self.ask(core.into(), Request::Release)?;
+            }
         }
         crate::events::close_all(self, domain);
         self.end_grants(domain);
@@ -343,9 +352,9 @@ impl Core {
         Ok(())
     }
 
-    /// Lets all cores of a domain see that its state has changed.
+    /// Lets all cores of a domain see that its state has changed. One that is off sees it when it is on again.
     pub fn let_follow(&mut self, domain: &'static Domain) -> Result<(), Errno> {
-        for &core in &domain.cores {
+        for &core in domain.cores.iter().filter(|&&core| !FACES[usize::from(core)].is_off()) {
             self.ask(core.into(), Request::Follow)?;
         }
         Ok(())

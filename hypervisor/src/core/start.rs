@@ -15,7 +15,7 @@ use vmx::vmcs;
 use x86::controlregs::{Cr4, cr0, cr0_write, cr4, cr4_write};
 use x86::msr;
 
-use super::face::FACES;
+use super::face::{FACES, ON};
 use super::guest_state::Host;
 use super::{Core, Peer};
 use crate::interrupts::{self, Registers};
@@ -34,6 +34,7 @@ const IST_PAGES: u64 = 4;
 /// One core's memory, made by the boot core.
 #[derive(Clone, Copy, Debug)]
 pub struct Area {
+    core: *mut Core,
     tables: *mut DescriptorTables,
     stack_top: u64,
     ist_tops: [u64; IST_COUNT],
@@ -54,14 +55,21 @@ impl Area {
         for top in &mut ist_tops {
             *top = stack(IST_PAGES)?;
         }
+        let core_pages = PageCount::covering(size_of::<Core>() as u64);
         let table_pages = PageCount::covering(size_of::<DescriptorTables>() as u64);
         Some(Self {
+            core: pointer(early.take(core_pages, PAGE_SIZE)?),
             tables: pointer(early.take(table_pages, PAGE_SIZE)?),
             stack_top,
             ist_tops,
             vmxon: early.take(PageCount::new(1), PAGE_SIZE)?,
             vmcs: early.take(PageCount::new(1), PAGE_SIZE)?,
         })
+    }
+
+    /// Where the core's [`Core`] is, once it was started.
+    pub const fn core(&self) -> *mut Core {
+        self.core
     }
 }
 
@@ -94,10 +102,46 @@ pub struct Order {
     pub channels: *const Channels,
     /// The machine.
     pub machine: &'static Machine,
+    /// It was started before: its [`Core`] is there.
+    pub again: bool,
 }
 
-/// Makes this core ready, its `Core` at the place that never moves: the caller's own frame, which never returns.
-pub fn prepare(order: &Order) -> Core {
+/// A processor that is ready for a core.
+struct Processor {
+    bases: Bases,
+    apic: interrupts::Sender,
+    capabilities: Capabilities,
+}
+
+/// Makes this core ready for the first time, its `Core` at the place that never moves. In VMX root operation.
+pub fn prepare(order: &Order) -> &'static mut Core {
+    let Processor { bases, apic, capabilities } = processor(order);
+    let vmcs = start_vmx(order, &capabilities);
+    let peers = connect(order);
+    // SAFETY: memory of this core's own, large enough and aligned, which lives for ever; nobody else has a reference to it.
+    let core = unsafe {
+        order.area.core.write(core(order, bases, apic, capabilities, vmcs, peers));
+        &mut *order.area.core
+    };
+    settle(core);
+    core
+}
+
+/// Makes this processor ready for a core that has been on one before.
+fn prepare_again(order: &Order) -> &'static mut Core {
+    let Processor { bases, apic, capabilities } = processor(order);
+    // SAFETY: `prepare` has made it, and it is this core's own again, since core 0 has started it.
+    let core = unsafe { &mut *order.area.core };
+    (core.apic, core.registers, core.capabilities) = (apic, Registers::new(), capabilities);
+    core.host.bases = bases;
+    settle(core);
+    enter_vmx(order, &capabilities).unwrap_or_else(|failed| panic!("core {}: {failed}", order.index));
+    core.come_back();
+    core
+}
+
+/// Descriptor tables, local APIC, and what VMX needs.
+fn processor(order: &Order) -> Processor {
     // SAFETY: the area is this core's alone, and lives for ever.
     let tables = unsafe { &mut *order.area.tables };
     tables.prepare(&order.area.ist_tops);
@@ -114,9 +158,7 @@ pub fn prepare(order: &Order) -> Core {
         Ok(capabilities) => capabilities,
         Err(unsupported) => refuse(order.index, unsupported),
     };
-    let vmcs = start_vmx(order, &capabilities);
-    let peers = connect(order);
-    core(order, bases, apic, capabilities, vmcs, peers)
+    Processor { bases, apic, capabilities }
 }
 
 fn core(
@@ -142,6 +184,8 @@ fn core(
         vcpu: None,
         home: None,
         running: false,
+        leaving: false,
+        kept: None,
         peers,
         registry: None,
     }
@@ -158,7 +202,7 @@ fn connect(order: &Order) -> ArrayVec<Option<Peer>, MAX_CORES> {
 }
 
 /// Lets this core's GS base point to its frame: from here on NMIs are understood.
-pub fn settle(core: &mut Core) {
+fn settle(core: &mut Core) {
     let frame = &raw mut core.frame;
     // SAFETY: GS base is the hypervisor's own while it runs, and `core` stays where it is.
     unsafe { msr::wrmsr(msr::IA32_GS_BASE, frame as u64) };
@@ -189,13 +233,19 @@ fn turn_on(capabilities: &Capabilities) -> Result<(), Unsupported> {
 }
 
 fn start_vmx(order: &Order, capabilities: &Capabilities) -> vmcs::Current {
-    for region in [order.area.vmxon, order.area.vmcs] {
-        // SAFETY: this core's own page; a region begins with the revision.
-        unsafe { pointer::<u32>(region).write_volatile(capabilities.revision) };
-    }
-    // SAFETY: `turn_on` has done what VMXON needs, and the regions are this core's own.
-    let started = unsafe { vmcs::vmxon(order.area.vmxon).and_then(|()| vmcs::make_current(order.area.vmcs)) };
+    // SAFETY: this core's own page; a region begins with the revision.
+    unsafe { pointer::<u32>(order.area.vmcs).write_volatile(capabilities.revision) };
+    // SAFETY: the region is this core's own.
+    let started =
+        enter_vmx(order, capabilities).and_then(|()| unsafe { vmcs::make_current(order.area.vmcs) });
     started.unwrap_or_else(|failed| panic!("core {}: {failed}", order.index))
+}
+
+fn enter_vmx(order: &Order, capabilities: &Capabilities) -> Result<(), vmcs::Failed> {
+    // SAFETY: this core's own page; a region begins with the revision.
+    unsafe { pointer::<u32>(order.area.vmxon).write_volatile(capabilities.revision) };
+    // SAFETY: `turn_on` has done what VMXON needs, and the region is this core's own.
+    unsafe { vmcs::vmxon(order.area.vmxon) }
 }
 
 /// Ends the run: this processor will not do, and why.
@@ -234,19 +284,34 @@ pub fn words_address() -> u64 {
     WORDS.as_ptr() as u64
 }
 
-/// Wakes another core, and waits until it is in its loop. `false`: it never came.
+/// Milliseconds that INIT has before the start-up IPI.
+const INIT_MS: u64 = 10;
+
+/// Wakes a core for the first time, on the processor of its number, and waits until it is in its loop. `false`: it never
+/// came.
 pub fn wake(core: &mut Core, order: &Order, trampoline_page: u8) -> bool {
+    let apic_id = order.machine.apic_ids[order.index];
+    let face = &FACES[order.index];
+    face.apic_id.store(apic_id, Ordering::Relaxed);
+    face.processor.store(order.index as u32, Ordering::Relaxed);
+    // SAFETY: INIT (SDM 3A, "Typical BSP Initialization Sequence") to a processor that runs nothing yet.
+    unsafe { core.apic.init(apic_id) };
+    start_up(core, order, trampoline_page, machine::now())
+}
+
+/// Starts a core on the processor that its face names, which was sent INIT at `reset_at`, and waits until it is in its loop.
+/// `false`: it never came.
+pub fn start_up(core: &mut Core, order: &Order, trampoline_page: u8, reset_at: u64) -> bool {
     WORDS[0].store(order.area.stack_top, Ordering::Relaxed);
     WORDS[1].store(woken as *const () as u64, Ordering::Relaxed);
     WORDS[2].store(&raw const *order as u64, Ordering::Relaxed);
     ONLINE.store(false, Ordering::SeqCst);
-    let apic_id = order.machine.apic_ids[order.index];
+    let apic_id = FACES[order.index].apic_id.load(Ordering::Relaxed);
     let ticks_per_ms = u64::from(order.machine.tsc_khz);
-    // SAFETY: INIT and start-up IPIs (SDM 3A, "Typical BSP Initialization Sequence") to a core that waits for them. The
-    // second start-up is for processors that miss the first; a core that runs already ignores it.
+    wait_until(reset_at.saturating_add(ticks_per_ms * INIT_MS));
+    // SAFETY: start-up IPIs to a processor that waits for one since INIT. The second is for processors that miss the first;
+    // a core that runs already ignores it.
     unsafe {
-        core.apic.init(apic_id);
-        pause_for(ticks_per_ms * 10);
         core.apic.start_up(trampoline_page, apic_id);
         if !came_online(ticks_per_ms) {
             core.apic.start_up(trampoline_page, apic_id);
@@ -255,10 +320,9 @@ pub fn wake(core: &mut Core, order: &Order, trampoline_page: u8) -> bool {
     came_online(ticks_per_ms * 5_000)
 }
 
-fn pause_for(ticks: u64) {
-    let start = machine::now();
+fn wait_until(tick: u64) {
     let mut patience = Patience::default();
-    while machine::now() - start < ticks {
+    while machine::now() < tick {
         patience.wait();
     }
 }
@@ -277,9 +341,9 @@ fn came_online(within_ticks: u64) -> bool {
 
 /// Where a woken core enters Rust.
 extern "sysv64" fn woken(order: &Order) -> ! {
-    let mut core = prepare(order);
-    settle(&mut core);
-    FACES[core.index].apic_id.store(order.machine.apic_ids[core.index], Ordering::Relaxed);
+    let order = *order;
+    let core = if order.again { prepare_again(&order) } else { prepare(&order) };
+    core.face.power.store(ON, Ordering::Release);
     ONLINE.store(true, Ordering::Release);
     core.run()
 }

@@ -190,7 +190,7 @@ fn pick(registry: &Registry, mut mask: u64) -> Result<ArrayVec<u8, MAX_VCPUS>, E
         if core >= registry.records.len() {
             return Err(Errno::ENODEV);
         }
-        if FACES[core].domain.load(Relaxed) != NO_DOMAIN {
+        if FACES[core].domain.load(Relaxed) != NO_DOMAIN || FACES[core].is_off() {
             return Err(Errno::EBUSY);
         }
         cores.try_push(core as u8).map_err(|_| Errno::EINVAL)?;

@@ -14,9 +14,9 @@ use crate::checks::start::Start;
 use crate::core::Core;
 use crate::core::face::FACES;
 use crate::core::guest_state::CR4_ALLOWED;
-use crate::domain::{Domain, Home, build};
+use crate::domain::{Domain, Home, NO_CODE, build};
 use crate::registry::{Registry, events_from, events_to};
-use crate::{console, interrupts, stop};
+use crate::{console, interrupts, machine, stop};
 
 #[inline(never)]
 pub(super) fn handle(core: &mut Core) -> HypercallResult {
@@ -70,6 +70,9 @@ pub(super) fn handle(core: &mut Core) -> HypercallResult {
             home.start = Some(start);
             Ok(0)
         }
+        op::DOMAIN_RESUME => resume(core, id(a)?),
+        op::CORE_OFF => core.switch_off(number(a)?),
+        op::CORE_ON => core.switch_on(number(a)?, number(b)?),
         op::MACHINE_STOP => {
             let code = u8::try_from(a).ok().and_then(ExitCode::from_u8).ok_or(Errno::EINVAL)?;
             stop::stop(code)
@@ -80,6 +83,10 @@ pub(super) fn handle(core: &mut Core) -> HypercallResult {
 
 fn id(argument: u64) -> Result<DomId, Errno> {
     DomId::try_from(argument).map_err(|_| Errno::ESRCH)
+}
+
+fn number(argument: u64) -> Result<usize, Errno> {
+    usize::try_from(argument).map_err(|_| Errno::ENODEV)
 }
 
 /// Only core 0 has the books, and only domain 0 is privileged.
@@ -121,9 +128,17 @@ fn machine_info(core: &mut Core, at: GuestVirt) -> HypercallResult {
 }
 
 fn core_info(core: &mut Core, index: u64, at: GuestVirt) -> HypercallResult {
-    let index = usize::try_from(index).map_err(|_| Errno::ENODEV)?;
+    let index = number(index)?;
     let apic_id = *core.machine.apic_ids.get(index).ok_or(Errno::ENODEV)?;
-    let info = CoreInfo { apic_id, domain: FACES[index].domain.load(Relaxed) };
+    let (thread, package) = machine::apic_id_fields();
+    let info = CoreInfo {
+        domain: FACES[index].domain.load(Relaxed),
+        processor: FACES[index].processor.load(Relaxed),
+        apic_id,
+        package: apic_id >> package,
+        core: (apic_id & !(u32::MAX << package)) >> thread,
+        thread: apic_id & !(u32::MAX << thread),
+    };
     core.guest_memory()?.write(at, &info)?;
     Ok(0)
 }
@@ -160,7 +175,22 @@ fn unpause(core: &mut Core, id: DomId) -> HypercallResult {
     if domain.state() == DomainState::Building {
         return core.start_domain(domain.home());
     }
+    if !Core::has_processors(domain) {
+        return Err(Errno::EBUSY);
+    }
     domain.face().change_state(&[DomainState::Paused], DomainState::Running, 0);
+    core.let_follow(domain).map(|()| 0)
+}
+
+fn resume(core: &mut Core, id: DomId) -> HypercallResult {
+    let domain = find(core, id)?;
+    if !Core::has_processors(domain) {
+        return Err(Errno::EBUSY);
+    }
+    domain.shutdown_code.store(NO_CODE, Relaxed);
+    if !domain.face().resume() {
+        return Err(Errno::EINVAL);
+    }
     core.let_follow(domain).map(|()| 0)
 }
 

@@ -39,7 +39,8 @@ pub(super) fn handle(core: &mut Core) -> HypercallResult {
             let shutdown: op::Shutdown = core.guest_memory()?.read(at)?;
             let reason = reason(core.domain()?, shutdown.reason);
             core.stop_domain(DomainState::Shutdown, reason);
-            Ok(0)
+            // It returns only where a suspension is over, with all that the domain had: what Xen calls cancelled.
+            Ok(u64::from(reason == op::reason::SUSPEND))
         }
         op::SHUTDOWN_CODE => {
             let shutdown: op::Shutdown = core.guest_memory()?.read(at)?;
