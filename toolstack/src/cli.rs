@@ -179,6 +179,15 @@ enum Verb {
         /// The guest
         name: String,
     },
+    /// List cores, take one out of service, or put it back
+    #[command(
+        after_help = "Examples:\n  atoll core list\n  atoll core offline 2             its guest is suspended, and kept\n  \
+        atoll core online 2              the guest goes on\n  atoll core online 3 --guest web  ... on another core"
+    )]
+    Core {
+        #[command(subcommand)]
+        what: CoreVerb,
+    },
     /// Attach to a guest's console; Ctrl-] detaches
     #[command(
         after_help = "Examples:\n  atoll console mesh1\n  atoll console mesh1 --dump       print what is there, and end\n  \
@@ -356,6 +365,49 @@ enum Verb {
     },
 }
 
+/// What to do with cores.
+#[derive(Debug, Subcommand)]
+enum CoreVerb {
+    /// List all: state, guest, and since when
+    #[command(visible_alias = "ls")]
+    List {
+        #[command(flatten)]
+        json: JsonArgs,
+    },
+    /// Take a core out of service: its guest is suspended and kept, and it leaves VMX
+    Offline {
+        /// Its number
+        core: u32,
+        #[command(flatten)]
+        json: JsonArgs,
+    },
+    /// Put a core back into service; the guest that it keeps goes on
+    Online {
+        /// Its number
+        core: u32,
+        /// With this guest, which another core may keep
+        #[arg(long, value_name = "NAME", conflicts_with = "empty")]
+        guest: Option<String>,
+        /// Without a guest, where one that is kept can stay so
+        #[arg(long)]
+        empty: bool,
+        #[command(flatten)]
+        json: JsonArgs,
+    },
+}
+
+impl CoreVerb {
+    fn run(&self) -> Result<()> {
+        match self {
+            Self::List { json } => verbs::core::list(json.json),
+            Self::Offline { core, json } => verbs::core::offline(*core, json.json),
+            Self::Online { core, guest, empty, json } => {
+                verbs::core::online(*core, guest.as_deref(), *empty, json.json)
+            }
+        }
+    }
+}
+
 /// The running machine's images.
 #[derive(Debug, Subcommand)]
 enum Stored {
@@ -417,6 +469,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Destroy { name } => verbs::orders::destroy(&name)?,
         Verb::Pause { name } => verbs::orders::pause(&name)?,
         Verb::Unpause { name } => verbs::orders::unpause(&name)?,
+        Verb::Core { what } => what.run()?,
         Verb::Console { name, dump, all, input, until, timeout } => {
             let dump = dump.then_some(if all { Dump::All } else { Dump::Life });
             verbs::console::run(&name, dump, &Script { input, until, timeout })?;

@@ -191,6 +191,9 @@ impl<H: Hypervisor> Control<H> {
         self.switch_on(slot, processor)?;
         let resumed = self.resume(slot)?;
         let ticks = self.hypervisor.ticks().saturating_sub(arrived);
+        // The serial line is slow: it is told when it is done.
+        let with = resumed.as_deref().map_or(String::new(), |name| format!(" with {name}"));
+        self.journal.say(&mut self.hypervisor, &format!("core {processor} is online{with}"));
         Ok(Reply::Online { core: processor, guest: resumed, ticks })
     }
 

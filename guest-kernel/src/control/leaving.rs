@@ -141,6 +141,8 @@ impl<H: Hypervisor> Control<H> {
         self.switch_off(slot, processor)?;
         let kept = self.guest_with(slot).and_then(|(_, guest)| guest.kept);
         let ticks = self.hypervisor.ticks().saturating_sub(arrived);
+        let keeps = guest.as_deref().map_or(String::new(), |name| format!(" and keeps {name}"));
+        self.journal.say(&mut self.hypervisor, &format!("core {processor} is offline{keeps}"));
         Ok(Reply::Offline { core: processor, guest: guest.zip(kept), ticks })
     }
 

@@ -108,7 +108,6 @@ impl Core {
         if let Some(at) = power.reset_at.get_mut(processor) {
             *at = now;
         }
-        log::info!("core {core} is off, processor {processor} waits to be started");
         Ok(now - begun)
     }
 
@@ -142,7 +141,6 @@ impl Core {
         // Either a sender sees how to interrupt, or this sees what it has sent.
         fence(SeqCst);
         events::redeliver(self, core);
-        log::info!("core {core} is on, on processor {processor}");
         Ok(machine::now() - begun)
     }
 

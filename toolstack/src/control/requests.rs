@@ -3,7 +3,7 @@
 use abi::control::wire::MAX_TEXT;
 use abi::control::{
     hypercall::AuditReport,
-    wire::{Domain, GuestConfig, MAX_PIECE, Machine, Reply, Request, StoredImage, Text, XenstoreNode},
+    wire::{Core, Domain, GuestConfig, Kept, MAX_PIECE, Machine, Reply, Request, StoredImage, Text, XenstoreNode},
 };
 
 use super::Client;
@@ -33,6 +33,32 @@ impl Client {
     pub fn machine(&self) -> Result<Machine> {
         match self.ask(Request::Info)? {
             Reply::Machine(machine) => Ok(machine),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// All cores.
+    pub fn cores(&self) -> Result<Vec<Core>> {
+        match self.ask(Request::Cores)? {
+            Reply::Cores(cores) => Ok(cores),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Takes a core out of service. `None`: its guest was asked to suspend itself, and [`Client::core_left`] tells.
+    pub fn core_offline(&self, core: u32) -> Result<Option<Offline>> {
+        offline(self.ask(Request::Offline { core })?)
+    }
+
+    /// What became of that; `None`: nothing yet.
+    pub fn core_left(&self) -> Result<Option<Offline>> {
+        offline(self.ask(Request::Left)?)
+    }
+
+    /// Puts a core back into service: its number, the guest that goes on there, and the TSC ticks it took.
+    pub fn core_online(&self, core: u32, guest: Option<&str>, empty: bool) -> Result<(u32, Option<String>, u64)> {
+        match self.ask(Request::Online { core, guest: guest.map(str::to_owned), empty })? {
+            Reply::Online { core, guest, ticks } => Ok((core, guest, ticks)),
             other => Err(unexpected(&other)),
         }
     }
@@ -217,6 +243,25 @@ impl Client {
             Reply::Done => Ok(()),
             other => Err(unexpected(&other)),
         }
+    }
+}
+
+/// A core that went out of service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offline {
+    /// Its number.
+    pub core: u32,
+    /// The guest that it keeps, and how.
+    pub guest: Option<(String, Kept)>,
+    /// TSC ticks from the request's arrival.
+    pub ticks: u64,
+}
+
+fn offline(reply: Reply) -> Result<Option<Offline>> {
+    match reply {
+        Reply::Leaving => Ok(None),
+        Reply::Offline { core, guest, ticks } => Ok(Some(Offline { core, guest, ticks })),
+        other => Err(unexpected(&other)),
     }
 }
 

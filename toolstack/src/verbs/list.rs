@@ -31,8 +31,8 @@ fn table(domains: &[Domain]) -> String {
             domain.name.clone(),
             domain.id.to_string(),
             domain.memory_mib.to_string(),
-            domain.cores.len().to_string(),
-            cores(&domain.cores),
+            domain.vcpus.to_string(),
+            if domain.cores.is_empty() { String::from("-") } else { cores(&domain.cores) },
             state(domain.state),
             domain.image.clone(),
             grouped(exits(domain)),
@@ -68,6 +68,7 @@ pub fn state(state: State) -> String {
     match state {
         State::Running => "running".into(),
         State::Paused => "paused".into(),
+        State::Kept => "kept".into(),
         State::Crashed => "crashed".into(),
         State::Shutdown(reason) => {
             use abi::xen::sched::reason;
@@ -95,7 +96,7 @@ fn domain_json(domain: &Domain) -> Value {
         "image": domain.image,
         "cores": domain.cores,
         "memory_mib": domain.memory_mib,
-        "vcpus": domain.cores.len(),
+        "vcpus": domain.vcpus,
         "state": state(domain.state),
         "exits_total": exits(domain),
         "exits": by_kind,

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod console;
+pub mod core;
 pub mod crash;
 pub mod create;
 pub mod demo;

@@ -103,7 +103,7 @@ fn wait(client: &Client, wish: Wish, before: &Domain, patience: Duration) -> Res
             None => Some(Became::Gone),
             Some(now) if now.id != before.id => return Ok(Became::Restarted(now.id)),
             Some(now) => {
-                (!matches!(now.state, State::Running | State::Paused)).then_some(Became::Stopped(now.state))
+                (!matches!(now.state, State::Running | State::Paused | State::Kept)).then_some(Became::Stopped(now.state))
             }
         };
         match became {

@@ -355,6 +355,7 @@ fn domain(id: u16, name: &str) -> Domain {
         name: name.into(),
         image: "mesh".into(),
         cores: vec![id.into()],
+        vcpus: 1,
         memory_mib: 32,
         state: State::Running,
         exits: [1; abi::control::hypercall::ExitKind::COUNT],

@@ -1,0 +1,141 @@
+//! `core list`, `core offline`, `core online`: cores go out of service and come back, with the guests that they keep.
+
+use std::time::{Duration, Instant};
+
+use abi::control::wire::{Core, Kept, Machine};
+use serde_json::{Value, json};
+
+use crate::{
+    control::{Client, Offline},
+    error::{Error, Result},
+    output::{self, grouped},
+};
+
+/// Between two looks whether a guest has suspended itself. Domain 0 gives it two seconds of its own.
+const LOOK: Duration = Duration::from_millis(5);
+/// An emulator takes its time for those.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Prints the table, or an array of objects.
+pub fn list(as_json: bool) -> Result<()> {
+    let client = super::attached()?;
+    let (cores, machine) = (client.cores()?, client.machine()?);
+    if as_json {
+        output::say_json(&cores.iter().map(|core| in_json(core, &machine)).collect::<Vec<Value>>());
+        return Ok(());
+    }
+    let mut table =
+        output::table(&["Core", "APIC id", "Package", "Core of it", "Thread", "State", "Guest", "Since"]);
+    for core in &cores {
+        table.add_row([
+            core.number.to_string(),
+            core.apic_id.to_string(),
+            core.package.to_string(),
+            core.core.to_string(),
+            core.thread.to_string(),
+            state(core).into(),
+            guest(core),
+            since(core, &machine),
+        ]);
+    }
+    output::say(output::rendered(table, &[0, 1, 2, 3, 4]));
+    Ok(())
+}
+
+/// What the processor is about.
+fn state(core: &Core) -> &'static str {
+    if core.is_online { "online" } else { "offline (out of VMX, waits for a start-up IPI)" }
+}
+
+fn guest(core: &Core) -> String {
+    match (&core.guest, &core.keeps) {
+        (Some(name), _) => name.clone(),
+        (None, Some((name, how))) => format!("keeps {name}, {}", kept(*how)),
+        (None, None) => String::from("-"),
+    }
+}
+
+/// How a guest is kept, in words.
+fn kept(how: Kept) -> &'static str {
+    match how {
+        Kept::Suspended => "which suspended itself",
+        Kept::Frozen => "frozen",
+        Kept::Still => "as it was",
+    }
+}
+
+/// The same for programs.
+fn kept_word(how: Kept) -> &'static str {
+    match how {
+        Kept::Suspended => "suspended",
+        Kept::Frozen => "frozen",
+        Kept::Still => "still",
+    }
+}
+
+fn since(core: &Core, machine: &Machine) -> String {
+    let Some(tsc) = core.since_tsc else { return String::from("boot") };
+    let ms = machine.tsc.saturating_sub(tsc) / u64::from(machine.tsc_khz.max(1));
+    format!("{}.{:03} s ago", ms / 1000, ms % 1000)
+}
+
+fn in_json(core: &Core, machine: &Machine) -> Value {
+    json!({
+        "core": core.number,
+        "apic_id": core.apic_id,
+        "package": core.package,
+        "core_of_package": core.core,
+        "thread": core.thread,
+        "online": core.is_online,
+        "power": if core.is_online { "vmx" } else { "wait-for-sipi" },
+        "guest": core.guest,
+        "keeps": core.keeps.as_ref().map(|(name, how)| json!({ "guest": name, "how": kept_word(*how) })),
+        "since_tsc": core.since_tsc,
+        "tsc": machine.tsc,
+    })
+}
+
+/// Takes a core out of service, and waits until its guest has suspended itself, if it can.
+pub fn offline(core: u32, as_json: bool) -> Result<()> {
+    let left = ask_offline(&super::attached()?, core)?;
+    let Offline { core, guest, ticks } = left;
+    if as_json {
+        let guest = guest.map(|(name, how)| json!({ "guest": name, "how": kept_word(how) }));
+        output::say_json(&json!({ "core": core, "online": false, "keeps": guest, "ticks": ticks }));
+        return Ok(());
+    }
+    let keeps = guest.map_or(String::new(), |(name, how)| format!(", and keeps {name}, {}", kept(how)));
+    output::say(format!("core {core} is offline{keeps}: {} ticks", grouped(ticks)));
+    Ok(())
+}
+
+/// Asks, and waits for what becomes of it.
+pub fn ask_offline(client: &Client, core: u32) -> Result<Offline> {
+    let start = Instant::now();
+    let mut left = client.core_offline(core)?;
+    loop {
+        match left {
+            Some(left) => return Ok(left),
+            None if start.elapsed() > PATIENCE => {
+                return Err(Error::new(
+                    format!("core {core} is still on its way off after {} s", PATIENCE.as_secs()),
+                    "see `atoll core list`, and what its guest says at its console",
+                ));
+            }
+            None => std::thread::sleep(LOOK),
+        }
+        left = client.core_left()?;
+    }
+}
+
+/// Puts a core back into service.
+pub fn online(core: u32, guest: Option<&str>, empty: bool, as_json: bool) -> Result<()> {
+    let (core, guest, ticks) = super::attached()?.core_online(core, guest, empty)?;
+    if as_json {
+        output::say_json(&json!({ "core": core, "online": true, "guest": guest, "ticks": ticks }));
+        return Ok(());
+    }
+    let with = guest.map_or(String::new(), |name| format!(" with {name}"));
+    output::say(format!("core {core} is online{with}: {} ticks", grouped(ticks)));
+    Ok(())
+}
