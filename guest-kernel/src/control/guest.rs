@@ -33,6 +33,8 @@ pub struct Guest {
     pub state: State,
     /// How it is kept, while a core of its is offline.
     pub kept: Option<Kept>,
+    /// It was asked to suspend itself, and then not waited for: should it do so late, it goes on at once.
+    pub was_called_off: bool,
     /// What was recorded when it crashed, or when the one before it of its name did that it is the restart of.
     pub crash: Option<Box<CrashRecord>>,
     /// Its domain is no more: it was to be restarted, and could not be. It is kept for what it has left.

@@ -56,7 +56,7 @@ impl<H: Hypervisor> Control<H> {
         match guest {
             None => self.off(slot, processor, None, arrived),
             Some((name, domain, State::Running)) => {
-                if self.ask_to_suspend(domain) {
+                if self.ask_to_suspend(slot, domain) {
                     let deadline = self.after(arrived, PATIENCE);
                     let is_suspended = false;
                     self.cores.left = None;
@@ -83,16 +83,21 @@ impl<H: Hypervisor> Control<H> {
         self.cores.left.clone().unwrap_or_else(|| Err(nothing()))
     }
 
-    /// Whether this domain has done what it was asked for, so that its stop is not its end.
+    /// Whether this domain has done what it was asked for, perhaps too late, so that its stop is not its end.
     pub(super) fn is_suspension(&mut self, domain: DomId, state: State) -> bool {
         let asked = self.cores.leaving.as_mut().filter(|leaving| leaving.domain == domain);
-        match (asked, state) {
-            (Some(leaving), State::Shutdown(reason::SUSPEND)) => {
-                leaving.is_suspended = true;
-                true
-            }
-            _ => false,
+        if state != State::Shutdown(reason::SUSPEND) {
+            return false;
         }
+        if let Some(leaving) = asked {
+            leaving.is_suspended = true;
+            return true;
+        }
+        let late = self.guests.iter_mut().find(|(_, guest)| guest.domain == domain && guest.was_called_off);
+        late.is_some_and(|(_, guest)| {
+            guest.was_called_off = false;
+            self.hypervisor.domain_resume(domain).is_ok()
+        })
     }
 
     /// Goes on with the core that is on its way off, if something has come of it by `now`.
@@ -147,7 +152,11 @@ impl<H: Hypervisor> Control<H> {
     }
 
     /// Writes the word, for a guest that can. `false`: it cannot.
-    fn ask_to_suspend(&mut self, domain: DomId) -> bool {
+    fn ask_to_suspend(&mut self, slot: Slot, domain: DomId) -> bool {
+        let home_slot = self.guest_with(slot).map(|(home, _)| home);
+        if let Some(guest) = home_slot.and_then(|home| self.guests.get_mut(home)) {
+            guest.was_called_off = false;
+        }
         let store = self.stores.xenstore();
         let can = store.read(&format!("{}/control/feature-suspend", home(domain)));
         can.is_some_and(|value| value == b"1")
@@ -158,6 +167,9 @@ impl<H: Hypervisor> Control<H> {
     fn take_back(&mut self, domain: DomId) {
         // A store that refuses it has none of it either.
         let _ = self.stores.xenstore().write(&format!("{}/control/shutdown", home(domain)), b"");
+        if let Some((_, guest)) = self.guests.iter_mut().find(|(_, guest)| guest.domain == domain) {
+            guest.was_called_off = true;
+        }
     }
 
     fn freeze(&mut self, slot: Slot, domain: DomId) -> Result<(), Refusal> {

@@ -80,6 +80,7 @@ impl<H: Hypervisor> Control<H> {
                 quick_ends: 0,
                 state: State::Running,
                 kept: None,
+                was_called_off: false,
                 crash: None,
                 is_remains: false,
                 console: Console::new(own.console, built.console),

@@ -11,6 +11,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use abi::xen::event_channel::Port;
+use abi::xen::sched::reason;
 use io_rings::urpc::Message;
 
 use crate::mesh::{Mesh, News, NotSent};
@@ -105,6 +106,17 @@ pub trait Program<P: Platform> {
         let _ = (kernel, news);
     }
 
+    /// The kernel is to suspend itself, and whoever has to know that is to be told: asked in each round until it is true.
+    fn suspend(&mut self, kernel: &mut Kernel<P>) -> bool {
+        let _ = kernel;
+        true
+    }
+
+    /// The kernel goes on after it had suspended itself, with all it had; perhaps on another core, and much later.
+    fn resumed(&mut self, kernel: &mut Kernel<P>) {
+        let _ = kernel;
+    }
+
     /// The kernel is about to halt. A program with rings of its own asks for events here; false, if it found news.
     fn may_sleep(&mut self) -> bool {
         true
@@ -139,12 +151,22 @@ pub struct Kernel<P: Platform> {
     pub store: Option<Store>,
     typed: Vec<u8>,
     next_report: u64,
+    suspending: bool,
 }
 
 impl<P: Platform> Kernel<P> {
     /// A kernel that has not begun.
     pub fn new(platform: P, mesh: Option<Mesh<'static>>, pace: Pace) -> Self {
-        Self { platform, mesh, pace, reporting: true, store: None, typed: Vec::new(), next_report: 0 }
+        Self {
+            platform,
+            mesh,
+            pace,
+            reporting: true,
+            store: None,
+            typed: Vec::new(),
+            next_report: 0,
+            suspending: false,
+        }
     }
 
     /// Runs the program for ever.
@@ -182,8 +204,14 @@ impl<P: Platform> Kernel<P> {
             mesh.flush(&self.platform);
         }
         let printing = self.platform.console_flush();
-        if let Some(reason) = self.store.as_mut().and_then(Store::ordered) {
-            return Round::Stop(reason);
+        match self.store.as_mut().and_then(Store::ordered) {
+            Some(reason::SUSPEND) => self.suspend_soon(),
+            Some(reason) => return Round::Stop(reason),
+            None => {}
+        }
+        if self.suspending {
+            self.suspend(program);
+            return Round::Busy;
         }
         let until = match step {
             Step::Stop(reason) => return Round::Stop(reason),
@@ -205,6 +233,25 @@ impl<P: Platform> Kernel<P> {
             until = until.min(self.after(RETRY_MILLISECONDS));
         }
         Round::Quiet((until != u64::MAX).then_some(until))
+    }
+
+    /// Has the kernel suspend itself: now, or when the program has taken leave.
+    pub fn suspend_soon(&mut self) {
+        self.suspending = true;
+    }
+
+    /// Suspends, as soon as the program has taken leave and all it had to say has left.
+    fn suspend(&mut self, program: &mut impl Program<P>) {
+        let ready = program.suspend(self);
+        if let Some(mesh) = &mut self.mesh {
+            mesh.flush(&self.platform);
+        }
+        self.notify_store();
+        if ready && !self.mesh.as_ref().is_some_and(Mesh::has_backlog) {
+            self.suspending = false;
+            self.platform.suspend();
+            program.resumed(self);
+        }
     }
 
     /// Halts until something happens, or until this tick, unless something has happened already.

@@ -1,4 +1,4 @@
-//! The kernel's line to xenstore: it is asked there to power off or to reboot, and does; everything else is the program's.
+//! The kernel's line to xenstore: it is asked there to power off, to reboot or to suspend itself, and does; everything else is the program's.
 //!
 //! The toolstack writes a word to `control/shutdown`; the guest takes it by writing nothing there, and acts.
 
@@ -29,7 +29,7 @@ impl Store {
     /// A line over the ring in this page; it says at once what the guest can be asked for, and listens.
     pub fn new(page: &'static XenstorePage, port: Port) -> Self {
         let mut client = Client::new(PageEnd::guest(page));
-        for feature in ["control/feature-poweroff", "control/feature-reboot"] {
+        for feature in ["control/feature-poweroff", "control/feature-reboot", "control/feature-suspend"] {
             client.write(None, feature, b"1");
         }
         client.watch(SHUTDOWN, TOKEN);
@@ -41,7 +41,7 @@ impl Store {
         self.port
     }
 
-    /// The [reason](abi::xen::sched::reason) to end for, once the toolstack has asked for it.
+    /// The [reason](abi::xen::sched::reason) to stop for, once the toolstack has asked for it.
     pub fn ordered(&mut self) -> Option<u32> {
         self.ordered.take()
     }
@@ -68,6 +68,7 @@ impl Store {
         let reason = match word {
             b"poweroff" | b"halt" => reason::POWEROFF,
             b"reboot" => reason::REBOOT,
+            b"suspend" => reason::SUSPEND,
             // None was left, or one for others.
             _ => return,
         };

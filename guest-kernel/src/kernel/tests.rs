@@ -26,6 +26,8 @@ struct Diary {
     wish: Option<Step>,
     restless: bool,
     woken: u32,
+    farewells: u32,
+    resumed: u32,
 }
 
 impl Program<Fake> for Diary {
@@ -44,6 +46,16 @@ impl Program<Fake> for Diary {
 
     fn line(&mut self, _: &mut Kernel<Fake>, line: &str) {
         self.lines.push(line.to_string());
+    }
+
+    fn suspend(&mut self, kernel: &mut Kernel<Fake>) -> bool {
+        assert_eq!(kernel.platform.suspended.get(), 0);
+        self.farewells = self.farewells.saturating_sub(1);
+        self.farewells == 0
+    }
+
+    fn resumed(&mut self, _: &mut Kernel<Fake>) {
+        self.resumed += 1;
     }
 
     fn may_sleep(&mut self) -> bool {
@@ -172,4 +184,25 @@ fn who_is_asked_to_stop_in_xenstore_does_and_says_so() {
         store.turn(|_| {});
         assert_eq!(store.read(path).as_deref(), Some(&b""[..]));
     }
+}
+
+#[test]
+fn who_is_asked_to_suspend_itself_does_and_goes_on() {
+    let (mut kernel, mut diary, port, page) = with_store();
+    let mut store = Xenstore::new();
+    store.introduce(&newcomer(1), PageRing::new(page), 9).unwrap();
+    kernel.notify_store();
+    let path = "/local/domain/1/control/shutdown";
+    diary.farewells = 3;
+    for word in ["", "suspend", ""] {
+        if !word.is_empty() {
+            store.write(path, word.as_bytes()).unwrap();
+        }
+        for _ in 0..10 {
+            store.turn(|_| kernel.platform.deliver(port));
+            assert!(!matches!(kernel.round(&mut diary), Round::Stop(_)));
+        }
+    }
+    assert_eq!(store.read(path).as_deref(), Some(&b""[..]));
+    assert_eq!((kernel.platform.suspended.get(), diary.farewells, diary.resumed), (1, 0, 1));
 }

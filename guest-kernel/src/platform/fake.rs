@@ -47,6 +47,7 @@ impl Switch {
             printed: RefCell::default(),
             typed: RefCell::default(),
             halts: Cell::new(0),
+            suspended: Cell::new(0),
             deadline: Cell::new(None),
         }
     }
@@ -76,6 +77,8 @@ pub struct Fake {
     pub typed: RefCell<VecDeque<u8>>,
     /// How often it halted.
     pub halts: Cell<u64>,
+    /// How often it suspended itself, and was resumed at once.
+    pub suspended: Cell<u64>,
     /// Its timer.
     pub deadline: Cell<Option<u64>>,
 }
@@ -170,6 +173,10 @@ impl Platform for Fake {
 
     fn console_flush(&self) -> bool {
         false
+    }
+
+    fn suspend(&self) {
+        self.suspended.set(self.suspended.get() + 1);
     }
 
     fn shutdown(&self, reason: u32) -> ! {

@@ -62,6 +62,9 @@ pub trait Platform {
     /// Moves on what the console could not take at once; true while some is left.
     fn console_flush(&self) -> bool;
 
+    /// Leaves the core. Returns when somebody has this kernel go on, with all it had.
+    fn suspend(&self);
+
     /// Ends this kernel with a [reason](abi::xen::sched::reason).
     fn shutdown(&self, reason: u32) -> !;
 }

@@ -75,6 +75,8 @@ impl Platform for Thread {
         false
     }
 
+    fn suspend(&self) {}
+
     fn shutdown(&self, reason: u32) -> ! {
         panic!("shut down with reason {reason}");
     }

@@ -58,6 +58,8 @@ pub struct Multikernel {
     /// What was asked for at the console, without answer.
     asked: Option<(Ticket, String)>,
     bench: Option<Bench>,
+    /// While it takes leave to suspend itself: whether it was a member, and so wants to be one again.
+    comes_back: Option<bool>,
     /// Ticks spent in the monitor.
     ticks: u64,
     frames: u32,
@@ -67,7 +69,7 @@ impl Multikernel {
     /// On this monitor, with [`Multikernel::replica`].
     pub fn new(mut monitor: Monitor) -> Self {
         monitor.system_mut().names.watch(WATCHED);
-        Self { monitor, asked: None, bench: None, ticks: 0, frames: 0 }
+        Self { monitor, asked: None, bench: None, comes_back: None, ticks: 0, frames: 0 }
     }
 
     /// What the first member has; the others are given theirs as they come in.
@@ -220,6 +222,28 @@ impl<P: Platform> Program<P> for Multikernel {
 
     fn peer(&mut self, kernel: &mut Kernel<P>, slot: usize, up: bool) {
         self.at_work(kernel, |this, _| this.monitor.peer(slot, up));
+    }
+
+    fn suspend(&mut self, kernel: &mut Kernel<P>) -> bool {
+        let members = self.monitor.epoch().map(|(_, members)| members);
+        if self.comes_back.is_none() {
+            self.comes_back = Some(members.is_some());
+            self.at_work(kernel, |this, _| this.monitor.want_in(false));
+        }
+        // The last member stays one: nobody misses it.
+        let is_alone = members.is_none_or(|members| members.len() == 1);
+        self.at_work(kernel, |this, kernel| {
+            this.tell_news(kernel);
+            is_alone && this.monitor.round(kernel) == Step::Idle && !this.monitor.has_work()
+        })
+    }
+
+    fn resumed(&mut self, kernel: &mut Kernel<P>) {
+        let comes_back = self.comes_back.take().unwrap_or(false);
+        self.say(kernel, "resumed");
+        if comes_back {
+            self.at_work(kernel, |this, _| this.monitor.want_in(true));
+        }
     }
 
     fn line(&mut self, kernel: &mut Kernel<P>, line: &str) {

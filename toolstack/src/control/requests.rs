@@ -3,7 +3,9 @@
 use abi::control::wire::MAX_TEXT;
 use abi::control::{
     hypercall::AuditReport,
-    wire::{Core, Domain, GuestConfig, Kept, MAX_PIECE, Machine, Reply, Request, StoredImage, Text, XenstoreNode},
+    wire::{
+        Core, Domain, GuestConfig, Kept, MAX_PIECE, Machine, Reply, Request, StoredImage, Text, XenstoreNode,
+    },
 };
 
 use super::Client;
@@ -56,7 +58,12 @@ impl Client {
     }
 
     /// Puts a core back into service: its number, the guest that goes on there, and the TSC ticks it took.
-    pub fn core_online(&self, core: u32, guest: Option<&str>, empty: bool) -> Result<(u32, Option<String>, u64)> {
+    pub fn core_online(
+        &self,
+        core: u32,
+        guest: Option<&str>,
+        empty: bool,
+    ) -> Result<(u32, Option<String>, u64)> {
         match self.ask(Request::Online { core, guest: guest.map(str::to_owned), empty })? {
             Reply::Online { core, guest, ticks } => Ok((core, guest, ticks)),
             other => Err(unexpected(&other)),

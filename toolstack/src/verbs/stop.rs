@@ -102,9 +102,8 @@ fn wait(client: &Client, wish: Wish, before: &Domain, patience: Duration) -> Res
         let became = match now {
             None => Some(Became::Gone),
             Some(now) if now.id != before.id => return Ok(Became::Restarted(now.id)),
-            Some(now) => {
-                (!matches!(now.state, State::Running | State::Paused | State::Kept)).then_some(Became::Stopped(now.state))
-            }
+            Some(now) => (!matches!(now.state, State::Running | State::Paused | State::Kept))
+                .then_some(Became::Stopped(now.state)),
         };
         match became {
             // Between its end and its next life a guest that reboots looks like one that stays stopped.

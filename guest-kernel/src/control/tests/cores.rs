@@ -39,6 +39,13 @@ impl Machine {
         format!("{home}/shutdown")
     }
 
+    fn stops_for(&mut self, slot: Slot, reason: u32) {
+        let domain = self.control.guests.get(slot).unwrap().domain;
+        self.control.hypervisor.becomes(domain, DomainState::Shutdown, reason);
+        self.control.domains_changed();
+        self.settle();
+    }
+
     fn word(&mut self, path: &str) -> Vec<u8> {
         self.control.stores.xenstore().read(path).unwrap_or_default()
     }
@@ -118,10 +125,7 @@ fn a_guest_that_can_suspends_itself() {
     assert_eq!(machine.ask(Request::Left), Ok(Reply::Leaving));
     assert_eq!(machine.word(&shutdown), b"suspend");
     machine.refused(Request::Offline { core: 2 }, "on its way off");
-    let domain = machine.control.guests.get(1).unwrap().domain;
-    machine.control.hypervisor.becomes(domain, DomainState::Shutdown, reason::SUSPEND);
-    machine.control.domains_changed();
-    machine.settle();
+    machine.stops_for(1, reason::SUSPEND);
     let Ok(Reply::Offline { guest, ticks, .. }) = machine.ask(Request::Left) else { panic!("it is off") };
     assert!(guest == Some(("web".into(), Kept::Suspended)) && ticks > 0);
     assert_eq!(machine.events, [], "that was not its end");
@@ -139,6 +143,11 @@ fn one_that_does_not_in_time_is_frozen() {
     let Ok(Reply::Offline { guest, .. }) = machine.ask(Request::Left) else { panic!("it is off") };
     assert_eq!(guest, Some(("web".into(), Kept::Frozen)));
     assert_eq!(machine.word(&shutdown), b"", "nobody asks any more");
+    machine.online(1, None);
+    machine.stops_for(1, reason::SUSPEND);
+    assert_eq!(machine.state_of("web").0, State::Running, "it comes late, and goes on");
+    machine.stops_for(1, reason::SUSPEND);
+    assert_eq!(machine.state_of("web").0, State::Shutdown(reason::SUSPEND), "that was its own wish");
 }
 
 #[test]

@@ -63,6 +63,8 @@ impl Platform for Ports<'_> {
         false
     }
 
+    fn suspend(&self) {}
+
     fn shutdown(&self, _: u32) -> ! {
         unreachable!("no guest of this test shuts down by itself")
     }

@@ -185,6 +185,12 @@ pub fn bind_virq(virq: u32) -> Result<Port, Errno> {
     Ok(argument.port)
 }
 
+/// `SCHEDOP_shutdown` for a suspension. 1: it is over, and all that was there is there; 0: in a new domain.
+pub fn suspend() -> HypercallResult {
+    // SAFETY: the structure of that operation, without addresses.
+    unsafe { with(number::SCHED_OP, sched::SHUTDOWN, &mut Shutdown { reason: sched::reason::SUSPEND }) }
+}
+
 /// `SCHEDOP_shutdown`; halts for good should the hypervisor refuse.
 pub fn shutdown(reason: u32) -> ! {
     // SAFETY: the structure of that operation, without addresses.

@@ -108,3 +108,28 @@ fn messages_of_an_operation_grow_with_the_members() {
         }
     }
 }
+
+#[test]
+fn who_suspends_itself_leaves_the_others_first_and_comes_back() {
+    let mut members = Members::new(3);
+    members.tell(2, "register service/disk");
+    members.settle();
+    members.printed(1);
+    members.0[1].0.suspend_soon();
+    members.settle();
+    assert_eq!(members.0[1].0.platform.suspended.get(), 1);
+    let (heard, said) = (members.printed(1), members.printed(2));
+    assert!(heard.contains("epoch 4: {1, 3}") && heard.contains("service/disk is gone"), "{heard}");
+    assert!(said.contains("resumed") && heard.ends_with("epoch 5: {1, 2, 3}\n"), "{said}, {heard}");
+}
+
+#[test]
+fn the_last_member_suspends_itself_as_one() {
+    let mut members = Members::new(1);
+    members.0[0].0.suspend_soon();
+    members.settle();
+    assert_eq!(members.0[0].0.platform.suspended.get(), 1);
+    members.tell(1, "register service/disk");
+    members.settle();
+    assert!(members.printed(1).contains("register service/disk: done"));
+}
