@@ -44,7 +44,8 @@ impl<H: Hypervisor> Control<H> {
             self.stop_when_done();
         }
         self.go_on_leaving(now);
-        let printed = self.serve_consoles();
+        // What guests print goes to a slow serial line as well: not while one is on its way to suspend itself.
+        let printed = if self.cores.leaving.is_some() { 0 } else { self.serve_consoles() };
         if let Some(exits) = look {
             self.bench.looked(exits, printed == 0, now, looked_by);
         }

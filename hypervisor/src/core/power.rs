@@ -60,6 +60,10 @@ impl Core {
         Ok(&mut self.registry.as_deref_mut().ok_or(Errno::EPERM)?.power)
     }
 
+    fn order(&mut self, core: usize) -> Result<Order, Errno> {
+        self.power()?.orders.get(core).copied().ok_or(Errno::ENODEV)
+    }
+
     /// The domain that has a core, whether as its home or not.
     fn domain_on(&self, core: usize) -> Result<Option<&'static Domain>, Errno> {
         let registry = self.registry.as_deref().ok_or(Errno::EPERM)?;
@@ -80,7 +84,8 @@ impl Core {
         if core == self.index {
             return Err(Errno::EPERM);
         }
-        let face = FACES.get(core).filter(|_| core < self.peers.len()).ok_or(Errno::ENODEV)?;
+        self.order(core)?;
+        let face = FACES.get(core).ok_or(Errno::ENODEV)?;
         if face.is_off() {
             return Err(Errno::EEXIST);
         }
@@ -114,7 +119,8 @@ impl Core {
     /// Puts a core that is off on a processor that nobody has. Core 0 alone does.
     pub fn switch_on(&mut self, core: usize, processor: usize) -> HypercallResult {
         let begun = machine::now();
-        let face = FACES.get(core).filter(|_| core < self.peers.len()).ok_or(Errno::ENODEV)?;
+        let order = self.order(core)?;
+        let face = FACES.get(core).ok_or(Errno::ENODEV)?;
         let apic_id = *self.machine.apic_ids.get(processor).ok_or(Errno::ENODEV)?;
         if !face.is_off() {
             return Err(Errno::EEXIST);
@@ -122,10 +128,8 @@ impl Core {
         if FACES.iter().any(|other| !other.is_off() && other.processor.load(Relaxed) as usize == processor) {
             return Err(Errno::EBUSY);
         }
-        let (order, trampoline, reset_at) = {
-            let power = self.power()?;
-            (power.orders[core], power.trampoline, power.reset_at.get(processor).copied().unwrap_or(0))
-        };
+        let power = self.power()?;
+        let (trampoline, reset_at) = (power.trampoline, power.reset_at.get(processor).copied().unwrap_or(0));
         face.apic_id.store(apic_id, Relaxed);
         face.processor.store(processor as u32, Relaxed);
         if !start::start_up(self, &order, trampoline, reset_at) {
@@ -147,8 +151,8 @@ impl Core {
     /// Forgets the domain that a core keeps which is off. Core 0 alone does.
     pub fn release_kept(&mut self, core: usize) {
         let Ok(power) = self.power() else { return };
+        let Some(place) = power.orders.get(core).map(|order| order.area.core()) else { return };
         power.called[core] = (0, 0);
-        let place = power.orders[core].area.core();
         // SAFETY: a core that is off has said so after its last use of its memory (`leave`), and uses it again only when core 0
         // has started it.
         let kept = unsafe { &mut *place };

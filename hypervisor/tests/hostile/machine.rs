@@ -7,7 +7,11 @@ use abi::address::{HostPhys, PAGE_SIZE, PageCount};
 use arrayvec::ArrayVec;
 use boot::descriptors::Bases;
 use hypervisor::core::guest_state::Host;
-use hypervisor::core::{Core, Peer, face::FACES};
+use hypervisor::core::{
+    Core, Peer,
+    face::{FACES, ON},
+    power::Power,
+};
 use hypervisor::cpuid_policy::CpuidTable;
 use hypervisor::domain::Place;
 use hypervisor::interrupts::{self, Registers};
@@ -104,6 +108,8 @@ pub fn build() -> (Parts, Registry) {
     });
     for (core, face) in FACES.iter().enumerate().take(CORES) {
         face.apic_id.store(core as u32, Ordering::Relaxed);
+        face.processor.store(core as u32, Ordering::Relaxed);
+        face.power.store(ON, Ordering::Relaxed);
     }
     let frames = ((MEMORY + BYTES) / PAGE_SIZE) as usize;
     let entries = (0..frames).map(|_| Frame::reserved()).collect::<Vec<_>>().leak();
@@ -114,7 +120,9 @@ pub fn build() -> (Parts, Registry) {
     // SAFETY: a page of zeroes is a fresh channel.
     let channel = || unsafe { &*own::<ChannelPage>() };
     let channels = (0..CORES).map(|_| (0..CORES).map(|_| channel()).collect()).collect();
-    (Parts { machine, channels }, Registry::new(table, slots, ept, machine.cpuid.paging()))
+    // Its threads cannot be sent start-up IPIs, so there is no order for one.
+    let power = Power::new(&[], 0);
+    (Parts { machine, channels }, Registry::new(table, slots, ept, machine.cpuid.paging(), power))
 }
 
 /// A core, on the thread that will be it.
@@ -144,6 +152,8 @@ pub fn core(parts: &Parts, index: usize) -> Core {
         vcpu: None,
         home: None,
         running: false,
+        leaving: false,
+        kept: None,
         peers: (0..CORES).map(peer).collect::<ArrayVec<_, _>>(),
         registry: None,
     }
