@@ -61,6 +61,7 @@ fn every_verb_has_help() {
         "destroy",
         "pause",
         "unpause",
+        "core",
         "console",
         "shutdown",
         "reboot",
@@ -129,6 +130,23 @@ fn orders_and_questions() {
     assert_eq!(printed(&atoll(state.path(), &["console", "web", "--dump"])), "moin\n");
     let output = atoll(state.path(), &["destroy", "nobody"]);
     assert!(complaint(&output).contains("there is no domain `nobody`\n  remedy: see the list"));
+}
+
+#[test]
+fn cores_go_and_come() {
+    let (_control, state) = machine();
+    let core = |arguments: &[&str]| atoll(state.path(), &[&["core"], arguments].concat());
+    let off = printed(&core(&["offline", "1"]));
+    assert_eq!(off, "core 1 is offline, and keeps web, which suspended itself: 123,456 ticks\n");
+    assert!(printed(&core(&["list"])).contains("keeps web"));
+    let list: serde_json::Value = serde_json::from_str(&printed(&core(&["list", "--json"]))).unwrap();
+    assert_eq!((&list[0]["online"], &list[1]["keeps"]["how"]), (&true.into(), &"suspended".into()));
+    assert_eq!(printed(&core(&["online", "1"])), "core 1 is online with web: 7,000 ticks\n");
+    let json: serde_json::Value = serde_json::from_str(&printed(&core(&["offline", "1", "--json"]))).unwrap();
+    assert_eq!((&json["ticks"], &json["keeps"]["guest"]), (&123_456.into(), &"web".into()));
+    assert_eq!(printed(&core(&["online", "1", "--empty"])), "core 1 is online: 7,000 ticks\n");
+    assert!(complaint(&core(&["offline", "0"])).contains("core 0 stays online"));
+    assert!(complaint(&core(&["online", "1", "--empty", "--guest", "web"])).contains("cannot be used with"));
 }
 
 #[test]

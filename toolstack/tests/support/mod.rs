@@ -15,8 +15,8 @@ use abi::control::{
     frame::{self, Decoder},
     transfer,
     wire::{
-        Domain, Event, GuestConfig, MAX_PIECE, Machine, Refusal, Reply, Request, State, StoredImage, Text,
-        ToControl, ToToolstack, VERSION, XenstoreNode,
+        Core, Domain, Event, GuestConfig, Kept, MAX_PIECE, Machine, Refusal, Reply, Request, State,
+        StoredImage, Text, ToControl, ToToolstack, VERSION, XenstoreNode,
     },
 };
 use toolstack::line::Line;
@@ -24,6 +24,8 @@ use toolstack::line::Line;
 /// What the fake remembers.
 #[derive(Default)]
 pub struct Memory {
+    /// The guest of core 1, while that is offline.
+    gone: Option<String>,
     pub domains: Vec<Domain>,
     pub console: Vec<u8>,
     /// Printed on the console whenever somebody has read of it.
@@ -198,6 +200,21 @@ impl Memory {
         Ok(())
     }
 
+    fn core(&self, number: u32) -> Core {
+        let gone = self.gone.clone().filter(|_| number == 1);
+        Core {
+            number,
+            apic_id: number,
+            package: number,
+            core: 0,
+            thread: 0,
+            is_online: gone.is_none(),
+            guest: None,
+            since_tsc: gone.as_ref().map(|_| 1000),
+            keeps: gone.map(|name| (name, Kept::Suspended)),
+        }
+    }
+
     fn images(&self) -> Vec<StoredImage> {
         let bundled = StoredImage { name: "mesh".into(), bytes: 1000, sha256: None };
         let uploaded = self.uploaded.iter().map(|(name, (bytes, sha256))| StoredImage {
@@ -278,6 +295,20 @@ impl Memory {
                 self.find(&name)?;
                 let registers = vec![("rip".into(), 0x1000)];
                 return Ok(Reply::Crash { cause: "triple fault".into(), registers });
+            }
+            Request::Cores => return Ok(Reply::Cores((0..2).map(|number| self.core(number)).collect())),
+            Request::Offline { core: 0 } => return Err(refusal("core 0 stays online".into())),
+            Request::Offline { .. } => {
+                self.gone = Some("web".into());
+                return Ok(Reply::Leaving);
+            }
+            Request::Left => {
+                let guest = self.gone.clone().map(|name| (name, Kept::Suspended));
+                return Ok(Reply::Offline { core: 1, guest, ticks: 123_456 });
+            }
+            Request::Online { core, guest, empty } => {
+                let guest = guest.or(self.gone.take()).filter(|_| !empty);
+                return Ok(Reply::Online { core, guest, ticks: 7_000 });
             }
             Request::Stop(code) => self.stopped = Some(code),
             Request::Shutdown(name) => self.ask_to_stop(&name, State::Shutdown(0))?,

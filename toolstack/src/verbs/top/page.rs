@@ -190,6 +190,7 @@ mod tests {
             name: "mesh1".into(),
             image: "mesh".into(),
             cores: vec![1],
+            vcpus: 1,
             memory_mib: 32,
             state: State::Running,
             exits: [0; ExitKind::COUNT],
