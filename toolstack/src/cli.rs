@@ -122,7 +122,7 @@ enum Verb {
         #[command(flatten)]
         setup: SetupArgs,
     },
-    /// Run every test: on the host, of the rings' orderings, and on emulators
+    /// Run every test: on the host, of the rings' orderings, by fuzzing, and on emulators
     #[command(
         after_help = "Examples:\n  atoll test --yes\n  atoll test -- nested             only emulator tests with that in their name\n\n\
         Plain `cargo test` runs the host's tests alone."
@@ -133,6 +133,21 @@ enum Verb {
         /// For the emulator tests: names to choose them by, and options
         #[arg(last = true)]
         arguments: Vec<String>,
+    },
+    /// Run the fuzz targets: bytes that a guest, the wire or a file may hold
+    #[command(
+        after_help = "Examples:\n  atoll fuzz                       a short run of all, the same everywhere\n  \
+        atoll fuzz uart --runs 10000000  a longer one, which goes on from what the last has found\n\n\
+        What breaks a target is kept in target/fuzz/found, and how to repeat it is told."
+    )]
+    Fuzz {
+        /// The targets; left out: all
+        targets: Vec<String>,
+        /// Inputs to run each target on
+        #[arg(long, value_name = "COUNT")]
+        runs: Option<u64>,
+        #[command(flatten)]
+        setup: SetupArgs,
     },
     /// List domains
     #[command(
@@ -462,6 +477,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Down => verbs::down::run()?,
         Verb::Demo { machine, setup } => return Ok(verbs::demo::run(&machine, setup.yes)),
         Verb::Test { setup, arguments } => verbs::test::run(setup.yes, &arguments)?,
+        Verb::Fuzz { targets, runs, setup } => verbs::fuzz::run(setup.yes, &targets, runs)?,
         Verb::List { json } => verbs::list::run(json.json)?,
         Verb::Create { file, options, console, json } => {
             verbs::create::run(file.as_deref(), &options, console, json.json)?;

@@ -82,6 +82,7 @@ const THINGS: &[Thing] = &[
     Thing { name: "xorriso", place: Place::Program("xorriso"), package: "xorriso", needed_by: ISO },
     Thing { name: "mtools", place: Place::Program("mformat"), package: "mtools", needed_by: ISO },
     Thing { name: "busybox", place: Place::Program("busybox"), package: "busybox-static", needed_by: LINUX },
+    Thing { name: "a C++ compiler", place: Place::Program("c++"), package: "g++", needed_by: &["fuzz"] },
 ];
 
 /// Everything that was looked for, found or not.

@@ -9,6 +9,7 @@ pub mod demo;
 pub mod dmesg;
 pub mod doctor;
 pub mod down;
+pub mod fuzz;
 pub mod image;
 pub mod info;
 pub mod linux;

@@ -5,22 +5,25 @@ use std::{env, path::Path, process::Command};
 use crate::{
     error::{At, Error, Result},
     output, places, setup,
+    verbs::fuzz,
 };
 
-/// The machines that the emulator tests run on, and what they run.
-const MACHINES: &[&str] = &["bochs", "tcg", "nested", "linux"];
+/// The machines that the emulator tests run on, what they run, and the fuzz targets.
+const NEEDED_FOR: &[&str] = &["bochs", "tcg", "nested", "linux", "fuzz"];
 
 /// Sets up, then runs every stage; the first that fails ends it. `arguments` are the emulator tests' own.
 pub fn run(yes: bool, arguments: &[String]) -> Result<()> {
     let root = places::clone_root()
         .ok_or_else(|| Error::new("tests are run in a clone of Atoll", "`cargo atoll test` in a clone"))?;
-    setup::ensure(MACHINES, yes)?;
+    setup::ensure(NEEDED_FOR, yes)?;
     output::say("== host tests");
     cargo(&root, "host tests", &["test"], &[])?;
     output::say("== orderings of the rings (loom)");
     let target = places::target_directory(&root).join("loom").display().to_string();
     let loom = ["test", "--package", "io-rings", "--release", "--target-dir", &target, "--test", "loom"];
     cargo(&root, "loom tests", &loom, &[("RUSTFLAGS", "--cfg loom")])?;
+    output::say("== fuzz targets (libFuzzer, a short run)");
+    fuzz::run(yes, &[], None)?;
     output::say("== emulator tests");
     let mut ladder = vec!["test", "--package", "ladder", "--"];
     ladder.extend(arguments.iter().map(String::as_str));

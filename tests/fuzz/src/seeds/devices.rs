@@ -1,16 +1,19 @@
-//! What the fuzz targets begin with: accesses as kernels and firmware make them.
+//! What the devices' targets begin with: accesses as kernels and firmware make them.
 
-use super::targets::Step;
+use super::Seeds;
+use crate::step::Step;
 
 /// Steps as bytes: what, place, value, and how long after the last.
 fn steps(steps: &[(u8, u16, u32, u8)]) -> Vec<u8> {
     steps.iter().flat_map(|&(what, place, value, wait)| Step { what, place, value, wait }.bytes()).collect()
 }
 
+/// What most targets take for reading.
 const READ: u8 = 0;
 const WRITE: u8 = 1;
 
-pub fn uart() -> Vec<Vec<u8>> {
+/// Of the target of this name.
+pub fn uart() -> Seeds {
     // A driver finds the chip, turns FIFOs and interrupts on, sends and receives.
     let probe = [
         (WRITE, 1, 0),
@@ -38,14 +41,24 @@ pub fn uart() -> Vec<Vec<u8>> {
         (2, 0, 0x43),
         (READ, 6, 0),
     ];
-    vec![untimed(&probe), untimed(&run), untimed(&[probe.as_slice(), &run].concat())]
+    vec![
+        ("probe", untimed(&probe)),
+        ("run", untimed(&run)),
+        ("both", untimed(&[probe.as_slice(), &run].concat())),
+    ]
+}
+
+/// A seed with its name.
+fn timed((name, accesses): (&'static str, &[(u8, u16, u32, u8)])) -> (&'static str, Vec<u8>) {
+    (name, steps(accesses))
 }
 
 fn untimed(accesses: &[(u8, u16, u32)]) -> Vec<u8> {
     steps(&accesses.iter().map(|&(what, place, value)| (what, place, value, 0)).collect::<Vec<_>>())
 }
 
-pub fn local_apic() -> Vec<Vec<u8>> {
+/// Of the target of this name.
+pub fn local_apic() -> Seeds {
     let enable = [(WRITE, 0xf0, 0x1ff, 0), (WRITE, 0x80, 0, 0), (WRITE, 0x370, 0xfe, 0)];
     let periodic = [
         (WRITE, 0x3e0, 3, 1),
@@ -74,10 +87,13 @@ pub fn local_apic() -> Vec<Vec<u8>> {
         (5, 0, 0, 0),
         (5, 0, 0x800, 0),
     ];
-    [&periodic[..], &deadline, &ipis, &x2apic].map(|part| steps(&[&enable, part].concat())).into()
+    [("periodic", &periodic[..]), ("deadline", &deadline), ("ipis", &ipis), ("x2apic", &x2apic)]
+        .map(|(name, part)| (name, steps(&[&enable, part].concat())))
+        .into()
 }
 
-pub fn pic() -> Vec<Vec<u8>> {
+/// Of the target of this name.
+pub fn pic() -> Seeds {
     let initialize = [
         (WRITE, 0, 0x11),
         (WRITE, 1, 0x30),
@@ -111,10 +127,13 @@ pub fn pic() -> Vec<Vec<u8>> {
         (WRITE, 0, 0xa0),
         (WRITE, 0, 0xc3),
     ];
-    [&interrupt[..], &special].map(|part| untimed(&[&initialize, part].concat())).into()
+    [("interrupt", &interrupt[..]), ("special", &special)]
+        .map(|(name, part)| (name, untimed(&[&initialize, part].concat())))
+        .into()
 }
 
-pub fn pit() -> Vec<Vec<u8>> {
+/// Of the target of this name.
+pub fn pit() -> Seeds {
     // Place 3 is the control word, 4 is port 61h.
     let tick = [
         (WRITE, 3, 0x34, 1),
@@ -154,10 +173,11 @@ pub fn pit() -> Vec<Vec<u8>> {
         (WRITE, 0, 0, 2),
         (2, 0, 0, 9),
     ];
-    [&tick[..], &calibrate, &square, &shots].map(steps).into()
+    [("tick", &tick[..]), ("calibrate", &calibrate), ("square", &square), ("shots", &shots)].map(timed).into()
 }
 
-pub fn io_apic() -> Vec<Vec<u8>> {
+/// Of the target of this name.
+pub fn io_apic() -> Seeds {
     let level = [
         (0, 0x23, 0),
         (1, 0, 0),
@@ -172,10 +192,11 @@ pub fn io_apic() -> Vec<Vec<u8>> {
     ];
     let edge =
         [(0, 0x14, 0), (1, 0, 0x31), (2, 2, 1), (2, 2, 0), (2, 2, 1), (1, 0, 0x931), (2, 2, 0), (2, 2, 1)];
-    vec![untimed(&level), untimed(&edge)]
+    vec![("level", untimed(&level)), ("edge", untimed(&edge))]
 }
 
-pub fn cmos() -> Vec<Vec<u8>> {
+/// Of the target of this name.
+pub fn cmos() -> Seeds {
     let read = [
         (READ, 10, 0, 1),
         (READ, 0, 0, 1),
@@ -204,60 +225,74 @@ pub fn cmos() -> Vec<Vec<u8>> {
         (2, 0, 0, 36),
         (READ, 12, 0, 1),
     ];
-    [&read[..], &set, &interrupt].map(steps).into()
+    [("read", &read[..]), ("set", &set), ("interrupt", &interrupt)].map(timed).into()
 }
 
-pub fn pm() -> Vec<Vec<u8>> {
-    vec![steps(&[
-        (READ, 8, 0, 1),
-        (WRITE, 2, 1, 1),
-        (3, 0, 0, 33),
-        (WRITE, 0, 1, 1),
-        (2, 0, 0, 1),
-        (WRITE, 3, 1, 1),
-        (3, 0, 0, 1),
-        (WRITE, 5, 0x24, 1),
-        (WRITE, 5, 0x34, 1),
-    ])]
+/// Of the target of this name.
+pub fn pm() -> Seeds {
+    vec![(
+        "power_off",
+        steps(&[
+            (READ, 8, 0, 1),
+            (WRITE, 2, 1, 1),
+            (3, 0, 0, 33),
+            (WRITE, 0, 1, 1),
+            (2, 0, 0, 1),
+            (WRITE, 3, 1, 1),
+            (3, 0, 0, 1),
+            (WRITE, 5, 0x24, 1),
+            (WRITE, 5, 0x34, 1),
+        ]),
+    )]
 }
 
-pub fn i8042() -> Vec<Vec<u8>> {
-    vec![untimed(&[
-        (WRITE, 1, 0xaa),
-        (READ, 0, 0),
-        (WRITE, 1, 0x60),
-        (WRITE, 0, 0x41),
-        (WRITE, 0, 0xff),
-        (READ, 1, 0),
-        (READ, 0, 0),
-        (WRITE, 1, 0xd1),
-        (WRITE, 0, 0xdf),
-        (WRITE, 2, 2),
-        (WRITE, 1, 0xfe),
-    ])]
+/// Of the target of this name.
+pub fn i8042() -> Seeds {
+    vec![(
+        "probe",
+        untimed(&[
+            (WRITE, 1, 0xaa),
+            (READ, 0, 0),
+            (WRITE, 1, 0x60),
+            (WRITE, 0, 0x41),
+            (WRITE, 0, 0xff),
+            (READ, 1, 0),
+            (READ, 0, 0),
+            (WRITE, 1, 0xd1),
+            (WRITE, 0, 0xdf),
+            (WRITE, 2, 2),
+            (WRITE, 1, 0xfe),
+        ]),
+    )]
 }
 
-pub fn pci() -> Vec<Vec<u8>> {
+/// Of the target of this name.
+pub fn pci() -> Seeds {
     let scan: Vec<(u8, u16, u32)> =
         (0..32).flat_map(|device| [(0, 0, 1 << 31 | device << 11), (2, 0, 0), (2, 1, 0)]).collect();
     let pam = [(0, 0, 0x8000_0058), (2, 1, 0), (1, 1, 0x30), (0, 0, 0x8000_0b40), (1, 0, 0xff)];
-    vec![untimed(&scan), untimed(&pam)]
+    vec![("scan", untimed(&scan)), ("pam", untimed(&pam))]
 }
 
-pub fn fw_cfg() -> Vec<Vec<u8>> {
-    vec![untimed(&[
-        (0, 20, 1),
-        (0, 400, 2),
-        (0, 35, 3),
-        (0, 9_000, 4),
-        (0, 0, 4),
-        (0, 0x19, 300),
-        (0, 0x21, 500),
-        (0, 0x20, 30),
-    ])]
+/// Of the target of this name.
+pub fn fw_cfg() -> Seeds {
+    vec![(
+        "files",
+        untimed(&[
+            (0, 20, 1),
+            (0, 400, 2),
+            (0, 35, 3),
+            (0, 9_000, 4),
+            (0, 0, 4),
+            (0, 0x19, 300),
+            (0, 0x21, 500),
+            (0, 0x20, 30),
+        ]),
+    )]
 }
 
-pub fn ata() -> Vec<Vec<u8>> {
+/// Of the target of this name.
+pub fn ata() -> Seeds {
     let lba =
         |lba, count| [(WRITE, 6, 0xe0), (WRITE, 2, count), (WRITE, 3, lba), (WRITE, 4, 0), (WRITE, 5, 0)];
     let identify = [(WRITE, 6, 0xa0), (WRITE, 7, 0xec), (READ, 7, 0), (2, 0, 0)];
@@ -271,28 +306,16 @@ pub fn ata() -> Vec<Vec<u8>> {
     .concat();
     let reset =
         [&lba(9, 1)[..], &[(WRITE, 7, 0x24), (WRITE, 8, 4), (4, 0, 0), (WRITE, 8, 0), (READ, 7, 0)]].concat();
-    vec![untimed(&identify), untimed(&read), untimed(&write), untimed(&reset)]
-}
-
-pub fn decoder() -> Vec<Vec<u8>> {
     vec![
-        // mov, movzx, or, lock or, and, bt, xchg, cmpxchg, stos, movs, as compilers make them.
-        vec![
-            0x8b, 0x04, 0x25, 0x20, 0, 0xe0, 0xfe, 0x89, 0x87, 0x80, 0, 0, 0, 0x0f, 0xb6, 0x07, 0x83, 0x0f,
-            0x10,
-        ],
-        vec![
-            0xf0, 0x81, 0x0f, 0, 1, 0, 0, 0x23, 0x47, 0x10, 0x0f, 0xba, 0x27, 12, 0x87, 0x07, 0xf0, 0x0f,
-            0xb1, 0x0f,
-        ],
-        vec![
-            0xf3, 0xab, 0xf3, 0x48, 0xa5, 0x67, 0x66, 0xa3, 0xb0, 0, 0xe0, 0xfe, 0x64, 0x8a, 0x26, 0x40,
-            0x80, 0x3f, 0x7f,
-        ],
+        ("identify", untimed(&identify)),
+        ("read", untimed(&read)),
+        ("write", untimed(&write)),
+        ("reset", untimed(&reset)),
     ]
 }
 
-pub fn board() -> Vec<Vec<u8>> {
+/// Of the target of this name.
+pub fn board() -> Seeds {
     // 0x10 in what is done is 16 bits, 0x20 is 32.
     const WRITE_32: u8 = 0x20 | 1;
     let tick = [
@@ -334,5 +357,5 @@ pub fn board() -> Vec<Vec<u8>> {
         (READ, 0x60, 0, 1),
         (WRITE, 0x604, 0x3401, 1),
     ];
-    [&tick[..], &serial, &clock, &bridges].map(steps).into()
+    [("tick", &tick[..]), ("serial", &serial), ("clock", &clock), ("bridges", &bridges)].map(timed).into()
 }

@@ -1,9 +1,6 @@
-//! Fuzzing of the devices of a full guest's PC and of the instruction decoder, by bytes: a short run of each target on
-//! what real software does ([`seeds`]) and on mutations of that. The targets ([`targets`]) take any bytes, so that a
-//! fuzzer that is guided by coverage can call them too.
+//! A short run of each target without libFuzzer: on its seeds, on mutations of them, and on noise.
 
-mod seeds;
-mod targets;
+use fuzz::{TARGETS, Target};
 
 /// Mutations of each target's seeds in one run.
 const ROUNDS: usize = 1_000;
@@ -23,18 +20,20 @@ impl Random {
 }
 
 /// Runs a target on its seeds, on what becomes of them, and on noise: the same in every run.
-fn short_run(target: fn(&[u8]), seeds: &[Vec<u8>]) {
+fn short_run(name: &str) {
+    let target: &Target = TARGETS.iter().find(|target| target.name == name).expect("a target");
+    let seeds = target.files().expect("its seeds");
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    for seed in seeds {
-        target(seed);
+    for seed in &seeds {
+        (target.run)(seed);
     }
     for round in 0..ROUNDS {
         let mut input = seeds.get(round % (seeds.len() + 1)).cloned().unwrap_or_default();
         for _ in 0..=random.below(8) {
-            mutate(&mut input, seeds, &mut random);
+            mutate(&mut input, &seeds, &mut random);
         }
         input.truncate(LONGEST);
-        target(&input);
+        (target.run)(&input);
     }
 }
 
@@ -66,14 +65,36 @@ fn mutate(input: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut Random) {
 }
 
 macro_rules! targets {
-    ($($name:ident),*) => {
+    ($($name:ident),* $(,)?) => {
+        const NAMES: &[&str] = &[$(stringify!($name)),*];
+
         $(
             #[test]
             fn $name() {
-                short_run(targets::$name, &seeds::$name());
+                short_run(stringify!($name));
             }
         )*
     };
 }
 
-targets!(uart, local_apic, pic, pit, io_apic, cmos, pm, i8042, pci, fw_cfg, ata, decoder, board);
+targets!(ata, board, cmos, decoder, fw_cfg, i8042, io_apic, local_apic, pci, pic, pit, pm, uart,);
+
+#[test]
+fn each_target_is_run_here_and_by_libfuzzer() {
+    let manifest = include_str!("../Cargo.toml");
+    for target in TARGETS {
+        assert!(NAMES.contains(&target.name), "{} is not run here", target.name);
+        assert!(manifest.contains(&format!("name = \"{}\"\n", target.name)), "{} is no program", target.name);
+    }
+}
+
+#[test]
+fn what_is_written_down_as_seeds_lies_in_files() {
+    for target in TARGETS {
+        for (name, bytes) in (target.seeds)() {
+            let file = target.directory().join(name);
+            let written = std::fs::read(&file).unwrap_or_default();
+            assert_eq!(written, bytes, "{}: cargo run -p fuzz --example write_seeds", file.display());
+        }
+    }
+}

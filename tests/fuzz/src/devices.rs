@@ -1,10 +1,7 @@
-//! Fuzz targets, one a device: any bytes are a sequence of accesses. What must hold whatever a guest does is asserted;
-//! that nothing panics goes without saying.
+//! The devices of a full guest's PC: any bytes are a sequence of accesses ([`Step`](crate::step::Step)).
 
 use hypervisor::devices::ata::{self, Ata, Request};
 use hypervisor::devices::cmos::Cmos;
-use hypervisor::devices::decode::memo::Memo;
-use hypervisor::devices::decode::{self, LONGEST, decode};
 use hypervisor::devices::fw_cfg::FwCfg;
 use hypervisor::devices::i8042::I8042;
 use hypervisor::devices::io_apic::{IoApic, PINS};
@@ -16,48 +13,9 @@ use hypervisor::devices::pm::{self, Pm};
 use hypervisor::devices::uart::{FIFO, Uart};
 use hypervisor::pc::board::Board;
 
-/// A step, in eight bytes.
-#[derive(Clone, Copy, Debug)]
-pub struct Step {
-    /// What is done.
-    pub what: u8,
-    /// Where: a port's number, or how far it is from the device's first.
-    pub place: u16,
-    /// With what value.
-    pub value: u32,
-    /// How long after the last: a power of two.
-    pub wait: u8,
-}
+use crate::step::steps;
 
-impl Step {
-    /// As bytes.
-    pub fn bytes(self) -> [u8; 8] {
-        let ([p0, p1], [v0, v1, v2, v3]) = (self.place.to_le_bytes(), self.value.to_le_bytes());
-        [self.what, p0, p1, v0, v1, v2, v3, self.wait]
-    }
-
-    fn from(bytes: &[u8; 8]) -> Self {
-        let &[what, p0, p1, v0, v1, v2, v3, wait] = bytes;
-        let (place, value) = (u16::from_le_bytes([p0, p1]), u32::from_le_bytes([v0, v1, v2, v3]));
-        Self { what, place, value, wait }
-    }
-
-    fn byte(self) -> u8 {
-        self.value as u8
-    }
-}
-
-/// The steps that bytes are, each with its time.
-fn steps(bytes: &[u8]) -> impl Iterator<Item = (Step, u64)> {
-    let mut now = 0u64;
-    bytes.as_chunks::<8>().0.iter().map(move |chunk| {
-        let step = Step::from(chunk);
-        // Up to some hours at once.
-        now += 1 << (step.wait % 44) >> 1;
-        (step, now)
-    })
-}
-
+/// 16550A.
 pub fn uart(bytes: &[u8]) {
     let mut uart = Uart::new();
     for (step, _) in steps(bytes) {
@@ -81,6 +39,7 @@ pub fn uart(bytes: &[u8]) {
     }
 }
 
+/// Local APIC, by its page and by MSRs.
 pub fn local_apic(bytes: &[u8]) {
     let mut apic = LocalApic::new(1, true);
     let mut serving: Vec<u8> = Vec::new();
@@ -113,6 +72,7 @@ pub fn local_apic(bytes: &[u8]) {
     }
 }
 
+/// Pair of 8259As.
 pub fn pic(bytes: &[u8]) {
     const PORTS: [u16; 6] = [0x20, 0x21, 0xa0, 0xa1, 0x4d0, 0x4d1];
     let mut pic = Pic::new();
@@ -131,6 +91,7 @@ pub fn pic(bytes: &[u8]) {
     }
 }
 
+/// 8254.
 pub fn pit(bytes: &[u8]) {
     let mut pit = Pit::new();
     for (step, now) in steps(bytes) {
@@ -150,6 +111,7 @@ pub fn pit(bytes: &[u8]) {
     }
 }
 
+/// I/O APIC.
 pub fn io_apic(bytes: &[u8]) {
     let mut apic = IoApic::new(2);
     let mut awaited = [false; PINS];
@@ -171,6 +133,7 @@ pub fn io_apic(bytes: &[u8]) {
     }
 }
 
+/// MC146818.
 pub fn cmos(bytes: &[u8]) {
     const START: u64 = 1_792_566_429_000_000_000;
     let mut cmos = Cmos::new(START);
@@ -195,6 +158,7 @@ pub fn cmos(bytes: &[u8]) {
     }
 }
 
+/// ACPI power management.
 pub fn pm(bytes: &[u8]) {
     let mut pm = Pm::new();
     for (step, now) in steps(bytes) {
@@ -213,6 +177,7 @@ pub fn pm(bytes: &[u8]) {
     }
 }
 
+/// Keyboard controller.
 pub fn i8042(bytes: &[u8]) {
     let mut controller = I8042::new();
     for (step, _) in steps(bytes) {
@@ -226,6 +191,7 @@ pub fn i8042(bytes: &[u8]) {
     }
 }
 
+/// Host bridge and its configuration space.
 pub fn pci(bytes: &[u8]) {
     let mut pci = Pci::new();
     let id = |pci: &mut Pci| {
@@ -242,6 +208,7 @@ pub fn pci(bytes: &[u8]) {
     assert_eq!(id(&mut pci), [0x86, 0x80, 0x37, 0x12], "who it is stays");
 }
 
+/// QEMU's firmware configuration.
 pub fn fw_cfg(bytes: &[u8]) {
     let mut device = FwCfg::new();
     // The first half is what is offered, the second what the guest asks.
@@ -260,6 +227,7 @@ pub fn fw_cfg(bytes: &[u8]) {
     }
 }
 
+/// ATA drive.
 pub fn ata(bytes: &[u8]) {
     const SECTORS: u64 = 300;
     let mut drive = Ata::new(SECTORS);
@@ -279,28 +247,6 @@ pub fn ata(bytes: &[u8]) {
         if let Some(Request::Fetch(lba) | Request::Store(lba)) = drive.request() {
             assert!(lba < SECTORS, "a sector that there is");
             assert_eq!(drive.read(ata::CONTROL, 1), 0x80, "busy until it is answered");
-        }
-    }
-}
-
-pub fn decoder(bytes: &[u8]) {
-    let mut memo = Memo::new();
-    for at in 0..bytes.len() {
-        let rest = &bytes[at..];
-        for bits in [16, 32, 64] {
-            let decoded = decode(rest, bits);
-            if let Some(whole) = rest.first_chunk::<LONGEST>() {
-                assert_eq!(memo.decode(whole, bits), decoded, "remembered or not");
-            }
-            let Ok(access) = decoded else { continue };
-            let (mut registers, mut flags) = ([u64::from(rest[0]) << 56 | at as u64; 16], at as u64);
-            let written = access.apply(&mut registers, &mut flags, u64::MAX);
-            let mask = decode::arithmetic::mask(access.bytes);
-            assert!(written.is_none_or(|written| written & !mask == 0));
-            assert_eq!(
-                flags & !decode::arithmetic::flag::ARITHMETIC,
-                at as u64 & !decode::arithmetic::flag::ARITHMETIC
-            );
         }
     }
 }

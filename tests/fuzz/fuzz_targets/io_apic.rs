@@ -1,0 +1,4 @@
+//! The target `io_apic` for libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::devices::io_apic(bytes));
