@@ -5,7 +5,7 @@ use ept::Access;
 use ept::guest_walk::{EntryWidth, PageFaultCode, Paging, Privilege, Request};
 use ept::shadow::{Flush, Frame, Link, Memory, MemoryError, Outcome, Page, Processor, Shadow};
 
-use super::life::{Got, Guest, KERNEL, KERNEL_AC};
+use super::life::{Got, Guest, KERNEL, KERNEL_AC, Store};
 use super::machine::{FEATURES, FRAMES, ShadowRam, host_frame};
 
 const P: u64 = 1;
@@ -32,8 +32,8 @@ const TABLE: u64 = 4 << 12;
 
 /// Tables in frames 1 to 4; page `n` of the first 2 MiB is frame `n`, for the supervisor, neither accessed nor dirty.
 /// The second 2 MiB have the same table.
-fn flat(pages: usize) -> Guest {
-    let mut guest = Guest::new(pages, Paging { cr0: 1, ..LONG });
+fn flat(store: &mut Store) -> Guest<'_> {
+    let mut guest = Guest::new(store, Paging { cr0: 1, ..LONG });
     for level in 1..4u64 {
         guest.dma(level << 12, (level + 1) << 12 | P | W | U);
     }
@@ -59,7 +59,8 @@ fn fault_touches(guest: &mut Guest, at: u64, request: Request) -> [usize; 3] {
 
 #[test]
 fn what_hidden_faults_and_writes_to_tables_touch() {
-    let mut guest = flat(16);
+    let mut store = Store::new(16);
+    let mut guest = flat(&mut store);
     guest.access(0, READ, None);
     let hidden = fault_touches(&mut guest, 0x5000, READ);
     guest.access(TABLE, READ, None);
@@ -80,7 +81,8 @@ fn what_hidden_faults_and_writes_to_tables_touch() {
 
 #[test]
 fn a_table_that_is_open_is_followed_at_the_next_load() {
-    let mut guest = flat(16);
+    let mut store = Store::new(16);
+    let mut guest = flat(&mut store);
     guest.access(0x5000, READ, None);
     guest.access(TABLE + 40, WRITE, Some((EIGHT, 0x6000 | P | A)));
     assert_eq!(guest.access(0x5000, READ, None), Got::Memory(host_frame(5)), "not flushed yet");
@@ -91,7 +93,8 @@ fn a_table_that_is_open_is_followed_at_the_next_load() {
 
 #[test]
 fn a_load_of_cr3_finds_its_shadows_again() {
-    let mut guest = flat(16);
+    let mut store = Store::new(16);
+    let mut guest = flat(&mut store);
     guest.dma(0x8000, 0x2000 | P | W | U);
     for cr3 in [0x1000, 0x8000] {
         guest.load(Paging { cr3, ..LONG });
@@ -107,7 +110,8 @@ fn a_load_of_cr3_finds_its_shadows_again() {
 
 #[test]
 fn upper_tables_follow_at_once_and_a_flood_of_writes_lets_them_go() {
-    let mut guest = flat(16);
+    let mut store = Store::new(16);
+    let mut guest = flat(&mut store);
     guest.access(0x5000, READ, None);
     guest.access(0x3000, READ, None);
     assert_eq!(guest.access(0x3000, WRITE, Some((EIGHT, 0))), Got::Emulated(GuestPhys::new(0x3000)));
@@ -127,7 +131,8 @@ fn upper_tables_follow_at_once_and_a_flood_of_writes_lets_them_go() {
 
 #[test]
 fn what_cannot_be_emulated_lets_the_shadows_go() {
-    let mut guest = flat(16);
+    let mut store = Store::new(16);
+    let mut guest = flat(&mut store);
     guest.access(0x5000, READ, None);
     assert!(guest.shadow.is_table(GuestPhys::new(0x2000)));
     assert_eq!(guest.shadow.unshadow(&guest.ram, GuestPhys::new(0x2000)), Flush::All);
@@ -139,7 +144,8 @@ fn what_cannot_be_emulated_lets_the_shadows_go() {
 
 #[test]
 fn dirty_flags_come_with_the_first_write_and_again_after_they_were_cleared() {
-    let mut guest = flat(16);
+    let mut store = Store::new(16);
+    let mut guest = flat(&mut store);
     let entry = |guest: &Guest| guest.entry(TABLE + 40, EIGHT).unwrap() & (A | D);
     guest.access(0x5000, READ, None);
     assert_eq!(entry(&guest), A);
@@ -155,7 +161,8 @@ fn dirty_flags_come_with_the_first_write_and_again_after_they_were_cleared() {
 
 #[test]
 fn a_page_that_only_the_supervisor_may_write_takes_turns() {
-    let mut guest = flat(16);
+    let mut store = Store::new(16);
+    let mut guest = flat(&mut store);
     guest.dma(TABLE + 40, 0x5000 | P | U);
     guest.load(Paging { cr0: 1 << 31 | 1, ..LONG });
     for _ in 0..3 {
@@ -173,7 +180,8 @@ fn a_page_that_only_the_supervisor_may_write_takes_turns() {
 
 #[test]
 fn an_implicit_access_at_cpl_0_is_told_by_its_persistence() {
-    let mut guest = flat(16);
+    let mut store = Store::new(16);
+    let mut guest = flat(&mut store);
     guest.dma(TABLE + 40, 0x5000 | P | U);
     guest.load(Paging { cr4: 1 << 5 | 1 << 21, ..LONG });
     let explicit = Request { access: Access::Read, privilege: KERNEL_AC };
@@ -194,7 +202,8 @@ fn an_implicit_access_at_cpl_0_is_told_by_its_persistence() {
 
 #[test]
 fn a_frame_that_is_taken_away_is_out_of_reach_at_once() {
-    let mut guest = flat(16);
+    let mut store = Store::new(16);
+    let mut guest = flat(&mut store);
     guest.access(0x5000, WRITE, None);
     guest.access(0x20_5000, WRITE, None);
     guest.revoke(5);
@@ -206,7 +215,8 @@ fn a_frame_that_is_taken_away_is_out_of_reach_at_once() {
 
 #[test]
 fn forgetting_everything_gives_all_pages_back() {
-    let mut guest = flat(12);
+    let mut store = Store::new(12);
+    let mut guest = flat(&mut store);
     for _ in 0..20 {
         for page in [0, 5, 6, 7] {
             guest.access(page << 12, READ, None);
@@ -219,7 +229,8 @@ fn forgetting_everything_gives_all_pages_back() {
 
 #[test]
 fn one_frame_may_be_mapped_everywhere() {
-    let mut guest = flat(16);
+    let mut store = Store::new(16);
+    let mut guest = flat(&mut store);
     // Five tables full of the same frame: more mappings than are kept.
     for table in 0..5u64 {
         guest.dma(0x3000 + table * 8, (5 + table) << 12 | P | W | U);
@@ -241,7 +252,8 @@ fn one_frame_may_be_mapped_everywhere() {
 
 #[test]
 fn a_guest_without_paging_has_all_its_memory() {
-    let mut guest = Guest::new(16, Paging { cr0: 1, ..LONG });
+    let mut store = Store::new(16);
+    let mut guest = Guest::new(&mut store, Paging { cr0: 1, ..LONG });
     guest.load(Paging { cr0: 1, cr4: 1 << 20 | 1 << 21, efer: 1 << 8, ..LONG });
     for request in [READ, WRITE, USER_READ, Request { access: Access::Execute, ..READ }] {
         assert_eq!(guest.access(0x5008, request, None), Got::Memory(host_frame(5) | 8));

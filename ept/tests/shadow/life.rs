@@ -20,6 +20,8 @@ use super::machine::{Cpu, FEATURES, FRAMES, GuestRam, ROM, ShadowRam, Touches, h
 pub const KERNEL: Privilege = Privilege::Supervisor { alignment_check: false };
 pub const KERNEL_AC: Privilege = Privilege::Supervisor { alignment_check: true };
 
+/// The host frame of a store's first page.
+const FIRST_PAGE: u64 = 0x10_0000;
 /// Faults that one access may take: one fills the shadow, one finds that the TLB is behind it.
 const MOST_FAULTS: usize = 2;
 
@@ -33,10 +35,27 @@ pub enum Got {
     Stopped,
 }
 
-pub struct Guest {
+/// The memory that a guest's shadows live in.
+pub struct Store {
+    pages: Vec<Page>,
+    links: Vec<Link>,
+    frames: Vec<Frame>,
+}
+
+impl Store {
+    pub fn new(pages: usize) -> Self {
+        Self {
+            pages: (0..pages as u64).map(|at| Page::new(HostPhys::new(FIRST_PAGE + at * 0x1000))).collect(),
+            links: vec![Link::UNUSED; pages * ENTRIES],
+            frames: vec![Frame::UNUSED; FRAMES as usize],
+        }
+    }
+}
+
+pub struct Guest<'a> {
     pub ram: GuestRam,
     pub touches: Rc<Touches>,
-    pub shadow: Shadow<'static, ShadowRam>,
+    pub shadow: Shadow<'a, ShadowRam>,
     pub cpu: Cpu,
     pub paging: Paging,
     /// Where in the journal the last flush of everything was, and the last of each page.
@@ -49,22 +68,14 @@ pub struct Guest {
     pub seen: HashMap<&'static str, usize>,
 }
 
-impl Guest {
-    pub fn new(pages: usize, paging: Paging) -> Self {
+impl<'a> Guest<'a> {
+    pub fn new(store: &'a mut Store, paging: Paging) -> Self {
         let touches = Rc::new(Touches::default());
         let tables = ShadowRam::new(touches.clone());
-        let frames = (0..pages as u64).map(|at| 0x10_0000 + at * 0x1000);
-        let pool: Vec<Page> = frames
-            .map(|frame| {
-                tables.add(frame);
-                Page::new(HostPhys::new(frame))
-            })
-            .collect();
-        let memory = Memory {
-            pages: pool.leak(),
-            links: vec![Link::UNUSED; pages * ENTRIES].leak(),
-            frames: vec![Frame::UNUSED; FRAMES as usize].leak(),
-        };
+        for at in 0..store.pages.len() as u64 {
+            tables.add(FIRST_PAGE + at * 0x1000);
+        }
+        let memory = Memory { pages: &mut store.pages, links: &mut store.links, frames: &mut store.frames };
         let mut guest = Self {
             ram: GuestRam::new(touches.clone()),
             touches,

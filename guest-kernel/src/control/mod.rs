@@ -33,7 +33,7 @@ mod life;
 pub mod link;
 pub mod membership;
 pub mod pages;
-mod pc;
+pub mod pc;
 mod policy;
 pub mod refusal;
 mod requests;

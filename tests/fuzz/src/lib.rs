@@ -12,9 +12,12 @@
 #![forbid(unsafe_code)]
 
 pub mod devices;
+pub mod files;
+pub mod paging;
 pub mod processor;
 pub mod seeds;
 pub mod step;
+pub mod wires;
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -66,5 +69,12 @@ targets!(
     devices::pit,
     devices::pm,
     devices::uart,
+    files::archive,
+    files::image,
+    files::kernel,
+    paging::guest_walk,
+    paging::shadow,
     processor::decoder,
+    wires::control_wire,
+    wires::xenstore,
 );

@@ -77,7 +77,28 @@ macro_rules! targets {
     };
 }
 
-targets!(ata, board, cmos, decoder, fw_cfg, i8042, io_apic, local_apic, pci, pic, pit, pm, uart,);
+targets!(
+    archive,
+    ata,
+    board,
+    cmos,
+    control_wire,
+    decoder,
+    fw_cfg,
+    guest_walk,
+    i8042,
+    image,
+    io_apic,
+    kernel,
+    local_apic,
+    pci,
+    pic,
+    pit,
+    pm,
+    shadow,
+    uart,
+    xenstore
+);
 
 #[test]
 fn each_target_is_run_here_and_by_libfuzzer() {

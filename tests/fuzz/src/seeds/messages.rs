@@ -1,0 +1,48 @@
+//! What the targets of wires begin with.
+
+use abi::control::frame;
+use abi::control::wire::{Request, ToControl, VERSION};
+use abi::xen::xs_wire::kind;
+
+use super::Seeds;
+
+/// A conversation as the line brings it, and a message alone.
+pub fn control_wire() -> Seeds {
+    let hello = ToControl { id: 1, request: Request::Hello { version: VERSION } };
+    let input = ToControl { id: 2, request: Request::Input { name: "web".into(), bytes: b"ls\n".to_vec() } };
+    let line: Vec<u8> = [&hello, &input].into_iter().filter_map(frame::encode).flatten().collect();
+    vec![("line", line), ("message", postcard::to_allocvec(&input).unwrap_or_default())]
+}
+
+/// What guest 0 or 1 asks, in transaction `within`.
+fn ask(guest: u8, within: u8, kind: u32, payload: &[u8]) -> Vec<u8> {
+    [&[guest, within, kind as u8, payload.len() as u8], payload].concat()
+}
+
+/// What Linux's xenbus does at its start, a transaction, and watches of one guest on another's nodes.
+pub fn xenstore() -> Seeds {
+    let start = [
+        ask(0, 0, kind::READ, b"domid\0"),
+        ask(0, 0, kind::WATCH, b"control/shutdown\0ffff\0"),
+        ask(0, 0, kind::WRITE, b"control/feature-poweroff\x001"),
+        ask(0, 0, kind::DIRECTORY, b"device\0"),
+        ask(0, 0, kind::GET_DOMAIN_PATH, b"1\0"),
+    ];
+    let transaction = [
+        ask(0, 0, kind::TRANSACTION_START, b"\0"),
+        ask(0, 1, kind::MKDIR, b"data/a\0"),
+        ask(0, 1, kind::WRITE, b"data/a/b\0value"),
+        ask(0, 0, kind::WRITE, b"data/a\0other"),
+        ask(0, 1, kind::TRANSACTION_END, b"T\0"),
+        ask(0, 0, kind::RM, b"data\0"),
+    ];
+    let watches = [
+        ask(1, 0, kind::WATCH, b"/local/domain/1/data\0t\0"),
+        ask(0, 0, kind::SET_PERMS, b"data\0n1\0r2\0"),
+        ask(0, 0, kind::WRITE, b"data/x\0y"),
+        ask(1, 0, kind::READ, b"/local/domain/1/data/x\0"),
+        ask(1, 0, kind::GET_PERMS, b"/local/domain/1/data\0"),
+        ask(1, 0, kind::UNWATCH, b"/local/domain/1/data\0t\0"),
+    ];
+    vec![("start", start.concat()), ("transaction", transaction.concat()), ("watches", watches.concat())]
+}
