@@ -37,7 +37,7 @@ const PROFILE: &str = "fuzz";
 /// Inputs of a short run: a second or two.
 const SHORT: u64 = 100_000;
 /// The same for targets that take long over one.
-const SHORT_OF_SLOW: &[(&str, u64)] = &[("fw_cfg", 4_000)];
+const SHORT_OF_SLOW: &[(&str, u64)] = &[("fw_cfg", 4_000), ("shadow", 5_000), ("xenstore", 2_000)];
 /// Seconds after which an input counts as one that never ends.
 const PATIENCE: u32 = 120;
 /// Targets at once, as the smallest host has two cores.
