@@ -10,6 +10,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::address::{GuestPhys, PAGE_SIZE};
+use crate::control::topology::MeshPlace;
 
 /// The most slots a mesh has: one a core, domain 0 included.
 pub const MAX_SLOTS: usize = 32;
@@ -53,6 +54,8 @@ pub struct MeshPage {
     pub reserved: u32,
     /// The peers, by slot; the own slot's entry holds the own domain id and no port.
     pub peers: [PeerInfo; MAX_SLOTS],
+    /// Where each slot's core is in the machine.
+    pub places: [MeshPlace; MAX_SLOTS],
 }
 
 const _: () = assert!(core::mem::size_of::<MeshPage>() <= PAGE_SIZE as usize);
@@ -84,6 +87,15 @@ pub mod kind {
     /// and greet, as the peers in the mesh page do. Sent to a newcomer when an older guest has answered late for the
     /// slot's former owner; the older one gets `PEER_UP`.
     pub const PEER_AWAIT: u64 = 9;
+    /// From domain 0: measure what a message costs to each peer. To domain 0: `word 1` = a peer's slot, `word 2` = ticks
+    /// from a question to its answer, halved, the median of many; slot [`MEASURED_ALL`] is the last.
+    pub const MEASURE: u64 = 10;
+    /// From a peer that measures: please answer. `word 1` = its number.
+    pub const PROBE: u64 = 11;
+    /// The answer, same number.
+    pub const PROBED: u64 = 12;
+    /// `word 1` of the last [`MEASURE`].
+    pub const MEASURED_ALL: u64 = u64::MAX;
     /// Part of what one monitor says to another: this in the low half of `word 0`, in the high half how many bytes are
     /// left, this line's included; the next of them in the other words.
     pub const MONITOR: u64 = 16;

@@ -8,6 +8,8 @@ use acpi::{
 };
 use arrayvec::ArrayVec;
 
+use crate::numa::{self, Numa};
+
 /// The most cores that Atoll uses.
 pub const MAX_CORES: usize = abi::mesh::MAX_SLOTS;
 
@@ -40,11 +42,13 @@ pub struct Topology {
     pub io_apics: ArrayVec<IoApic, 8>,
     /// Interrupt source overrides.
     pub overrides: ArrayVec<Override, 16>,
+    /// Which of them are near which memory.
+    pub numa: Numa,
 }
 
 /// Finds tables where physical addresses are virtual ones.
 #[derive(Clone, Copy)]
-struct IdentityMapped;
+pub(crate) struct IdentityMapped;
 
 impl AcpiHandler for IdentityMapped {
     unsafe fn map_physical_region<T>(&self, address: usize, size: usize) -> PhysicalMapping<Self, T> {
@@ -83,6 +87,7 @@ pub unsafe fn find(rsdp: u64) -> Option<Topology> {
             _ => {}
         }
     }
+    topology.numa = numa::find(&tables);
     Some(topology)
 }
 

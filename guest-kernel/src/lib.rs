@@ -6,7 +6,7 @@
 //!
 //! A walk through it: [`main!`] makes the entry that `boot` calls; [`platform::atoll::start`] brings the core up;
 //! [`kernel::Kernel::run`] is the loop; [`mesh`] is who else is there and what they say, over the channels of
-//! `io_rings`; [`monitor`] is what the kernels agree on, by [`agreement`], and what they [replicate](replica); [`events`] is Xen's shared page; [`paging`] and [`memory_map`] are arithmetic. The
+//! `io_rings`; [`knowledge`] is where everybody is; [`monitor`] is what the kernels agree on, by [`agreement`], and what they [replicate](replica); [`events`] is Xen's shared page; [`paging`] and [`memory_map`] are arithmetic. The
 //! programs are in `src/bin`, with the parts of them that a host test can reach in [`programs`].
 //!
 //! All but [`platform::atoll`] is safe code over the trait [`platform::Platform`], and runs in host tests.
@@ -14,7 +14,7 @@
 #![deny(unsafe_code)]
 
 extern crate alloc;
-#[cfg(test)]
+#[cfg(any(test, feature = "hosted"))]
 extern crate std;
 
 pub mod agreement;
@@ -22,6 +22,7 @@ pub mod control;
 pub mod events;
 pub mod grants;
 pub mod kernel;
+pub mod knowledge;
 pub mod memory_map;
 pub mod mesh;
 pub mod monitor;

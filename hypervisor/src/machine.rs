@@ -18,6 +18,8 @@ use crate::time::scale::Scale;
 pub struct Machine {
     /// Local APIC ids of the cores, the boot core's first.
     pub apic_ids: ArrayVec<u32, MAX_CORES>,
+    /// Where cores, caches and memory are, for domain 0.
+    pub topology: abi::control::topology::Topology,
     /// I/O APICs.
     pub io_apics: ArrayVec<IoApic, 8>,
     /// Interrupt source overrides.

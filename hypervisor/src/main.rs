@@ -243,6 +243,7 @@ fn describe(
     let (invpcid, rdtscp) = (may(Secondary::ENABLE_INVPCID), may(Secondary::ENABLE_RDTSCP));
     machine::set(Machine {
         apic_ids: topology.apic_ids.clone(),
+        topology: boot::topology::of_machine(&raw_cpuid::CpuId::new(), topology),
         io_apics: topology.io_apics.clone(),
         overrides: topology.overrides.clone(),
         tsc_khz,

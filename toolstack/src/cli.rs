@@ -14,6 +14,7 @@ use crate::{
         bench::{Files, On, Suite},
         console::{Dump, Script},
         stop::Wish,
+        topology::Wish as Topology,
         xenstore::Form,
     },
 };
@@ -286,9 +287,13 @@ enum Verb {
     },
     /// Show the machine: cores, memory, boot time, processor
     #[command(
-        after_help = "Examples:\n  atoll info\n  atoll info --audit --json        walk every EPT as well"
+        after_help = "Examples:\n  atoll info\n  atoll info --audit --json        walk every EPT as well\n  \
+        atoll info topology              where cores and caches are, what messages cost",
+        args_conflicts_with_subcommands = true
     )]
     Info {
+        #[command(subcommand)]
+        what: Option<About>,
         /// Walk every EPT and show what was found
         #[arg(long)]
         audit: bool,
@@ -423,6 +428,33 @@ impl CoreVerb {
     }
 }
 
+/// What `info` is about, other than the machine as a whole.
+#[derive(Debug, Subcommand)]
+enum About {
+    /// Where cores, caches and memory are, and what messages between cores cost
+    #[command(
+        after_help = "Examples:\n  atoll info topology\n  atoll info topology --host       this computer's own\n  \
+        atoll info topology --ask 'shares_cache(1, B, L)'\n\n\
+        Facts: core(C) thread(C,G) package(C,P) node(C,N) cache(C,LEVEL,G) cache_kind(LEVEL,KIND,KIB,LINE)\n\
+        node_distance(N,M,D) io_apic(I,ADDRESS,GSI) latency(A,B,TICKS)\n\
+        Rules: same_core(A,B) shares_cache(A,B,LEVEL) same_package(A,B) same_node(A,B) distance(A,B,D)\n\
+        neighbour(A,B) contradiction(A,B,C); `not`, `=`, `!=`, `<`, `<=` as conditions; capitals are variables"
+    )]
+    Topology {
+        /// This computer's own, not the running machine's
+        #[arg(long)]
+        host: bool,
+        /// Show what was measured before; measure nothing
+        #[arg(long)]
+        as_is: bool,
+        /// Ask the knowledge base
+        #[arg(long, value_name = "QUESTION")]
+        ask: Option<String>,
+        #[command(flatten)]
+        json: JsonArgs,
+    },
+}
+
 /// The running machine's images.
 #[derive(Debug, Subcommand)]
 enum Stored {
@@ -498,7 +530,10 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::XenstoreRead { path, json } => verbs::xenstore::read(&path, json.json)?,
         Verb::XenstoreWrite { pairs } => verbs::xenstore::write(&pairs)?,
         Verb::XenstoreRm { path } => verbs::xenstore::remove(&path)?,
-        Verb::Info { audit, json } => verbs::info::run(audit, json.json)?,
+        Verb::Info { what: Some(About::Topology { host, as_is, ask, json }), .. } => {
+            verbs::topology::run(&Topology { host, as_is, question: ask.as_deref(), json: json.json })?;
+        }
+        Verb::Info { what: None, audit, json } => verbs::info::run(audit, json.json)?,
         Verb::Dmesg { json } => verbs::dmesg::run(json.json)?,
         Verb::Top => verbs::top::run()?,
         Verb::Crash { name, json } => verbs::crash::run(&name, json.json)?,

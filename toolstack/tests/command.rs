@@ -125,6 +125,13 @@ fn orders_and_questions() {
     assert!(printed(&atoll(state.path(), &["info"])).contains("4: 0 Domain-0, 1 web, 2 idle, 3 idle"));
     assert_eq!(printed(&atoll(state.path(), &["dmesg"])), "atoll: a line\natoll: another\n");
     assert!(printed(&atoll(state.path(), &["info", "--audit"])).contains("0 leaked"));
+    let as_is = printed(&atoll(state.path(), &["info", "topology", "--as-is"]));
+    assert!(as_is.contains("No latencies") && as_is.contains("1: APIC id 1, web"), "{as_is}");
+    assert!(printed(&atoll(state.path(), &["info", "topology"])).contains("1,234"));
+    let ask = |question| atoll(state.path(), &["info", "topology", "--ask", question]);
+    assert_eq!(printed(&ask("same_package(2, B)")), "B\n3\n");
+    assert_eq!(printed(&ask("latency(1, 2, 1234), not same_package(1, 2)")), "yes\n");
+    assert!(complaint(&ask("same_package(2, B")).contains("the text ends where a `)` should be"));
     assert!(printed(&atoll(state.path(), &["crash", "web"])).contains("triple fault"));
     fake.print(b"moin\n");
     assert_eq!(printed(&atoll(state.path(), &["console", "web", "--dump"])), "moin\n");

@@ -57,6 +57,9 @@ pub const CORE_ON: u64 = 18;
 /// Ends the run with an exit code ([`crate::exit_code`]). (code) Does not return.
 pub const MACHINE_STOP: u64 = 14;
 
+/// Fills a [`super::topology::Topology`]. (pointer)
+pub const TOPOLOGY: u64 = 32;
+
 /// Flags of [`DOMAIN_CREATE`].
 pub mod create {
     /// A fully virtualized domain: it finds a PC's devices, no Xen leaf and no hypercall.

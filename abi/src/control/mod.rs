@@ -3,5 +3,6 @@
 
 pub mod frame;
 pub mod hypercall;
+pub mod topology;
 pub mod transfer;
 pub mod wire;

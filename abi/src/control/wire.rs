@@ -10,14 +10,15 @@
 //! not have, and the control domain, asked again under the number it answered last, repeats that answer. A `Hello` alone
 //! is taken anew each time; after it nothing is sent again from before.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{boxed::Box, string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
 use super::hypercall::ExitKind;
+use super::topology::Known;
 
 /// Version of this file's types. The two sides must have the same.
-pub const VERSION: u16 = 6;
+pub const VERSION: u16 = 7;
 
 /// Toolstack → control domain.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,10 +65,12 @@ pub struct GuestConfig {
     /// What its disk holds at first, an image too; `None`: it has none. For full guests: the first drive of a PC's ATA
     /// controller. What is written there is gone with the guest.
     pub disk: Option<String>,
-    /// The cores it is pinned to, the one of virtual CPU 0 first; empty: the lowest idle ones.
+    /// The cores it is pinned to, the one of virtual CPU 0 first; empty: idle ones, by `placement`.
     pub cores: Vec<u32>,
     /// How many virtual CPUs, each on a core of its own: at least 1, and as many as `cores` has where that is not empty.
     pub vcpus: u32,
+    /// Which idle cores it gets where `cores` is empty.
+    pub placement: Placement,
     /// Memory.
     pub memory_mib: u32,
     /// Handed to its kernel.
@@ -86,6 +89,18 @@ pub struct GuestConfig {
     pub on_reboot: Policy,
     /// When it crashes, by its own word or the hypervisor's.
     pub on_crash: Policy,
+}
+
+/// Which of the idle cores a guest gets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Placement {
+    /// The lowest.
+    #[default]
+    Lowest,
+    /// The nearest to this guest's first, by the knowledge base.
+    Near(String),
+    /// The farthest from it.
+    Far(String),
 }
 
 /// How a guest is virtualized.
@@ -144,6 +159,10 @@ pub enum Request {
     List,
     /// The machine. → `Machine`
     Info,
+    /// What is known of where cores are. → `Topology`
+    Topology,
+    /// Has the members of the mesh measure what messages cost, one after the other. → `Done`: it has begun.
+    Measure,
     /// Creates and starts a guest. → `Created`
     Create(GuestConfig),
     /// By name. → `Done`
@@ -270,6 +289,13 @@ pub enum Reply {
     Domains(Vec<Domain>),
     /// The machine.
     Machine(Machine),
+    /// What is known of where cores are.
+    Topology {
+        /// The machine, and what was measured.
+        known: Box<Known>,
+        /// Guests are still measuring.
+        measuring: bool,
+    },
     /// The new guest.
     Created {
         /// Its domain id.

@@ -9,6 +9,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::core_set::{CoreId, CoreSet};
+use crate::knowledge::Knowledge;
 
 /// The machine's groups of cores. Without levels the tree is flat: the root sends to each by itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -25,6 +26,11 @@ impl Topology {
     /// Levels of groups, the widest first. A core in no group of a level is one by itself.
     pub fn levels(levels: Vec<Vec<CoreSet>>) -> Self {
         Self { levels }
+    }
+
+    /// The groups that the knowledge base tells of.
+    pub fn of(knowledge: &Knowledge) -> Self {
+        Self::levels(knowledge.levels())
     }
 
     /// Groups by what messages cost: cores between which one costs less than the middle between the cheapest and the

@@ -1,10 +1,12 @@
-//! A member of the multikernel, on Atoll. What it can be told at its console is in the program's head.
+//! A member of the multikernel, on Atoll. What it can be told at its console is in the program's head. With `tree=flat` it
+//! sends to each other member by itself; else along the tree that follows from where the cores are.
 #![no_std]
 #![no_main]
 
 use guest_kernel::agreement::Topology;
 use guest_kernel::kernel::store::Store;
 use guest_kernel::kernel::{Kernel, Pace};
+use guest_kernel::knowledge::Knowledge;
 use guest_kernel::platform::atoll::{Started, cpu};
 use guest_kernel::programs::multikernel::Multikernel;
 use guest_kernel::say;
@@ -17,7 +19,11 @@ fn run(started: Started) -> ! {
         say!("multikernel: no mesh here, nobody to agree with");
         cpu::halt_for_ever()
     };
-    let mut program = Multikernel::in_mesh(&mesh, Topology::flat());
+    let topology = match handover.option("tree") {
+        Some("flat") => Topology::flat(),
+        _ => Topology::of(&Knowledge::of_mesh(mesh.places())),
+    };
+    let mut program = Multikernel::in_mesh(&mesh, topology);
     say!("multikernel: core {} of {}", mesh.own_slot(), mesh.slots());
     let mut kernel = Kernel::new(platform, Some(mesh), Pace::from_option(handover.option("pace")));
     // Domain 0 sleeps: each report would be an event, and so an exit.

@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use abi::control::hypercall::{MAX_VCPUS, NO_DOMAIN, NO_PROCESSOR};
-use abi::control::wire::Refusal;
+use abi::control::wire::{GuestConfig, Refusal};
 
 use super::builder::MAX_MEMORY_MIB;
 use super::hypervisor::Hypervisor;
@@ -68,8 +68,11 @@ impl<H: Hypervisor> Control<H> {
         Ok(())
     }
 
-    /// The slots of the cores that are wanted, if all are online and idle, or of the lowest that are.
-    pub(super) fn choose_cores(&mut self, wanted: &[u32], vcpus: u32) -> Result<Vec<u32>, Refusal> {
+    /// The slots of the cores that are wanted, if all are online and idle, or of those that are: the lowest, or the first in the
+    /// order that is wanted.
+    pub(super) fn choose_cores(&mut self, config: &GuestConfig) -> Result<Vec<u32>, Refusal> {
+        let GuestConfig { cores: wanted, vcpus, placement, .. } = config;
+        let vcpus = *vcpus;
         let cores = self.pages.slots() as u32;
         if vcpus == 0 || vcpus as usize > MAX_VCPUS {
             return Err(refuse(
@@ -78,7 +81,11 @@ impl<H: Hypervisor> Control<H> {
             ));
         }
         if wanted.is_empty() {
-            let idle: Vec<u32> = (1..cores).filter(|&core| self.is_idle(core)).take(vcpus as usize).collect();
+            let idle: Vec<u32> = (1..cores).filter(|&core| self.is_idle(core)).collect();
+            let mut idle = self.in_order(idle, placement)?;
+            idle.truncate(vcpus as usize);
+            // Virtual CPUs are numbered as their cores are.
+            idle.sort_unstable();
             return match idle.len() {
                 0 => Err(refuse(
                     "every core has its guest",

@@ -13,6 +13,7 @@ use abi::address::GuestPhys;
 use abi::control::hypercall::{
     self as operation, AuditReport, CoreInfo, CrashRecord, DomainInfo, MachineInfo,
 };
+use abi::control::topology::Topology;
 use abi::control::transfer::SECTOR;
 use abi::xen::DomId;
 use abi::xen::errno::{Errno, HypercallResult};
@@ -57,6 +58,10 @@ fn fill<T: FromBytes + IntoBytes + Default>(operation: u64, argument: Option<u64
 impl Hypervisor for Atoll {
     fn machine_info(&mut self) -> Result<MachineInfo, Errno> {
         fill(operation::MACHINE_INFO, None)
+    }
+
+    fn topology(&mut self) -> Result<Topology, Errno> {
+        fill(operation::TOPOLOGY, None)
     }
 
     fn core_info(&mut self, core: u32) -> Result<CoreInfo, Errno> {

@@ -9,6 +9,7 @@ use core::ops::Range;
 
 use abi::address::{GuestPhys, PAGE_SIZE, PageCount};
 use abi::control::hypercall::create;
+use abi::control::topology::MeshPlace;
 use abi::control::wire::{Paging, Refusal, Virt};
 use abi::mesh::{MAX_SLOTS, MESH_BASE, MESH_MAGIC, MeshPage, PeerInfo, window};
 use abi::xen::DomId;
@@ -25,6 +26,7 @@ use super::refusal::{hypercall_failed, refuse};
 use super::start_info::{Facts, StartInfo, command_line};
 use super::stores::Ports;
 use super::unpack::unpack;
+use crate::knowledge::Knowledge;
 
 /// Where a guest finds its console rings: below the mesh, with a page between that guest kernels have another use
 /// for (the shared-info page).
@@ -71,6 +73,8 @@ pub struct Plan<'a> {
     pub peers: &'a [(Slot, DomId)],
     /// Live guests it may be introduced to later: ports for them can only be made now, before it starts.
     pub strangers: &'a [(Slot, DomId)],
+    /// Where cores are.
+    pub knowledge: &'a Knowledge,
 }
 
 impl Plan<'_> {
@@ -328,7 +332,20 @@ fn mesh_page(
     for (&(slot, domain), &(_, port)) in plan.peers.iter().zip(waiting) {
         tell(slot, domain, port);
     }
-    MeshPage { magic: MESH_MAGIC, own_slot: plan.slot as u32, slots: slots as u32, reserved: 0, peers }
+    let mut places = [MeshPlace::default(); MAX_SLOTS];
+    // By the processor that each slot's core was on at the start: members make their trees of this, and all must make the
+    // same, whenever they came and whatever has moved since.
+    for (core, place) in (0..slots as u32).zip(&mut places) {
+        *place = plan.knowledge.mesh_place(core);
+    }
+    MeshPage {
+        magic: MESH_MAGIC,
+        own_slot: plan.slot as u32,
+        slots: slots as u32,
+        reserved: 0,
+        peers,
+        places,
+    }
 }
 
 fn of(call: &'static str) -> impl Fn(Errno) -> Refusal {
@@ -345,6 +362,7 @@ mod tests {
     use super::super::sample;
     use super::*;
     use abi::control::hypercall::DomainState;
+    use std::boxed::Box;
     use zerocopy::FromBytes;
 
     fn plan<'a>(image: &'a [u8], core: u32, peers: &'a [(Slot, DomId)]) -> Plan<'a> {
@@ -362,6 +380,7 @@ mod tests {
             slot: core as usize,
             peers,
             strangers: &[],
+            knowledge: Box::leak(Box::new(Knowledge::of_machine(&Fake::new(4).topology().unwrap()))),
         }
     }
 
@@ -389,6 +408,7 @@ mod tests {
         let mesh = MeshPage::read_from_prefix(&pages.guest(3).unwrap().mesh.bytes()).unwrap().0;
         assert_eq!((mesh.magic, mesh.own_slot, mesh.slots), (MESH_MAGIC, 3, 4));
         assert_eq!(mesh.peers.map(|peer| peer.domain)[..4], [0, elder.domain, EMPTY, built.domain]);
+        assert_eq!(mesh.places.map(|place| place.package)[..5], [0, 1, 0, 1, 0]);
         let port = |slot: usize| fake.ports[&(built.domain, mesh.peers[slot].port)];
         assert_eq!(port(0), End::Bound(0, built.mesh.unwrap()));
         assert_eq!(port(1), End::Unbound(elder.domain));

@@ -9,6 +9,7 @@ use abi::control::hypercall::{
     AuditReport, CoreInfo, CrashRecord, DomainInfo, DomainState, ExitKind, MachineInfo, NO_DOMAIN,
     NO_PROCESSOR,
 };
+use abi::control::topology::Topology;
 use abi::xen::DomId;
 use abi::xen::errno::Errno;
 use abi::xen::event_channel::Port;
@@ -129,6 +130,15 @@ impl Fake {
 }
 
 impl Hypervisor for Fake {
+    /// Two packages, cores one by one in each: even cores in one, odd ones in the other.
+    fn topology(&mut self) -> Result<Topology, Errno> {
+        let mut machine = Topology { cores: self.cores, nodes: 1, package_shift: 4, ..Topology::default() };
+        for (index, core) in (0u32..self.cores).zip(&mut machine.core) {
+            core.apic_id = index / 2 + index % 2 * 16;
+        }
+        Ok(machine)
+    }
+
     fn machine_info(&mut self) -> Result<MachineInfo, Errno> {
         Ok(MachineInfo {
             cores: self.cores,

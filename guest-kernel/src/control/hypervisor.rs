@@ -4,6 +4,7 @@ use alloc::{string::String, vec::Vec};
 
 use abi::address::{GuestPhys, PAGE_SIZE};
 use abi::control::hypercall::{AuditReport, CoreInfo, CrashRecord, DomainInfo, MachineInfo};
+use abi::control::topology::Topology;
 use abi::xen::DomId;
 use abi::xen::errno::Errno;
 use abi::xen::event_channel::Port;
@@ -37,6 +38,9 @@ impl SharedRange {
 pub trait Hypervisor {
     /// `MACHINE_INFO`
     fn machine_info(&mut self) -> Result<MachineInfo, Errno>;
+    /// `TOPOLOGY`
+    fn topology(&mut self) -> Result<Topology, Errno>;
+
     /// `CORE_INFO`
     fn core_info(&mut self, core: u32) -> Result<CoreInfo, Errno>;
     /// `DOMAIN_CREATE`, a bit for each core

@@ -40,7 +40,7 @@ impl<H: Hypervisor> Control<H> {
         let disk = config.disk.as_deref().and_then(|name| self.images.find(name)).map_or(0, <[u8]>::len);
         self.check_memory(config.memory_mib.saturating_add((disk as u64).div_ceil(1 << 20) as u32))?;
         self.check_devices(config)?;
-        let cores = self.choose_cores(&config.cores, config.vcpus)?;
+        let cores = self.choose_cores(config)?;
         let home = cores.first().copied().unwrap_or_default();
         let slot = home as Slot;
         let own = self.pages.guest(slot).ok_or_else(|| no_such_core(home))?;
@@ -61,6 +61,7 @@ impl<H: Hypervisor> Control<H> {
             slot,
             peers: &members.peers,
             strangers: &members.strangers,
+            knowledge: &self.knowing.knowledge,
         };
         let built = builder::build(&mut self.hypervisor, &self.pages, &plan)?;
         let started = self.hypervisor.ticks();
@@ -232,6 +233,7 @@ impl<H: Hypervisor> Control<H> {
     fn part(&mut self, slot: Slot) {
         let Some(guest) = self.guests.get_mut(slot) else { return };
         self.stores.stopped(guest.domain);
+        self.knowing.gone(slot);
         let Guest { name, console, log, .. } = guest;
         console
             .finish(&mut self.hypervisor, |hypervisor, line| log.line(hypervisor, name, line, self.tsc_khz));

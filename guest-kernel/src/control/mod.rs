@@ -28,6 +28,7 @@ pub mod hypervisor;
 pub mod image;
 pub mod images;
 pub mod journal;
+mod knowing;
 mod leaving;
 mod life;
 pub mod link;
@@ -66,6 +67,7 @@ use guest::Guests;
 use hypervisor::Hypervisor;
 use images::Images;
 use journal::Journal;
+use knowing::Knowing;
 use membership::Membership;
 use pages::Pages;
 use session::Session;
@@ -83,6 +85,7 @@ pub struct Control<H> {
     guests: Guests,
     cores: Cores,
     membership: Membership,
+    knowing: Knowing,
     session: Session,
     stores: Stores,
     /// Consoles the toolstack follows.
@@ -120,6 +123,7 @@ impl<H: Hypervisor> Control<H> {
     /// Domain 0 at its start, with this boot archive.
     pub fn new(mut hypervisor: H, archive: &'static [u8]) -> Self {
         let machine = hypervisor.machine_info().unwrap_or_default();
+        let knowing = Knowing::new(&mut hypervisor, &machine);
         Self {
             hypervisor,
             images: Images::new(Archive::read(archive)),
@@ -127,6 +131,7 @@ impl<H: Hypervisor> Control<H> {
             guests: Guests::default(),
             cores: Cores::default(),
             membership: Membership::default(),
+            knowing,
             session: Session::default(),
             stores: Stores::default(),
             follows: Vec::new(),

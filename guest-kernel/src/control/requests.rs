@@ -35,6 +35,8 @@ impl<H: Hypervisor> Control<H> {
             }
             Request::List => self.list(),
             Request::Info => self.info(),
+            Request::Topology => Ok(self.known()),
+            Request::Measure => Ok(self.measure()),
             Request::Create(config) => self.create(&config, arrived),
             Request::Destroy(name) => self.destroy(&name),
             Request::PieceOnDisk { from, bytes } => match self.hypervisor.transfer(bytes as usize) {

@@ -4,6 +4,7 @@ mod channels;
 mod consoles;
 mod cores;
 mod devices;
+mod knowing;
 mod meeting;
 mod policies;
 mod repeats;

@@ -12,6 +12,7 @@ use io_rings::PeerBroken;
 use super::bench::Exits;
 use super::guest::Guest;
 use super::hypervisor::Hypervisor;
+use super::knowing::Knowing;
 use super::link::Report;
 use super::membership::Membership;
 use super::pages::Slot;
@@ -50,6 +51,7 @@ impl<H: Hypervisor> Control<H> {
             self.bench.looked(exits, printed == 0, now, looked_by);
         }
         let mut again = printed > 0;
+        self.go_on_measuring();
         again |= self.serve_links();
         again |= self.serve_store();
         again |= self.send_followed();
@@ -95,12 +97,12 @@ impl<H: Hypervisor> Control<H> {
 
     /// Takes some of each guest's messages and sends what waits for it. True: there may be more.
     fn serve_links(&mut self) -> bool {
-        let Self { hypervisor, guests, membership, journal, .. } = self;
+        let Self { hypervisor, guests, membership, knowing, journal, .. } = self;
         let mut introductions = Vec::new();
         let mut more = false;
         for (slot, guest) in guests.iter_mut() {
             let lost_before = guest.report.lost;
-            match serve(hypervisor, membership, slot, guest, &mut introductions) {
+            match serve(hypervisor, (membership, knowing), slot, guest, &mut introductions) {
                 Ok(some) => more |= some,
                 Err(PeerBroken) => {
                     membership.deaf(slot);
@@ -196,7 +198,7 @@ impl<H: Hypervisor> Control<H> {
 /// Takes some of one guest's messages, and sends what waits for it. True: there may be more.
 fn serve<H: Hypervisor>(
     hypervisor: &mut H,
-    membership: &mut Membership,
+    (membership, knowing): (&mut Membership, &mut Knowing),
     slot: Slot,
     guest: &mut Guest,
     introductions: &mut Vec<(Slot, Slot)>,
@@ -216,6 +218,7 @@ fn serve<H: Hypervisor>(
                     introductions.push((slot, about));
                 }
             }
+            _ if knowing.hear(slot, &message) => {}
             // Greetings, and what is none of domain 0's business, report nothing.
             _ => guest.report = Report::read(&message).unwrap_or(guest.report),
         }

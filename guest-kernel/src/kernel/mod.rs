@@ -18,8 +18,10 @@ use crate::mesh::{Mesh, News, NotSent};
 use crate::platform::Platform;
 use crate::xenstore::client;
 
+mod probe;
 pub mod store;
 
+use probe::Probe;
 use store::Store;
 
 /// The longest line that is taken from the console.
@@ -149,6 +151,8 @@ pub struct Kernel<P: Platform> {
     pub reporting: bool,
     /// Its line to xenstore, if it wants one.
     pub store: Option<Store>,
+    /// A measurement that domain 0 asked for.
+    probe: Option<Probe>,
     typed: Vec<u8>,
     next_report: u64,
     suspending: bool,
@@ -163,6 +167,7 @@ impl<P: Platform> Kernel<P> {
             pace,
             reporting: true,
             store: None,
+            probe: None,
             typed: Vec::new(),
             next_report: 0,
             suspending: false,
@@ -336,8 +341,12 @@ impl<P: Platform> Kernel<P> {
             match news {
                 News::Message(slot, message) => program.message(self, slot, &message),
                 News::Up(slot) => program.peer(self, slot, true),
-                News::Down(slot) => program.peer(self, slot, false),
+                News::Down(slot) => {
+                    self.probe_lost(slot);
+                    program.peer(self, slot, false);
+                }
                 News::Liar(slot) => {
+                    self.probe_lost(slot);
                     log::warn!("slot {slot} broke the rules of the ring: dropped");
                     program.peer(self, slot, false);
                 }

@@ -206,3 +206,41 @@ fn who_is_asked_to_suspend_itself_does_and_goes_on() {
     assert_eq!(store.read(path).as_deref(), Some(&b""[..]));
     assert_eq!((kernel.platform.suspended.get(), diary.farewells, diary.resumed), (1, 0, 1));
 }
+
+#[test]
+fn peers_are_measured_when_domain_0_asks() {
+    let pages = crate::mesh::fixture::Pages::new(4);
+    let (members, mut controls) = crate::mesh::fixture::gather_all(&pages, 3);
+    let mut control = controls.remove(0);
+    let mut kernels: Vec<_> = members
+        .into_iter()
+        .map(|(platform, mesh)| {
+            let mut kernel = Kernel::new(platform, Some(mesh), Pace::Poll);
+            kernel.reporting = false;
+            (kernel, crate::programs::exchange::Exchange::new())
+        })
+        .collect();
+    control.sender.try_send(&[kind::MEASURE, 0, 0, 0, 0, 0, 0]).unwrap();
+    let mut said = Vec::new();
+    for round in 0..1000 {
+        for (kernel, exchange) in &mut kernels {
+            kernel.round(&mut Quiet(exchange));
+        }
+        if round == 20 {
+            // The slot that is asked first goes, in the middle of it.
+            control.sender.try_send(&[kind::PEER_DOWN, 3, 0, 0, 0, 0, 0]).unwrap();
+        }
+        said.extend(control.receiver.try_receive().unwrap());
+    }
+    let about: Vec<_> = said.iter().filter(|said| said[0] == kind::MEASURE).map(|said| said[1]).collect();
+    assert_eq!(about, [2, kind::MEASURED_ALL]);
+}
+
+/// The exchange, as far as it listens.
+struct Quiet<'a>(&'a mut crate::programs::exchange::Exchange);
+
+impl Program<Fake> for Quiet<'_> {
+    fn message(&mut self, kernel: &mut Kernel<Fake>, slot: usize, message: &Message) {
+        self.0.message(kernel, slot, message);
+    }
+}

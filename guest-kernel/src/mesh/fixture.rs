@@ -3,6 +3,7 @@
 use std::boxed::Box;
 use std::vec::Vec;
 
+use abi::control::topology::MeshPlace;
 use abi::mesh::{MAX_SLOTS, MESH_MAGIC, MeshPage, PeerInfo, kind};
 use io_rings::urpc::{Receiver, Sender};
 
@@ -42,6 +43,7 @@ pub fn page(own_slot: u32, slots: u32, present: &[(usize, PeerInfo)]) -> MeshPag
         slots,
         reserved: 0,
         peers: [PeerInfo { domain: 0xffff, reserved: 0, port: 0 }; MAX_SLOTS],
+        places: [MeshPlace::default(); MAX_SLOTS],
     };
     for &(slot, info) in present {
         page.peers[slot] = info;
@@ -60,6 +62,11 @@ pub fn gather(guests: usize) -> Vec<(Fake, Mesh<'static>)> {
 
 /// As [`gather`], on pages that the test keeps.
 pub fn gather_on(pages: &Pages, guests: usize) -> Vec<(Fake, Mesh<'static>)> {
+    gather_all(pages, guests).0
+}
+
+/// As [`gather_on`], with domain 0's ends of the channels, in the order of the slots.
+pub fn gather_all(pages: &Pages, guests: usize) -> (Vec<(Fake, Mesh<'static>)>, Vec<Control>) {
     let slots = guests + 1;
     let switch = Switch::new();
     let mut members: Vec<(Fake, Mesh<'static>)> = Vec::new();
@@ -85,5 +92,5 @@ pub fn gather_on(pages: &Pages, guests: usize) -> Vec<(Fake, Mesh<'static>)> {
         members.push((platform, mesh));
         controls.push(pages.control(slot));
     }
-    members
+    (members, controls)
 }

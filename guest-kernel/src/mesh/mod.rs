@@ -12,6 +12,7 @@ mod link;
 
 use alloc::vec::Vec;
 
+use abi::control::topology::MeshPlace;
 use abi::mesh::{MAX_SLOTS, MeshPage, PeerInfo, kind};
 use abi::xen::DomId;
 use abi::xen::event_channel::Port;
@@ -78,6 +79,8 @@ pub struct Mesh<'a> {
     own_slot: usize,
     own_domain: DomId,
     peers: Vec<Peer<'a>>,
+    /// Where the slots' cores are in the machine.
+    places: Vec<MeshPlace>,
     /// Where the search for the next message begins: fair to all.
     next: usize,
     counts: Counts,
@@ -113,6 +116,7 @@ impl<'a> Mesh<'a> {
         Some(Self {
             own_slot,
             own_domain: page.peers[own_slot].domain,
+            places: page.places.iter().take(slots).copied().collect(),
             peers: page.peers.iter().take(slots).enumerate().map(peer).collect(),
             next: 0,
             counts: Counts::default(),
@@ -128,6 +132,11 @@ impl<'a> Mesh<'a> {
     /// This guest's domain id.
     pub fn own_domain(&self) -> DomId {
         self.own_domain
+    }
+
+    /// Where the slots' cores are in the machine.
+    pub fn places(&self) -> &[MeshPlace] {
+        &self.places
     }
 
     /// Slots there are, empty ones included.

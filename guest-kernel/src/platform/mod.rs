@@ -11,7 +11,7 @@ use abi::xen::event_channel::Port;
 pub mod atoll;
 #[cfg(test)]
 pub mod fake;
-#[cfg(test)]
+#[cfg(any(test, feature = "hosted"))]
 pub mod threads;
 
 /// A core of the kernel's own. All methods run on that core, outside of interrupts.

@@ -6,6 +6,12 @@ use io_rings::urpc::Message;
 use crate::kernel::Kernel;
 use crate::platform::Platform;
 
+/// Answers what every program answers: a peer's `PING`, and whatever is about measuring; true if `message` was of that
+/// kind.
+pub fn manners<P: Platform>(kernel: &mut Kernel<P>, slot: usize, message: &Message) -> bool {
+    message[0] < kind::MONITOR && (pong(kernel, slot, message) || kernel.probed(slot, message))
+}
+
 /// Answers a `PING` with its `PONG`; true if `message` was one.
 pub fn pong<P: Platform>(kernel: &mut Kernel<P>, slot: usize, message: &Message) -> bool {
     let [kind::PING, sequence, ..] = *message else { return false };

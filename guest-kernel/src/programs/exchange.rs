@@ -96,7 +96,10 @@ impl Exchange {
                 self.token.message(kernel, talkers, message);
                 true
             }
-            _ => true,
+            _ => {
+                kernel.probed(slot, message);
+                true
+            }
         };
         if !in_order && let Some(mesh) = &mut kernel.mesh {
             mesh.note_lost(slot);

@@ -214,7 +214,7 @@ impl<P: Platform> Program<P> for Multikernel {
     }
 
     fn message(&mut self, kernel: &mut Kernel<P>, slot: usize, message: &Message) {
-        if super::answer::pong(kernel, slot, message) {
+        if super::answer::manners(kernel, slot, message) {
             return;
         }
         self.at_work(kernel, |this, _| this.monitor.line(slot, message));

@@ -26,6 +26,11 @@ pub(super) fn handle(core: &mut Core) -> HypercallResult {
     }
     match operation {
         op::MACHINE_INFO => machine_info(core, GuestVirt::new(a)),
+        op::TOPOLOGY => {
+            let topology = core.machine.topology;
+            core.guest_memory()?.write(GuestVirt::new(a), &topology)?;
+            Ok(0)
+        }
         op::CORE_INFO => core_info(core, a, GuestVirt::new(b)),
         op::DOMAIN_CREATE => {
             let places = &core.machine.places;

@@ -8,7 +8,7 @@ use std::{
 use abi::{
     control::{
         hypercall::MAX_VCPUS,
-        wire::{DeviceConfig, GuestConfig, MachineConfig, Paging, Policy, Virt},
+        wire::{DeviceConfig, GuestConfig, MachineConfig, Paging, Placement, Policy, Virt},
     },
     mesh::MAX_SLOTS,
 };
@@ -179,6 +179,7 @@ impl Checker<'_> {
             image,
             ramdisk,
             disk,
+            placement: self.placement(guest, &pinned),
             cores: pinned,
             vcpus,
             memory_mib,
@@ -293,6 +294,28 @@ impl Checker<'_> {
             other => self.mistake(place, format!("`{other}` is no way to page"), "choose ept or shadow"),
         }
         Paging::Ept
+    }
+
+    /// Near or far from another guest, where no core is named.
+    fn placement(&mut self, guest: &Guest, pinned: &[u32]) -> Placement {
+        let (place, placement) = match (&guest.near, &guest.far) {
+            (None, None) => return Placement::Lowest,
+            (Some(near), None) => (near, Placement::Near(near.get_ref().clone())),
+            (None, Some(far)) => (far, Placement::Far(far.get_ref().clone())),
+            (Some(_), Some(far)) => {
+                let what = format!("guest `{}` is to be near one and far from another", guest.name.get_ref());
+                self.mistake(far, what, "leave `near` or `far` out");
+                return Placement::Lowest;
+            }
+        };
+        if !pinned.is_empty() {
+            let what = format!("guest `{}` has its cores already", guest.name.get_ref());
+            self.mistake(place, what, "leave `core` out, or `near` and `far`");
+        } else if place.get_ref() == guest.name.get_ref() {
+            let what = format!("guest `{}` is always near itself", guest.name.get_ref());
+            self.mistake(place, what, "name another guest, described before it");
+        }
+        placement
     }
 
     fn policy(&mut self, place: &Option<Spanned<String>>, usual: Policy) -> Policy {

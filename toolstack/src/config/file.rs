@@ -32,6 +32,8 @@ pub(super) struct Guest {
     pub(super) disk: Option<Spanned<String>>,
     pub(super) core: Option<Spanned<i64>>,
     pub(super) cores: Option<Spanned<Vec<Spanned<i64>>>>,
+    pub(super) near: Option<Spanned<String>>,
+    pub(super) far: Option<Spanned<String>>,
     pub(super) vcpus: Option<Spanned<i64>>,
     pub(super) memory_mib: Option<Spanned<i64>>,
     #[serde(alias = "cmdline")]
@@ -52,7 +54,7 @@ pub(super) fn read(source: &Source) -> Result<File, Mistake> {
         let message = error.message();
         let remedy = if message.contains("field") {
             "[machine] has cores, memory_mib, stop_when_done; each [[guest]] has name, image or kernel, ramdisk, disk, core \
-             or cores, vcpus, memory_mib, command_line, mesh, virt, paging, devices, on_poweroff, on_reboot, on_crash"
+             or cores, near, far, vcpus, memory_mib, command_line, mesh, virt, paging, devices, on_poweroff, on_reboot, on_crash"
         } else if message.contains("invalid type") {
             "names, images, files, policies and command lines are \"text\"; cores, vcpus and memory are whole numbers; \
              mesh is true or false"

@@ -1,7 +1,7 @@
 //! Descriptions as they may be written, and mistakes in them.
 
 use super::*;
-use abi::control::wire::{Paging, Virt};
+use abi::control::wire::{Paging, Placement, Virt};
 
 fn parse(text: &str) -> Result<Config> {
     let images = ["bench", "hello", "mesh"].map(str::to_owned).to_vec();
@@ -109,6 +109,7 @@ fn a_kernel_of_ones_own() {
         disk: None,
         cores: vec![3, 1],
         vcpus: 2,
+        placement: Placement::Lowest,
         memory_mib: DEFAULT_KERNEL_MIB,
         command_line: "console=hvc0".into(),
         mesh: false,
@@ -124,6 +125,10 @@ fn a_kernel_of_ones_own() {
     assert_eq!(names, ["initrd.gz", "vmlinux"]);
     assert!(config.files["vmlinux"].is_absolute(), "a file is looked for where the description is");
 
+    let near = parse_with_files(&format!("{LINUX}near = \"b\"\n")).unwrap();
+    assert_eq!(near.machine.guests[0].placement, Placement::Near("b".into()));
+    let far = parse_with_files(&format!("{LINUX}far = \"b\"\n")).unwrap();
+    assert_eq!(far.machine.guests[0].placement, Placement::Far("b".into()));
     let any = parse_with_files(&format!("{LINUX}vcpus = 3\nmesh = true\n")).unwrap();
     let any = &any.machine.guests[0];
     assert_eq!((any.vcpus, any.cores.len(), any.mesh), (3, 0, true));
@@ -177,6 +182,12 @@ fn a_kernel_of_ones_own_may_be_wrong() {
     );
     refused(&format!("{LINUX}on_reboot = \"explode\"\n"), "`explode` is nothing that becomes of a guest");
     let mesh = "[[guest]]\nname = \"a\"\nimage = \"mesh\"\n";
+    refused(&format!("{mesh}core = 1\nnear = \"b\"\n"), "web.toml:5: guest `a` has its cores already");
+    refused(&format!("{mesh}near = \"a\"\n"), "web.toml:4: guest `a` is always near itself");
+    refused(
+        &format!("{mesh}near = \"b\"\nfar = \"c\"\n"),
+        "guest `a` is to be near one and far from another",
+    );
     refused(&format!("{mesh}vcpus = 2\n"), "guest `a` asks for 2 virtual CPUs");
     refused(
         &format!("{mesh}ramdisk = \"initrd.gz\"\n"),

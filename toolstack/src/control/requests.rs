@@ -3,6 +3,7 @@
 use abi::control::wire::MAX_TEXT;
 use abi::control::{
     hypercall::AuditReport,
+    topology::Known,
     wire::{
         Core, Domain, GuestConfig, Kept, MAX_PIECE, Machine, Reply, Request, StoredImage, Text, XenstoreNode,
     },
@@ -47,6 +48,14 @@ impl Client {
         }
     }
 
+    /// What is known of where cores are, and whether guests still measure.
+    pub fn topology(&self) -> Result<(Known, bool)> {
+        match self.ask(Request::Topology)? {
+            Reply::Topology { known, measuring } => Ok((*known, measuring)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// Takes a core out of service. `None`: its guest was asked to suspend itself, and [`Client::core_left`] tells.
     pub fn core_offline(&self, core: u32) -> Result<Option<Offline>> {
         offline(self.ask(Request::Offline { core })?)
@@ -68,6 +77,11 @@ impl Client {
             Reply::Online { core, guest, ticks } => Ok((core, guest, ticks)),
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// Has the members of the mesh measure what messages cost.
+    pub fn measure(&self) -> Result<()> {
+        self.order(Request::Measure)
     }
 
     /// Creates and starts a guest: its domain id, its cores, and the TSC ticks it took.

@@ -18,6 +18,7 @@ pub mod orders;
 pub mod stop;
 pub mod test;
 pub mod top;
+pub mod topology;
 pub mod up;
 pub mod xenstore;
 

@@ -13,6 +13,7 @@ use std::{
 
 use abi::control::{
     frame::{self, Decoder},
+    topology::{Known, Latency, Topology},
     transfer,
     wire::{
         Core, Domain, Event, GuestConfig, Kept, MAX_PIECE, Machine, Refusal, Reply, Request, State,
@@ -27,6 +28,8 @@ pub struct Memory {
     /// The guest of core 1, while that is offline.
     gone: Option<String>,
     pub domains: Vec<Domain>,
+    /// Somebody had the guests measure.
+    pub measured: bool,
     pub console: Vec<u8>,
     /// Printed on the console whenever somebody has read of it.
     pub chatter: Vec<u8>,
@@ -259,6 +262,19 @@ impl Memory {
                 return Ok(Reply::Domains(self.domains.clone()));
             }
             Request::Info => return Ok(Reply::Machine(machine())),
+            Request::Measure => self.measured = true,
+            Request::Topology => {
+                let mut topology = Topology { cores: 4, nodes: 1, package_shift: 1, ..Topology::default() };
+                for (core, apic_id) in topology.core.iter_mut().zip(0..4) {
+                    core.apic_id = apic_id;
+                }
+                let latencies =
+                    if self.measured { vec![Latency { from: 1, to: 2, ticks: 1234 }] } else { vec![] };
+                return Ok(Reply::Topology {
+                    known: Box::new(Known { topology, latencies }),
+                    measuring: false,
+                });
+            }
             Request::Create(guest) => {
                 self.created.push(guest.clone());
                 let id = self.domains.len() as u16;
