@@ -23,6 +23,7 @@ pub mod events;
 pub mod grants;
 pub mod kernel;
 pub mod knowledge;
+pub mod labs;
 pub mod memory_map;
 pub mod mesh;
 pub mod monitor;

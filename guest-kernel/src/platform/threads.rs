@@ -1,4 +1,4 @@
-//! A core as a thread of the host, for tests: real caches and real races between kernels that poll.
+//! A core as a thread of the host, for tests and labs: real caches and real races between kernels that poll.
 //!
 //! Whoever polls needs no event, so there are none; and when there is nothing to do, the host may run another thread.
 
@@ -57,14 +57,17 @@ impl Platform for Thread {
         Err(Errno::ENOSYS)
     }
 
-    fn bind_interdomain(&self, _: DomId, _: Port) -> Result<Port, Errno> {
-        Err(Errno::ENOSYS)
+    fn bind_interdomain(&self, _: DomId, port: Port) -> Result<Port, Errno> {
+        // No event goes over it.
+        Ok(port)
     }
 
     fn close(&self, _: Port) {}
 
     fn console_write(&self, bytes: &[u8]) {
-        self.printed.lock().unwrap().extend_from_slice(bytes);
+        if let Ok(mut printed) = self.printed.lock() {
+            printed.extend_from_slice(bytes);
+        }
     }
 
     fn console_read(&self, _: &mut [u8]) -> usize {

@@ -7,8 +7,8 @@
 //! copy CORE          two phases: that core may use the machine's memory as well
 //! retype BASE SIZE   two phases: makes a frame of a part of it
 //! unmap              one phase: every core takes the memory out of its page tables
-//! bench 1pc COUNT    so many of them, one after the other
-//! bench 2pc COUNT    the same of a name that comes and goes
+//! bench 1pc COUNT [DEPTH]   so many of them, DEPTH at a time; one after the other where it is left out
+//! bench 2pc COUNT [DEPTH]   the same of names that come and go
 //! counts             what this monitor has done so far
 //! leave, join        the members
 //! ```
@@ -18,6 +18,7 @@
 
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 use io_rings::urpc::Message;
 
@@ -47,10 +48,15 @@ enum Phases {
 struct Bench {
     phases: Phases,
     wanted: u64,
+    asked: u64,
     done: u64,
     begun: u64,
-    ticket: Ticket,
+    /// As many as are under way at a time: for each its ticket, and how many it was before.
+    lanes: Vec<(Ticket, u64)>,
 }
+
+/// The most operations under way at a time.
+const MAX_DEPTH: u64 = 64;
 
 /// The program.
 pub struct Multikernel {
@@ -114,9 +120,15 @@ impl Multikernel {
         })
     }
 
-    /// The next operation of the bench, or its result.
-    fn go_on<P: Platform>(&mut self, kernel: &Kernel<P>) {
-        let Some(Bench { phases, wanted, done, begun, .. }) = self.bench else { return };
+    /// Whether a bench runs.
+    pub fn is_measuring(&self) -> bool {
+        self.bench.is_some()
+    }
+
+    /// The next operation of the bench in a lane that is free, or the bench's result.
+    fn go_on<P: Platform>(&mut self, kernel: &Kernel<P>, lane: usize) {
+        let Some(bench) = &mut self.bench else { return };
+        let Bench { phases, wanted, asked, done, begun, .. } = *bench;
         if done == wanted {
             self.bench = None;
             let (ticks, members) = (kernel.platform.now().saturating_sub(begun), self.monitor.epoch());
@@ -125,27 +137,37 @@ impl Multikernel {
             self.say(kernel, &format!("bench {name}: {done} operations, {members} members, {ticks} ticks"));
             return;
         }
-        let core = self.monitor.core();
-        let name = format!("bench{core}");
-        let op = match (phases, done % 2) {
+        if asked == wanted {
+            // The other lanes have the last ones.
+            return;
+        }
+        bench.asked += 1;
+        let Some((_, turn)) = bench.lanes.get_mut(lane) else { return };
+        let (core, service) = (self.monitor.core(), *turn);
+        *turn += 1;
+        let name = format!("bench{core}.{lane}");
+        let op = match (phases, service % 2) {
             (Phases::One, _) => Op::Cap(CapOp::Unmap { cap: MEMORY }),
-            (Phases::Two, 0) => Op::Name(NameOp::Register { name, place: Place { core, service: done } }),
+            (Phases::Two, 0) => Op::Name(NameOp::Register { name, place: Place { core, service } }),
             (Phases::Two, _) => Op::Name(NameOp::Unregister { name, core }),
         };
         let ticket = self.monitor.request(op);
-        if let Some(bench) = &mut self.bench {
-            bench.ticket = ticket;
+        if let Some((current, _)) = self.bench.as_mut().and_then(|bench| bench.lanes.get_mut(lane)) {
+            *current = ticket;
         }
     }
 
     fn answered<P: Platform>(&mut self, kernel: &Kernel<P>, ticket: Ticket, refusal: Option<Refusal>) {
-        if let Some(bench) = self.bench.as_mut().filter(|bench| bench.ticket == ticket) {
+        let lane = |bench: &Bench| bench.lanes.iter().position(|(current, _)| *current == ticket);
+        if let Some(lane) = self.bench.as_ref().and_then(lane)
+            && let Some(bench) = &mut self.bench
+        {
             if let Some(refusal) = refusal {
                 self.bench = None;
                 return self.say(kernel, &format!("bench: refused: {refusal:?}"));
             }
             bench.done += 1;
-            return self.go_on(kernel);
+            return self.go_on(kernel, lane);
         }
         if let Some((_, line)) = self.asked.take_if(|(asked, _)| *asked == ticket) {
             match refusal {
@@ -247,18 +269,21 @@ impl<P: Platform> Program<P> for Multikernel {
     }
 
     fn line(&mut self, kernel: &mut Kernel<P>, line: &str) {
-        let words: alloc::vec::Vec<&str> = line.split_whitespace().collect();
+        let words: Vec<&str> = line.split_whitespace().collect();
         match *words {
             ["counts"] => self.counts(kernel),
             ["names"] => self.names(kernel),
             ["leave"] => self.monitor.want_in(false),
             ["join"] => self.monitor.want_in(true),
             _ if self.bench.is_some() || self.asked.is_some() => self.say(kernel, "busy"),
-            ["bench", phases @ ("1pc" | "2pc"), count] => {
+            ["bench", phases @ ("1pc" | "2pc"), count, ref depth @ ..] => {
                 let phases = if phases == "1pc" { Phases::One } else { Phases::Two };
                 let (wanted, begun) = (count.parse().unwrap_or(0), kernel.platform.now());
-                self.bench = Some(Bench { phases, wanted, done: 0, begun, ticket: Ticket::MAX });
-                self.at_work(kernel, |this, kernel| this.go_on(kernel));
+                let depth = depth.first().and_then(|depth| depth.parse().ok()).unwrap_or(1);
+                let lanes = alloc::vec![(Ticket::MAX, 0); u64::clamp(depth, 1, MAX_DEPTH) as usize];
+                let count = lanes.len();
+                self.bench = Some(Bench { phases, wanted, asked: 0, done: 0, begun, lanes });
+                self.at_work(kernel, |this, kernel| (0..count).for_each(|lane| this.go_on(kernel, lane)));
             }
             _ => match self.op(&words) {
                 Some(op) => {

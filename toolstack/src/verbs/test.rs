@@ -18,10 +18,12 @@ pub fn run(yes: bool, arguments: &[String]) -> Result<()> {
     setup::ensure(NEEDED_FOR, yes)?;
     output::say("== host tests");
     cargo(&root, "host tests", &["test"], &[])?;
-    output::say("== orderings of the rings (loom)");
+    output::say("== orderings of the rings, and of the labs' locks (loom)");
     let target = places::target_directory(&root).join("loom").display().to_string();
-    let loom = ["test", "--package", "io-rings", "--release", "--target-dir", &target, "--test", "loom"];
-    cargo(&root, "loom tests", &loom, &[("RUSTFLAGS", "--cfg loom")])?;
+    for package in ["io-rings", "guest-kernel"] {
+        let loom = ["test", "--package", package, "--release", "--target-dir", &target, "--test", "loom"];
+        cargo(&root, "loom tests", &loom, &[("RUSTFLAGS", "--cfg loom")])?;
+    }
     output::say("== fuzz targets (libFuzzer, a short run)");
     fuzz::run(yes, &[], None)?;
     output::say("== emulator tests");

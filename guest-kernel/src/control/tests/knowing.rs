@@ -36,7 +36,8 @@ fn guests_are_placed_near_and_far() {
 fn guests_measure_one_after_the_other() {
     let mut machine = Machine::with(&["one", "two"]);
     let (mut one, mut two) = (machine.inside(1), machine.inside(2));
-    (one.hears(), two.hears());
+    one.hears();
+    two.hears();
     // Nobody has asked.
     one.says(&[kind::MEASURE, 2, 5]);
     machine.ask(Request::Measure).unwrap();

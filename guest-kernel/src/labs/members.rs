@@ -1,0 +1,100 @@
+//! Whole members of the multikernel on threads of the host: mesh, kernel, monitor, program.
+
+use std::boxed::Box;
+use std::format;
+use std::vec::Vec;
+
+use abi::control::topology::MeshPlace;
+use abi::mesh::{MAX_SLOTS, MESH_MAGIC, MeshPage, PeerInfo, kind};
+use io_rings::urpc::Sender;
+
+use crate::agreement::Topology;
+use crate::kernel::{Kernel, Pace, Program, Round};
+use crate::mesh::{Mesh, News, Window};
+use crate::monitor::Monitor;
+use crate::platform::threads::Thread;
+use crate::programs::multikernel::Multikernel;
+
+/// A member. It goes where a thread takes it.
+pub struct Member {
+    kernel: Kernel<Thread>,
+    program: Multikernel,
+}
+
+/// Members in the slots from 1 on, which know each other; the first founds the epoch. Their channels are given up to the
+/// process: it ends when the lab does.
+pub fn gather(count: usize, topology: &Topology) -> Option<Vec<Member>> {
+    let slots = count + 1;
+    if slots > MAX_SLOTS {
+        return None;
+    }
+    let window = || &*Box::leak(Box::<Window>::default());
+    let windows: Vec<Vec<&'static Window>> =
+        (0..slots).map(|high| (0..high).map(|_| window()).collect()).collect();
+    let between = |a: usize, b: usize| windows[a.max(b)][a.min(b)];
+    let mut members: Vec<(Thread, Mesh<'static>)> = Vec::new();
+    let mut controls: Vec<Sender<'static>> = Vec::new();
+    for slot in 1..slots {
+        let mut peers = [PeerInfo { domain: 0xffff, reserved: 0, port: 0 }; MAX_SLOTS];
+        for (older, peer) in peers.iter_mut().enumerate().take(slot + 1) {
+            *peer = PeerInfo { domain: older as u16, reserved: 0, port: 0 };
+        }
+        let (own_slot, places) = (slot as u32, [MeshPlace::default(); MAX_SLOTS]);
+        let page = MeshPage { magic: MESH_MAGIC, own_slot, slots: slots as u32, reserved: 0, peers, places };
+        let platform = Thread::begin();
+        let mut mesh = Mesh::new(&page, |peer| between(slot, peer))?;
+        for (control, (platform, mesh)) in controls.iter_mut().zip(&mut members) {
+            control.try_send(&[kind::PEER_UP, slot as u64, slot as u64, 0, 0, 0, 0]).ok()?;
+            (mesh.poll(platform) == Some(News::Up(slot))).then_some(())?;
+            mesh.flush(platform);
+        }
+        for _ in 1..slot {
+            matches!(mesh.poll(&platform), Some(News::Up(_))).then_some(())?;
+        }
+        members.push((platform, mesh));
+        controls.push(Sender::new(&between(0, slot).upwards));
+    }
+    let member = |(platform, mesh): (Thread, Mesh<'static>)| Member::new(platform, mesh, topology.clone());
+    Some(members.into_iter().map(member).collect())
+}
+
+impl Member {
+    fn new(platform: Thread, mesh: Mesh<'static>, topology: Topology) -> Self {
+        let (slot, slots) = (mesh.own_slot() as u8, mesh.slots());
+        let make = if slot == 1 { Monitor::founder } else { Monitor::outside };
+        let monitor = make(slot, slot.into(), slots, Multikernel::replica(slot), topology);
+        let mut kernel = Kernel::new(platform, Some(mesh), Pace::Poll);
+        kernel.reporting = false;
+        let mut program = Multikernel::new(monitor);
+        // They have been introduced already.
+        for peer in (1..slots).filter(|&peer| peer != usize::from(slot)) {
+            program.peer(&mut kernel, peer, true);
+        }
+        Self { kernel, program }
+    }
+
+    /// One turn of the kernel's loop.
+    pub fn turn(&mut self) {
+        if self.kernel.round(&mut self.program) != Round::Busy {
+            core::hint::spin_loop();
+        }
+    }
+
+    /// How many members there are, this one included; 0 where it is none.
+    pub fn members(&self) -> u32 {
+        self.program.monitor().epoch().map_or(0, |(_, members)| members.len())
+    }
+
+    /// Does so many operations in one phase or two, `depth` of them at a time; false if one was refused.
+    pub fn operate(&mut self, phases: u8, count: u64, depth: u64) -> bool {
+        self.program.line(&mut self.kernel, &format!("bench {phases}pc {count} {depth}"));
+        while self.program.is_measuring() {
+            self.turn();
+        }
+        self.kernel.platform.printed.lock().is_ok_and(|mut printed| {
+            let text = std::string::String::from_utf8_lossy(&printed).contains("refused");
+            printed.clear();
+            !text
+        })
+    }
+}
