@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use abi::control::wire::{GuestConfig, Paging, Policy, State, Virt};
+use abi::control::wire::{GuestConfig, Paging, Placement, Policy, State, Virt};
 use toolstack::{
     config::Config,
     control::{Client, Console},
@@ -43,6 +43,7 @@ pub fn member(name: &str, cores: &[u32]) -> GuestConfig {
         disk: None,
         cores: cores.to_vec(),
         vcpus: cores.len() as u32,
+        placement: Placement::Lowest,
         memory_mib: 192,
         // Half of the start would be spent on names for tracing.
         command_line: "console=hvc0 quiet initcall_blacklist=trace_eval_init".to_owned(),

@@ -84,6 +84,7 @@ pub fn build() -> (Parts, Registry) {
     let places = (0..CORES).map(|_| unsafe { &*own::<Place>() }).collect();
     let page = || HostPhys::new(own::<[u8; 4096]>() as u64);
     let machine = machine::set(Machine {
+        topology: abi::control::topology::Topology::default(),
         apic_ids: (0..CORES as u32).collect(),
         io_apics: ArrayVec::new(),
         overrides: ArrayVec::new(),
