@@ -199,10 +199,10 @@ fn figures(said: &str) -> String {
     format!("{} inputs, {} edges", output::grouped(runs.unwrap_or(0)), after("cov:").unwrap_or(&"no"))
 }
 
-/// The last lines of what was said: panic, stack, and the input if it is short.
+/// The last lines of what was said, but for reports of progress: panic, stack, and the input if it is short.
 fn end_of(said: &str) -> String {
     const LINES: usize = 40;
-    let lines: Vec<&str> = said.lines().collect();
+    let lines: Vec<&str> = said.lines().filter(|line| !line.starts_with('#')).collect();
     lines[lines.len().saturating_sub(LINES)..].join("\n")
 }
 
