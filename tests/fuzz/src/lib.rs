@@ -13,6 +13,7 @@
 
 pub mod devices;
 pub mod files;
+pub mod interrupts;
 pub mod paging;
 pub mod processor;
 pub mod seeds;
@@ -72,6 +73,7 @@ targets!(
     files::archive,
     files::image,
     files::kernel,
+    interrupts::interrupts,
     paging::guest_walk,
     paging::shadow,
     processor::decoder,

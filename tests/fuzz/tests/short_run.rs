@@ -88,6 +88,7 @@ targets!(
     guest_walk,
     i8042,
     image,
+    interrupts,
     io_apic,
     kernel,
     local_apic,

@@ -359,3 +359,52 @@ pub fn board() -> Seeds {
     ];
     [("tick", &tick[..]), ("serial", &serial), ("clock", &clock), ("bridges", &bridges)].map(timed).into()
 }
+
+/// Three processors turn their local APICs on; then a level goes through the I/O APIC, and processors interrupt others.
+pub fn interrupts() -> Seeds {
+    // In what is done, the processor is in bits 7:4.
+    const PAGE: u8 = 0;
+    const MSR: u8 = 1;
+    const BASE: u8 = 2;
+    const IO_APIC: u8 = 3;
+    const PIN: u8 = 4;
+    const TAKE: u8 = 5;
+    const END: u8 = 6;
+    const ONE: u8 = 0x10;
+    const TWO: u8 = 0x20;
+    let enable = [PAGE, ONE, TWO].map(|at| [(at, 0xf0, 0x1ff), (at, 0xd0, 1 << 24), (at, 0x80, 0)]).concat();
+    let level = [
+        (IO_APIC, 0x23, 0),
+        (IO_APIC, 0x22, 0x8050),
+        (PIN, 9, 1),
+        (TAKE, 0, 0),
+        (END, 0, 0),
+        (TAKE, 0, 0),
+        (PIN, 9, 0),
+        (END, 0, 0),
+    ];
+    let between = [
+        (ONE, 0x310, 2 << 24),
+        (ONE, 0x300, 0x61),
+        (TWO | TAKE, 0, 0),
+        (TWO, 0x300, 0xc_0041),
+        (TAKE, 0, 0),
+        (TWO | END, 0, 0),
+        (END, 0, 0),
+        (PAGE, 0x300, 0xc_4500),
+    ];
+    let x2apic = [
+        (BASE, 0, 0xd00),
+        (ONE | BASE, 0, 0xc00),
+        (ONE | MSR, 0x0f, 0x1ff),
+        (ONE | MSR, 0x30, 0xc_0045),
+        (TAKE, 0, 0),
+        (ONE | MSR, 0x3f, 0x46),
+        (ONE | TAKE, 0, 0),
+        (ONE | END, 0, 0),
+        (END, 0, 0),
+    ];
+    [("level", &level[..]), ("between", &between), ("x2apic", &x2apic)]
+        .map(|(name, part)| (name, untimed(&[&enable, part].concat())))
+        .into()
+}
