@@ -136,11 +136,9 @@ enum Verb {
         arguments: Vec<String>,
     },
     /// Run the fuzz targets: bytes that a guest, the wire or a file may hold
-    #[command(
-        after_help = "Examples:\n  atoll fuzz                       a short run of all, the same everywhere\n  \
+    #[command(after_help = "Examples:\n  atoll fuzz                       a short run of all\n  \
         atoll fuzz uart --runs 10000000  a longer one, which goes on from what the last has found\n\n\
-        What breaks a target is kept in target/fuzz/found, and how to repeat it is told."
-    )]
+        What breaks a target is kept in target/fuzz/found, and how to repeat it is told.")]
     Fuzz {
         /// The targets; left out: all
         targets: Vec<String>,
