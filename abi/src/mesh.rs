@@ -102,9 +102,21 @@ pub mod kind {
     /// A line of a channel between two programs: this in the low half of `word 0`, in the high half the reader's number
     /// of the channel; the other words are the programs' own.
     pub const CHANNEL: u64 = 17;
+    /// From domain 0: please tell the accounts of your tasks. To domain 0: `word 1` = how many [`ACCOUNT`]s follow.
+    pub const ACCOUNTS: u64 = 18;
+    /// To domain 0, one account: this in the low half of `word 0`; in the high half the account's number, a task's or from
+    /// [`FIRST_CORE`](super::FIRST_CORE) on a core's. `word 1` = its name, at most 8 bytes; `word 2` = ticks it worked, `word 3` = ticks it
+    /// paid, `word 4` = polls, `word 5` = messages sent, `word 6` = messages received.
+    pub const ACCOUNT: u64 = 19;
     /// From here on a program's own kinds.
     pub const PROGRAM: u64 = 64;
 }
+
+/// The first account that is no task's, but that of all tasks of a core; the core's number comes on top.
+pub const FIRST_CORE: u64 = 64;
+
+/// The most accounts that a guest tells.
+pub const MAX_ACCOUNTS: usize = 64;
 
 /// Words in a message that its sender fills.
 pub const MESSAGE_WORDS: usize = 7;

@@ -5,8 +5,10 @@
 //! other cores; with them it exchanges messages. It never runs two things at once either: one stack, one loop.
 //!
 //! A walk through it: [`main!`] makes the entry that `boot` calls; [`platform::atoll::start`] brings the core up;
-//! [`kernel::Kernel::run`] is the loop; [`mesh`] is who else is there and what they say, over the channels of
-//! `io_rings`; [`knowledge`] is where everybody is; [`monitor`] is what the kernels agree on, by [`agreement`], and what they [replicate](replica); [`events`] is Xen's shared page; [`paging`] and [`memory_map`] are arithmetic. The
+//! [`kernel::Kernel::run`] is the loop; [`tasks`] are what a core's driver runs in it; [`mesh`] is who else is there and
+//! what they say, over the channels of `io_rings`; [`knowledge`] is where everybody is; [`monitor`] is what the kernels agree
+//! on, by [`agreement`], and what they [replicate](replica); [`handover`] is how one takes another's place; [`events`] is
+//! Xen's shared page; [`paging`] and [`memory_map`] are arithmetic. The
 //! programs are in `src/bin`, with the parts of them that a host test can reach in [`programs`].
 //!
 //! All but [`platform::atoll`] is safe code over the trait [`platform::Platform`], and runs in host tests.
@@ -21,6 +23,7 @@ pub mod agreement;
 pub mod control;
 pub mod events;
 pub mod grants;
+pub mod handover;
 pub mod kernel;
 pub mod knowledge;
 pub mod labs;
@@ -31,6 +34,7 @@ pub mod paging;
 pub mod platform;
 pub mod programs;
 pub mod replica;
+pub mod tasks;
 pub mod xenbus;
 pub mod xenstore;
 

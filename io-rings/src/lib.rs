@@ -3,7 +3,8 @@
 //! What this room does: it lays rings over shared pages and gives each end of a ring a private half that nobody
 //! else can write. [`urpc`] is the channel of the mesh, where one message is one cache line; [`ring`] is Xen's
 //! request and response ring, for block and network devices; [`bytes`] are Xen's console and xenstore streams.
-//! [`session`] puts types over a channel, [`rpc`] calls over two. [`hostile`] plays the peer that lies.
+//! [`session`] puts types over a channel, [`rpc`] calls over two. [`ready`] is the word by which tasks are woken.
+//! [`hostile`] plays the peer that lies.
 //!
 //! What it never does: it maps no memory, sends no event, blocks nowhere, and holds no `unsafe`. A page here is a
 //! struct of atomics and nothing else, so any bytes are a valid page and a peer that writes at any moment is no
@@ -29,6 +30,7 @@ use core::fmt;
 
 pub mod bytes;
 pub mod hostile;
+pub mod ready;
 pub mod ring;
 pub mod rpc;
 pub mod session;

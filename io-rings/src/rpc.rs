@@ -28,37 +28,87 @@ pub const WIDEST: usize = SLOTS - SLOTS.div_ceil(4);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(u64);
 
+impl CallId {
+    /// As it goes over the wire.
+    pub fn word(self) -> u64 {
+        self.0
+    }
+}
+
+/// The places of a window, and which calls are in flight: the rule of calls, whatever they go over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// A bit for each place.
+    places: u64,
+    /// Those whose answer has not come.
+    in_flight: u64,
+}
+
+impl Window {
+    /// For at most `calls` in flight: from 1 to [`WIDEST`].
+    pub fn new(calls: usize) -> Self {
+        Self { places: u64::MAX >> (64 - calls.clamp(1, WIDEST)), in_flight: 0 }
+    }
+
+    /// The same, with these numbers in flight, a bit each: calls that were made before.
+    pub fn resume(calls: usize, in_flight: u64) -> Self {
+        let fresh = Self::new(calls);
+        Self { in_flight: in_flight & fresh.places, ..fresh }
+    }
+
+    /// The call that may be made next; none while the window is full.
+    #[inline]
+    pub fn next(&self) -> Option<CallId> {
+        let free = self.places & !self.in_flight;
+        (free != 0).then(|| CallId(u64::from(free.trailing_zeros())))
+    }
+
+    /// It was made.
+    #[inline]
+    pub fn called(&mut self, CallId(place): CallId) {
+        self.in_flight |= 1 << (place & 63);
+    }
+
+    /// The call that this number answers. One that was not made breaks the rules.
+    #[inline]
+    pub fn answered(&mut self, number: u64) -> Result<CallId, PeerBroken> {
+        let bit = u32::try_from(number).ok().and_then(|place| 1_u64.checked_shl(place)).unwrap_or(0);
+        if self.in_flight & bit == 0 {
+            return Err(PeerBroken);
+        }
+        self.in_flight &= !bit;
+        Ok(CallId(number))
+    }
+
+    /// The numbers of the calls in flight, a bit each.
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight
+    }
+}
+
 /// The end that calls.
 #[derive(Debug)]
 pub struct Caller<'a> {
     calls: Sender<'a>,
     answers: Receiver<'a>,
-    /// A bit for each place of the window.
-    window: u64,
-    /// Those whose answer has not come.
-    in_flight: u64,
+    window: Window,
     broken: bool,
 }
 
 impl<'a> Caller<'a> {
     /// On fresh channels, with at most `window` calls in flight: from 1 to [`WIDEST`].
     pub fn new(calls: Sender<'a>, answers: Receiver<'a>, window: usize) -> Self {
-        let window = u64::MAX >> (64 - window.clamp(1, WIDEST));
-        Self { calls, answers, window, in_flight: 0, broken: false }
+        Self { calls, answers, window: Window::new(window), broken: false }
     }
 
     /// Calls; [`SendError::Full`] where the window is, until an answer is taken.
     #[inline]
     pub fn call(&mut self, body: &Body) -> Result<CallId, SendError> {
-        let free = self.window & !self.in_flight;
-        if free == 0 {
-            return Err(SendError::Full);
-        }
-        let place = u64::from(free.trailing_zeros());
+        let call = self.window.next().ok_or(SendError::Full)?;
         let [a, b, c, d, e, f] = *body;
-        self.calls.try_send(&[place, a, b, c, d, e, f])?;
-        self.in_flight |= free & free.wrapping_neg();
-        Ok(CallId(place))
+        self.calls.try_send(&[call.word(), a, b, c, d, e, f])?;
+        self.window.called(call);
+        Ok(call)
     }
 
     /// The next answer, if one is there. One to a call that was not made breaks the rules, and nothing is heard after it.
@@ -67,14 +117,10 @@ impl<'a> Caller<'a> {
         if self.broken {
             return Err(PeerBroken);
         }
-        let Some([place, body @ ..]): Option<Message> = self.answers.try_receive()? else { return Ok(None) };
-        let bit = u32::try_from(place).ok().and_then(|place| 1_u64.checked_shl(place)).unwrap_or(0);
-        if self.in_flight & bit == 0 {
-            self.broken = true;
-            return Err(PeerBroken);
-        }
-        self.in_flight &= !bit;
-        Ok(Some((CallId(place), body)))
+        let Some([number, body @ ..]): Option<Message> = self.answers.try_receive()? else { return Ok(None) };
+        let answered = self.window.answered(number);
+        self.broken = answered.is_err();
+        answered.map(|call| Some((call, body)))
     }
 
     /// The notify rule, after a batch of calls.

@@ -241,6 +241,11 @@ impl<P: Protocol, W> Session<P, W> {
         Self { wire, stands_at: PhantomData }
     }
 
+    /// What it goes over, to wait for.
+    pub fn wire(&self) -> &W {
+        &self.wire
+    }
+
     /// The other side of the same conversation, for tests and for tasks of one core.
     pub fn dual<V>(&self, wire: V) -> Session<P::Dual, V> {
         Session::new(wire)

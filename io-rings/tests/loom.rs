@@ -1,8 +1,10 @@
 //! Every ordering of small rings, as loom explores them. See the head of the library for the command.
 #![cfg(loom)]
 
+use io_rings::ready::ReadySet;
 use io_rings::ring::{Back, Front, Protocol, Ring, Slots64};
 use io_rings::urpc::{Channel, Receiver, SendError, Sender};
+use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::sync::{Arc, Notify};
 use loom::thread;
 
@@ -145,5 +147,38 @@ fn ring_loses_no_wake_up_and_no_message() {
             }
         }
         answering.join().unwrap();
+    });
+}
+
+/// Two wake tasks while a third runs them: whoever was woken is found, with what it was woken for, and found once more if
+/// it was woken again.
+#[test]
+fn ready_set_loses_no_wake_up() {
+    explore(3, || {
+        let set = Arc::new(ReadySet::new());
+        let posts: Arc<[AtomicU64; 2]> = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
+        let waking: Vec<_> = (0..2)
+            .map(|task| {
+                let (set, posts) = (set.clone(), posts.clone());
+                thread::spawn(move || {
+                    for _ in 0..2 {
+                        posts[task].fetch_add(1, Ordering::Relaxed);
+                        set.wake(task);
+                    }
+                })
+            })
+            .collect();
+        let mut seen = [0; 2];
+        while seen != [2; 2] {
+            let ready = set.take();
+            if ready == 0 {
+                thread::yield_now();
+            }
+            for task in (0..2).filter(|task| ready >> task & 1 != 0) {
+                seen[task] = posts[task].load(Ordering::Relaxed);
+                assert!(seen[task] > 0, "woken for nothing that it could see");
+            }
+        }
+        waking.into_iter().for_each(|waking| waking.join().unwrap());
     });
 }

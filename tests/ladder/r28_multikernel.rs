@@ -1,6 +1,6 @@
 //! The multikernel: monitors that meet, agree in one phase and in two, and what an operation costs with 2, 3 and 4 of them.
 
-use abi::control::wire::GuestConfig;
+use abi::control::wire::{Account, GuestConfig};
 use ladder::{Check, Result, Stage, ensure, mesh, stage::no_guests, watch::until, wrong};
 use toolstack::{
     config::{Config, guest},
@@ -21,6 +21,7 @@ pub fn checks() -> Vec<Check> {
         Check::new("r28_multikernel::an_operation_costs_alike_for_each_member_more", costs),
         Check::new("r28_multikernel::names_are_seen_everywhere", names),
         Check::new("r28_multikernel::of_conflicting_retypes_one_wins", retypes),
+        Check::new("r28_multikernel::a_server_s_time_is_its_clients", accounts),
         Check::new("r28_multikernel::a_member_that_dies_is_out_and_comes_back", death),
     ]
 }
@@ -177,6 +178,47 @@ fn names(stage: &mut Stage) -> Result<()> {
     }
     let refused = ask(client, 3, "register service/disk", "register service/disk:")?;
     ensure!(refused.contains("refused"), "{refused}");
+    Ok(())
+}
+
+/// The accounts of a member, as it tells them now.
+fn told(client: &Client, slot: usize) -> Result<Vec<Account>> {
+    let name = MEMBERS[slot - 1];
+    let (before, _) = client.accounts(name)?;
+    until("the accounts", || {
+        let (told, accounts) = client.accounts(name)?;
+        Ok((told > before).then_some(accounts))
+    })
+}
+
+/// What a core has paid here.
+fn paid(accounts: &[Account], core: u32) -> u64 {
+    accounts
+        .iter()
+        .find(|account| account.is_core && account.number == core)
+        .map_or(0, |account| account.paid)
+}
+
+/// Clients on two other cores and one on its own call a server: each pays for what was done for it.
+fn accounts(stage: &mut Stage) -> Result<()> {
+    const CALLS: u64 = 1000;
+    let client = &stage.session()?.client;
+    ask(client, 2, "serve service/sum", "serve service/sum: done")?;
+    let mut before = told(client, 2)?;
+    for slot in [1, 3, 2] {
+        let answer = ask(client, slot, &format!("call service/sum {CALLS} 8"), "call service/sum:")?;
+        ensure!(answer.contains(&format!("{CALLS} calls, 0 wrong")), "{slot}: {answer}");
+        let after = told(client, 2)?;
+        let spent = [1, 3].map(|core| (paid(&after, core) - paid(&before, core)) / CALLS);
+        println!("{answer}; of core 2's time core 1 paid {} ticks a call, core 3 {}", spent[0], spent[1]);
+        for (core, spent) in [1, 3].into_iter().zip(spent) {
+            ensure!((spent > 100) == (core == slot), "core {core} paid {spent} ticks a call of core {slot}");
+        }
+        before = after;
+    }
+    let task = |name: &str| before.iter().find(|account| !account.is_core && account.name == name);
+    let monitor = task("monitor").ok_or_else(|| wrong(format!("no monitor: {before:?}")))?;
+    ensure!(monitor.worked > monitor.paid, "others pay for what the monitor does for them: {monitor:?}");
     Ok(())
 }
 

@@ -303,8 +303,18 @@ enum Verb {
         #[command(flatten)]
         json: JsonArgs,
     },
-    /// Watch domains: exits by kind, events, messages, each second; q quits
-    Top,
+    /// Watch domains: exits by kind or tasks, events, messages, each second; t shows tasks, q quits
+    #[command(
+        after_help = "Examples:\n  atoll top\n  atoll top --tasks                whose time it is on each core of the mesh\n  \
+        atoll top --json                 one second, and no terminal"
+    )]
+    Top {
+        /// Show tasks from the start
+        #[arg(long)]
+        tasks: bool,
+        #[command(flatten)]
+        json: JsonArgs,
+    },
     /// Why a guest crashed, or crashed last before it was restarted: cause and registers
     Crash {
         /// The guest
@@ -533,7 +543,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
         }
         Verb::Info { what: None, audit, json } => verbs::info::run(audit, json.json)?,
         Verb::Dmesg { json } => verbs::dmesg::run(json.json)?,
-        Verb::Top => verbs::top::run()?,
+        Verb::Top { tasks, json } => verbs::top::run(tasks, json.json)?,
         Verb::Crash { name, json } => verbs::crash::run(&name, json.json)?,
         Verb::Bench { suite, on, machine, setup, json, files } => {
             verbs::bench::run(suite, on, &machine, setup.yes, json.json, &files)?;

@@ -137,7 +137,20 @@ pub struct Known {
 }
 
 /// Where a core of the mesh is, for its members: cores with the same number share it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+    Serialize,
+    Deserialize,
+)]
 #[repr(C)]
 pub struct MeshPlace {
     /// NUMA node.

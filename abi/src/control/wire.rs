@@ -18,7 +18,7 @@ use super::hypercall::ExitKind;
 use super::topology::Known;
 
 /// Version of this file's types. The two sides must have the same.
-pub const VERSION: u16 = 7;
+pub const VERSION: u16 = 8;
 
 /// Toolstack → control domain.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -269,6 +269,9 @@ pub enum Request {
     },
     /// Why a guest crashed. → `Crash`
     Crash(String),
+    /// Whose time it was on a guest's core, for a guest of the mesh. → `Accounts`: what it told when it was asked the time
+    /// before; it is asked anew.
+    Accounts(String),
     /// Ends the run with this [exit code](crate::exit_code). → `Done`, then silence.
     Stop(u8),
 }
@@ -341,6 +344,13 @@ pub enum Reply {
         guest: Option<String>,
         /// TSC ticks from the request's arrival.
         ticks: u64,
+    },
+    /// A guest's accounts, as it tells them.
+    Accounts {
+        /// How often it has told them since its start.
+        told: u64,
+        /// The accounts.
+        accounts: Vec<Account>,
     },
     /// A crash, told in a line and in registers (name, value).
     Crash {
@@ -492,6 +502,27 @@ pub struct Domain {
     pub messages_lost: u64,
     /// Peers it says it dropped because they broke the rules of the ring.
     pub liars: u64,
+}
+
+/// Whose time it was on a guest's core: a task's, or that of another core's tasks, for which work was done here.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Account {
+    /// The task's or the core's number.
+    pub number: u32,
+    /// It is a core's.
+    pub is_core: bool,
+    /// The task's name, at most 8 printable characters.
+    pub name: String,
+    /// Ticks that it worked, whoever paid.
+    pub worked: u64,
+    /// Ticks that it paid, whoever worked.
+    pub paid: u64,
+    /// How often it was polled.
+    pub polls: u64,
+    /// Messages it sent.
+    pub sent: u64,
+    /// Messages it received.
+    pub received: u64,
 }
 
 /// What comes unasked.

@@ -29,12 +29,18 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use serde::{Deserialize, Serialize};
+
 use super::core_set::{CoreId, CoreSet};
 use super::message::{Action, Body, Decision, Message, Refusal, Standing};
 use super::{Agreement, Out, Replica};
 
 /// A change of epoch, at its steward.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(bound(
+    serialize = "R::Op: Serialize, R::State: Serialize",
+    deserialize = "R::Op: Deserialize<'de>, R::State: Deserialize<'de>"
+))]
 pub(super) struct Change<R: Replica> {
     epoch: u64,
     attempt: u64,
@@ -47,7 +53,11 @@ pub(super) struct Change<R: Replica> {
     stage: Stage<R>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(bound(
+    serialize = "R::Op: Serialize, R::State: Serialize",
+    deserialize = "R::Op: Deserialize<'de>, R::State: Deserialize<'de>"
+))]
 enum Stage<R: Replica> {
     Reporting(BTreeMap<CoreId, Standing<R::Op>>),
     /// Those who stay begin; then those who come, with this replica, and those who go.

@@ -93,7 +93,7 @@ pub struct Message<O, S> {
 pub type Ticket = u64;
 
 /// What happens to a monitor.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Event<O, S> {
     /// A program on this core wants this done; the ticket comes back with the outcome.
     Request(Ticket, O),

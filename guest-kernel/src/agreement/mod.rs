@@ -16,6 +16,7 @@
 //! under way never happened and is begun anew by its initiator. So every transaction ends in the epoch it began in,
 //! and the death of a core, initiator or not, needs no protocol of its own.
 
+mod carry;
 mod core_set;
 mod membership;
 mod message;
@@ -26,6 +27,8 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::fmt::Debug;
 use core::hash::Hash;
+
+use serde::{Deserialize, Serialize};
 
 pub use core_set::{CoreId, CoreSet};
 use membership::Change;
@@ -67,7 +70,11 @@ type Words<R> = Message<<R as Replica>::Op, <R as Replica>::State>;
 type Say<R> = Body<<R as Replica>::Op, <R as Replica>::State>;
 
 /// One core's part in the agreement.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(bound(
+    serialize = "R: Serialize, R::Op: Serialize, R::State: Serialize",
+    deserialize = "R: Deserialize<'de>, R::Op: Deserialize<'de>, R::State: Deserialize<'de>"
+))]
 pub struct Agreement<R: Replica> {
     me: CoreId,
     /// This core's replica.

@@ -23,6 +23,8 @@
 
 use alloc::vec::Vec;
 
+use serde::{Deserialize, Serialize};
+
 use super::core_set::{CoreId, CoreSet};
 use super::message::{Action, Body, Refusal, Ticket, TxnId};
 use super::{Agreement, Out, Replica};
@@ -33,13 +35,13 @@ pub const WINDOW: usize = 32;
 pub const WISHES: usize = 1024;
 
 /// An operation that has not begun.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Wish<O> {
     pub(super) ticket: Ticket,
     pub(super) op: O,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) enum Phase {
     /// Waits for the lock.
     Queued,
@@ -49,7 +51,7 @@ pub(super) enum Phase {
     Committed,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Txn<O> {
     pub(super) op: O,
     pub(super) phase: Phase,

@@ -8,11 +8,13 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use serde::{Deserialize, Serialize};
+
 use super::core_set::{CoreId, CoreSet};
 use crate::knowledge::Knowledge;
 
 /// The machine's groups of cores. Without levels the tree is flat: the root sends to each by itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Topology {
     levels: Vec<Vec<CoreSet>>,
 }

@@ -23,7 +23,10 @@ fn run(started: Started) -> ! {
         Some("flat") => Topology::flat(),
         _ => Topology::of(&Knowledge::of_mesh(mesh.places())),
     };
-    let mut program = Multikernel::in_mesh(&mesh, topology);
+    let Ok(mut program) = Multikernel::in_mesh(&mesh, topology, cpu::tsc) else {
+        say!("multikernel: more tasks than there are places for them");
+        cpu::halt_for_ever()
+    };
     say!("multikernel: core {} of {}", mesh.own_slot(), mesh.slots());
     let mut kernel = Kernel::new(platform, Some(mesh), Pace::from_option(handover.option("pace")));
     // Domain 0 sleeps: each report would be an event, and so an exit.

@@ -10,6 +10,7 @@ use abi::mesh::MAX_SLOTS;
 use abi::xen::DomId;
 use abi::xen::event_channel::Port;
 
+use super::accounts::Accounts;
 use super::console::Console;
 use super::journal::GuestLog;
 use super::link::{Link, Report};
@@ -47,6 +48,8 @@ pub struct Guest {
     pub link: Option<Link>,
     /// The figures it last reported.
     pub report: Report,
+    /// Whose time it was on its core, as it last told.
+    pub accounts: Accounts,
     /// Its ports that wait for older guests it was not told of, by their slots.
     pub spare: Vec<(Slot, Port)>,
     /// It is one of the boot configuration's.

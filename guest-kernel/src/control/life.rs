@@ -9,6 +9,7 @@ use core::iter;
 use abi::control::wire::{Event, GuestConfig, Refusal, Reply, State};
 use abi::xen::DomId;
 
+use super::accounts::Accounts;
 use super::admission::no_such_core;
 use super::builder::{self, Plan};
 use super::console::Console;
@@ -88,6 +89,7 @@ impl<H: Hypervisor> Control<H> {
                 log: GuestLog::new(arrived),
                 link,
                 report: Report::default(),
+                accounts: Accounts::default(),
                 spare: built.spare,
                 from_boot: false,
             },

@@ -11,7 +11,8 @@
 //! bounded share of a turn and of the memory. All of it runs on the host over a fake [`hypervisor`]; what runs in
 //! domain 0 besides is `atoll` (the hypercalls) and `src/bin/control.rs` (the loop).
 
-pub mod acpi;
+pub mod accounts;
+mod acpi;
 mod admission;
 pub mod archive;
 #[cfg(feature = "bare")]

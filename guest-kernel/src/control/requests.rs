@@ -10,6 +10,7 @@ use abi::control::wire::{
     Domain, MAX_PIECE, MAX_TEXT, Machine, Refusal, Reply, Request, State, Text, VERSION,
 };
 use abi::exit_code::ExitCode;
+use abi::mesh::kind;
 use abi::xen::DomId;
 use abi::xen::errno::Errno;
 
@@ -50,6 +51,7 @@ impl<H: Hypervisor> Control<H> {
             Request::Dmesg { from } => self.dmesg(from),
             Request::Audit => self.audit(),
             Request::Crash(name) => self.crash(&name),
+            Request::Accounts(name) => self.accounts(&name),
             Request::Images => Ok(Reply::Images(self.images.list())),
             Request::Upload { name, bytes, sha256 } => self.images.begin(&name, bytes, sha256).map(done),
             Request::Piece { from, bytes } => self.images.piece(from, &bytes, MAX_PIECE).map(done),
@@ -220,6 +222,24 @@ impl<H: Hypervisor> Control<H> {
         let before = if before { "before it was restarted: " } else { "" };
         let cause = format!("{before}{}", crash::cause(record));
         Ok(Reply::Crash { cause, registers: crash::registers(record) })
+    }
+
+    /// What the guest told last; and it is asked anew, unless it has more to read than it should already.
+    fn accounts(&mut self, name: &str) -> Result<Reply, Refusal> {
+        let guest = self.guests.find(name).and_then(|slot| self.guests.get_mut(slot));
+        let Some(guest) = guest else {
+            if name == OWN_NAME {
+                return Err(refuse(format!("{OWN_NAME} keeps no accounts"), "ask a guest of the mesh"));
+            }
+            return Err(no_such_guest(name));
+        };
+        let Some(link) = guest.link.as_mut() else {
+            return Err(refuse(format!("`{name}` is not heard in the mesh"), "ask a guest that runs there"));
+        };
+        if !link.congested() {
+            link.queue([kind::ACCOUNTS, 0, 0, 0, 0, 0, 0]);
+        }
+        Ok(Reply::Accounts { told: guest.accounts.told, accounts: guest.accounts.table.clone() })
     }
 
     fn stop(&mut self, code: u8, arrived: u64) -> Result<Reply, Refusal> {

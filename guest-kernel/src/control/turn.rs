@@ -219,6 +219,7 @@ fn serve<H: Hypervisor>(
                 }
             }
             _ if knowing.hear(slot, &message) => {}
+            message if guest.accounts.take(&message) => {}
             // Greetings, and what is none of domain 0's business, report nothing.
             _ => guest.report = Report::read(&message).unwrap_or(guest.report),
         }

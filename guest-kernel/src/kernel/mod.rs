@@ -13,6 +13,7 @@ use alloc::vec::Vec;
 use abi::xen::event_channel::Port;
 use abi::xen::sched::reason;
 use io_rings::urpc::Message;
+use serde::{Deserialize, Serialize};
 
 use crate::mesh::{Mesh, News, NotSent};
 use crate::platform::Platform;
@@ -139,6 +140,13 @@ pub enum Round {
     Stop(u32),
 }
 
+/// What goes over to another kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Carried {
+    typed: Vec<u8>,
+    reporting: bool,
+}
+
 /// The kernel's state on one core.
 pub struct Kernel<P: Platform> {
     /// Where it runs.
@@ -172,6 +180,18 @@ impl<P: Platform> Kernel<P> {
             next_report: 0,
             suspending: false,
         }
+    }
+
+    /// What of it goes over to another kernel: half a line that was typed. Its mesh is carried by itself.
+    pub fn carry(&self) -> Carried {
+        Carried { typed: self.typed.clone(), reporting: self.reporting }
+    }
+
+    /// A kernel that goes on where another stood; none if that cannot have stood there.
+    pub fn take_over(carried: Carried, platform: P, mesh: Mesh<'static>, pace: Pace) -> Option<Self> {
+        let Carried { typed, reporting } = carried;
+        let kernel = Self::new(platform, Some(mesh), pace);
+        (typed.len() <= LINE_BYTES).then_some(Self { typed, reporting, ..kernel })
     }
 
     /// Runs the program for ever.

@@ -15,7 +15,14 @@ use crate::monitor::Monitor;
 use crate::platform::threads::Thread;
 use crate::programs::multikernel::Multikernel;
 
-/// A member. It goes where a thread takes it.
+/// One who is to be a member. It goes where a thread takes it, and begins there: a kernel's tasks stay where they are.
+pub struct Newcomer {
+    platform: Thread,
+    mesh: Mesh<'static>,
+    topology: Topology,
+}
+
+/// A member, on its thread.
 pub struct Member {
     kernel: Kernel<Thread>,
     program: Multikernel,
@@ -23,7 +30,7 @@ pub struct Member {
 
 /// Members in the slots from 1 on, which know each other; the first founds the epoch. Their channels are given up to the
 /// process: it ends when the lab does.
-pub fn gather(count: usize, topology: &Topology) -> Option<Vec<Member>> {
+pub fn gather(count: usize, topology: &Topology) -> Option<Vec<Newcomer>> {
     let slots = count + 1;
     if slots > MAX_SLOTS {
         return None;
@@ -54,23 +61,30 @@ pub fn gather(count: usize, topology: &Topology) -> Option<Vec<Member>> {
         members.push((platform, mesh));
         controls.push(Sender::new(&between(0, slot).upwards));
     }
-    let member = |(platform, mesh): (Thread, Mesh<'static>)| Member::new(platform, mesh, topology.clone());
-    Some(members.into_iter().map(member).collect())
+    let newcomer = |(platform, mesh)| Newcomer { platform, mesh, topology: topology.clone() };
+    Some(members.into_iter().map(newcomer).collect())
+}
+
+impl Newcomer {
+    /// Begins, on this thread; none where its program has no room.
+    pub fn begin(self) -> Option<Member> {
+        Member::new(self.platform, self.mesh, self.topology)
+    }
 }
 
 impl Member {
-    fn new(platform: Thread, mesh: Mesh<'static>, topology: Topology) -> Self {
+    fn new(platform: Thread, mesh: Mesh<'static>, topology: Topology) -> Option<Self> {
         let (slot, slots) = (mesh.own_slot() as u8, mesh.slots());
         let make = if slot == 1 { Monitor::founder } else { Monitor::outside };
         let monitor = make(slot, slot.into(), slots, Multikernel::replica(slot), topology);
         let mut kernel = Kernel::new(platform, Some(mesh), Pace::Poll);
         kernel.reporting = false;
-        let mut program = Multikernel::new(monitor);
+        let mut program = Multikernel::new(monitor, kernel.platform.clock()).ok()?;
         // They have been introduced already.
         for peer in (1..slots).filter(|&peer| peer != usize::from(slot)) {
             program.peer(&mut kernel, peer, true);
         }
-        Self { kernel, program }
+        Some(Self { kernel, program })
     }
 
     /// One turn of the kernel's loop.
@@ -82,7 +96,7 @@ impl Member {
 
     /// How many members there are, this one included; 0 where it is none.
     pub fn members(&self) -> u32 {
-        self.program.monitor().epoch().map_or(0, |(_, members)| members.len())
+        self.program.look(Monitor::epoch).map_or(0, |(_, members)| members.len())
     }
 
     /// Does so many operations in one phase or two, `depth` of them at a time; false if one was refused.

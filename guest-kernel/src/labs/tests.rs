@@ -86,18 +86,20 @@ fn all_are_told() {
 
 #[test]
 fn members_agree() {
-    let mut members = members::gather(2, &Topology::flat()).unwrap();
-    while members.iter().any(|member| member.members() < 2) {
-        members.iter_mut().for_each(members::Member::turn);
-    }
-    let (mut other, mut first) = (members.pop().unwrap(), members.pop().unwrap());
+    let mut newcomers = members::gather(2, &Topology::flat()).unwrap();
+    let (other, first) = (newcomers.pop().unwrap(), newcomers.pop().unwrap());
     let done = AtomicU64::new(0);
     thread::scope(|scope| {
         scope.spawn(|| {
+            let mut other = other.begin().unwrap();
             while done.load(Ordering::Acquire) == 0 {
                 other.turn();
             }
         });
+        let mut first = first.begin().unwrap();
+        while first.members() < 2 {
+            first.turn();
+        }
         for (phases, depth) in [(1, 1), (1, 8), (2, 1), (2, 8)] {
             assert!(first.operate(phases, 12, depth));
         }

@@ -1,9 +1,11 @@
 //! The two ends this guest holds of one pair's channels.
 
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
 use io_rings::PeerBroken;
 use io_rings::urpc::{ChannelPage, Message, Receiver, SendError, Sender};
+use serde::{Deserialize, Serialize};
 
 /// The most messages that wait for room in the channel. An honest peer's answers never need as many.
 const BACKLOG: usize = 256;
@@ -27,6 +29,17 @@ pub enum NotSent {
     Full,
     /// The peer lied; poll the mesh to learn of it.
     Liar,
+}
+
+/// More messages than any link ever carries.
+const MOST: u64 = 1 << 60;
+
+/// How far a link is, as it goes over to another kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct CarriedLink {
+    sent: u64,
+    received: u64,
+    backlog: Vec<Message>,
 }
 
 /// Both directions of a pair's conversation, seen from one side.
@@ -55,6 +68,39 @@ impl<'a> Link<'a> {
             unannounced: false,
             broken: false,
         }
+    }
+
+    /// How far it is; none where the peer broke the rules, for such a link ends with the kernel that knew it.
+    pub(super) fn carry(&self) -> Option<CarriedLink> {
+        let whole = !(self.broken || self.sender.is_broken() || self.receiver.is_broken());
+        let backlog = self.backlog.iter().copied().collect();
+        whole.then(|| CarriedLink { sent: self.sender.sent(), received: self.receiver.received(), backlog })
+    }
+
+    /// Ends that go on where others stood. Nothing is written before something is sent or received.
+    pub(super) fn resume(
+        window: &'a Window,
+        own_slot: usize,
+        peer_slot: usize,
+        carried: &CarriedLink,
+    ) -> Option<Self> {
+        let (out, back) = if own_slot < peer_slot {
+            (&window.upwards, &window.downwards)
+        } else {
+            (&window.downwards, &window.upwards)
+        };
+        let CarriedLink { sent, received, backlog } = carried;
+        if *sent > MOST || *received > MOST || backlog.len() > BACKLOG {
+            return None;
+        }
+        Some(Self {
+            sender: Sender::resume(out, *sent),
+            receiver: Receiver::resume(back, *received),
+            backlog: backlog.iter().copied().collect(),
+            // The one before may have been about to tell.
+            unannounced: true,
+            broken: false,
+        })
     }
 
     /// Pushes a message, or keeps it for later where the channel is full.

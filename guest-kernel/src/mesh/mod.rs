@@ -8,6 +8,7 @@
 //! A peer's words are allegations. One that breaks the rules of a ring is dropped and never read again until domain 0
 //! says that its slot has a new life; the others do not notice.
 
+mod carry;
 mod link;
 
 use alloc::vec::Vec;
@@ -17,8 +18,10 @@ use abi::mesh::{MAX_SLOTS, MeshPage, PeerInfo, kind};
 use abi::xen::DomId;
 use abi::xen::event_channel::Port;
 use io_rings::urpc::Message;
+use serde::{Deserialize, Serialize};
 
 use crate::platform::Platform;
+pub use carry::Carried;
 use link::Link;
 pub use link::{NotSent, Window};
 
@@ -41,7 +44,7 @@ pub enum News {
 }
 
 /// How far a conversation is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Life {
     /// Nobody is there, or nobody we talk to.
     Absent,
@@ -62,7 +65,7 @@ struct Peer<'a> {
 }
 
 /// What is told to domain 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Messages from guests.
     pub received: u64,

@@ -19,6 +19,7 @@ use alloc::vec::Vec;
 
 use abi::mesh::kind;
 use io_rings::urpc::Message;
+use serde::{Deserialize, Serialize};
 
 use super::wire::Say;
 use super::{Monitor, News};
@@ -43,7 +44,7 @@ pub enum NotNow {
     Closed,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Channel {
     peer: CoreId,
     /// What the other side calls it; none before it has answered.
@@ -53,20 +54,24 @@ struct Channel {
     room: u32,
     /// Lines read that the other side has not been told of.
     read: u32,
+    /// Something came that its program has not been told of: a line, or room.
+    moved: bool,
 }
 
 impl Channel {
     fn new(peer: CoreId, theirs: Option<ChannelId>) -> Self {
-        Self { peer, theirs, unread: VecDeque::new(), room: WINDOW, read: 0 }
+        Self { peer, theirs, unread: VecDeque::new(), room: WINDOW, read: 0, moved: false }
     }
 }
 
 /// The channels of one core.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Channels {
     open: BTreeMap<ChannelId, Channel>,
     offered: BTreeSet<u64>,
     next: ChannelId,
+    /// Those of which programs are to be told, each once.
+    moved: VecDeque<ChannelId>,
 }
 
 impl Channels {
@@ -78,6 +83,28 @@ impl Channels {
         self.next = number.wrapping_add(1);
         self.open.insert(number, channel);
         number
+    }
+
+    fn move_on(&mut self, number: ChannelId) {
+        if let Some(channel) = self.open.get_mut(&number)
+            && !core::mem::replace(&mut channel.moved, true)
+        {
+            self.moved.push_back(number);
+        }
+    }
+
+    /// Whether these can be the channels of one of so many cores.
+    pub(super) fn is_sound(&self, cores: usize) -> bool {
+        let sound = |channel: &Channel| {
+            usize::from(channel.peer) < cores
+                && channel.room <= WINDOW
+                && channel.unread.len() as u64 + u64::from(channel.read) <= u64::from(WINDOW)
+        };
+        // Of each that has moved it is told once.
+        let moved = |number: &ChannelId| self.open.get(number).is_none_or(|channel| channel.moved);
+        self.open.values().all(sound)
+            && self.moved.len() <= self.open.len() + PER_PEER
+            && self.moved.iter().all(moved)
     }
 
     fn of(&mut self, peer: CoreId, number: ChannelId) -> Option<&mut Channel> {
@@ -130,6 +157,22 @@ impl Monitor {
         Some(line)
     }
 
+    /// The next channel with a line to read or room for one that was not there before.
+    pub fn take_moved(&mut self) -> Option<ChannelId> {
+        loop {
+            let number = self.channels.moved.pop_front()?;
+            if let Some(channel) = self.channels.open.get_mut(&number) {
+                channel.moved = false;
+                return Some(number);
+            }
+        }
+    }
+
+    /// Where a channel leads, and whether the other side has answered that it is open.
+    pub fn channel_peer(&self, number: ChannelId) -> Option<(CoreId, bool)> {
+        self.channels.open.get(&number).map(|channel| (channel.peer, channel.theirs.is_some()))
+    }
+
     /// Closes it. What was not read is gone.
     pub fn close(&mut self, number: ChannelId) {
         if let Some(Channel { peer, theirs: Some(theirs), .. }) = self.channels.open.remove(&number) {
@@ -143,7 +186,9 @@ impl Monitor {
         // One that was closed meanwhile is none.
         let Some(channel) = self.channels.of(from, (head >> 32) as ChannelId) else { return true };
         channel.unread.push_back(line);
-        channel.unread.len() as u64 + u64::from(channel.read) <= u64::from(WINDOW)
+        let within = channel.unread.len() as u64 + u64::from(channel.read) <= u64::from(WINDOW);
+        self.channels.move_on((head >> 32) as ChannelId);
+        within
     }
 
     /// The other side has a word about channels; false if it breaks the rules.
@@ -175,6 +220,7 @@ impl Monitor {
                 let room = channel.room.checked_add(lines).filter(|&room| room <= WINDOW);
                 let Some(room) = room else { return false };
                 channel.room = room;
+                self.channels.move_on(number);
             }
             Say::Close { number } if self.channels.of(from, number).is_some() => {
                 self.channels.open.remove(&number);

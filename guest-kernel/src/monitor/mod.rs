@@ -16,6 +16,7 @@
 //! The monitor has no input or output of its own. A program hands it what comes over the mesh ([`Monitor::line`],
 //! [`Monitor::peer`]) and lets it send at the end of each of its steps ([`Monitor::round`]).
 
+mod carry;
 pub mod channels;
 mod peer;
 pub mod wire;
@@ -25,6 +26,7 @@ use alloc::vec::Vec;
 
 use abi::mesh::kind;
 use io_rings::urpc::Message;
+use serde::{Deserialize, Serialize};
 
 use crate::agreement::{Action, Agreement, Body, CoreId, CoreSet, Event, Refusal, Ticket, Topology};
 use crate::kernel::{Kernel, Step};
@@ -39,7 +41,7 @@ use wire::{Life, Say};
 const NO_EPOCH: u64 = 1 << 40;
 
 /// What a monitor has to tell its core.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum News {
     /// An operation was carried out on every member.
     Done(Ticket),
@@ -58,7 +60,7 @@ pub enum News {
 }
 
 /// What a monitor has done so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Things said to other monitors, each once per monitor.
     pub said: u64,
@@ -71,7 +73,7 @@ pub struct Counts {
 }
 
 /// Somebody who is no member and may want to be one.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Stranger {
     life: Life,
     wants_in: bool,
@@ -82,7 +84,7 @@ struct Stranger {
 }
 
 /// One core's monitor.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Monitor {
     me: CoreId,
     life: Life,
@@ -254,9 +256,9 @@ impl Monitor {
         waits
     }
 
-    /// Whether there is news to take or something to send.
-    pub fn has_work(&self) -> bool {
-        !self.news.is_empty() || self.system().names.has_notices() || self.peers.iter().any(Peer::has_words)
+    /// Whether there is something to send.
+    pub fn has_words(&self) -> bool {
+        self.peers.iter().any(Peer::has_words)
     }
 
     /// Ends a program's step: sends what waits, and says when to come back if not all found room.

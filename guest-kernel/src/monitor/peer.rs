@@ -3,6 +3,7 @@
 use alloc::collections::VecDeque;
 
 use io_rings::urpc::Message;
+use serde::{Deserialize, Serialize};
 
 use super::wire::{Assembler, Say, cut};
 use crate::mesh::NotSent;
@@ -11,7 +12,7 @@ use crate::mesh::NotSent;
 const QUEUE: usize = 4 * super::wire::LONGEST / 48;
 
 /// A peer.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
     /// It can be talked to.
     pub up: bool,
@@ -39,6 +40,11 @@ impl Peer {
         }
         let lines = cut(say, &mut self.waiting);
         (self.waiting.len() <= QUEUE).then_some(lines)
+    }
+
+    /// Whether a peer can be so.
+    pub fn is_sound(&self) -> bool {
+        self.waiting.len() <= 2 * QUEUE && self.heard.is_sound()
     }
 
     /// Whether something waits to be sent.

@@ -79,7 +79,7 @@ pub fn kind_of(line: &Message) -> u64 {
 }
 
 /// Puts one peer's lines together.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assembler {
     bytes: Vec<u8>,
     /// How many are still to come, once the first line was there.
@@ -87,6 +87,13 @@ pub struct Assembler {
 }
 
 impl Assembler {
+    /// Whether this can be the beginning of something.
+    pub fn is_sound(&self) -> bool {
+        self.bytes.len() <= LONGEST
+            && self.left <= LONGEST - self.bytes.len()
+            && (self.left == 0) == self.bytes.is_empty()
+    }
+
     /// Takes a line; what was said, with its last one.
     pub fn take(&mut self, line: &Message) -> Result<Option<Say>, Malformed> {
         let left = (line[0] >> 32) as usize;

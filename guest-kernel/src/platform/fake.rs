@@ -84,6 +84,26 @@ pub struct Fake {
 }
 
 impl Fake {
+    /// The same domain, for another kernel that is to take its place.
+    pub fn same_domain(&self) -> Self {
+        Self {
+            id: self.id,
+            shared: self.shared.clone(),
+            switch: self.switch.clone(),
+            printed: RefCell::default(),
+            typed: RefCell::default(),
+            halts: Cell::new(0),
+            suspended: Cell::new(0),
+            deadline: Cell::new(None),
+        }
+    }
+
+    /// What [`Platform::now`] says, for those who have no platform at hand.
+    pub fn clock(&self) -> impl Fn() -> u64 + 'static {
+        let switch = self.switch.clone();
+        move || switch.clock.get()
+    }
+
     /// An event comes at one of its ports.
     pub fn deliver(&self, port: Port) {
         self.shared.send(port);

@@ -9,27 +9,45 @@
 //! unmap              one phase: every core takes the memory out of its page tables
 //! bench 1pc COUNT [DEPTH]   so many of them, DEPTH at a time; one after the other where it is left out
 //! bench 2pc COUNT [DEPTH]   the same of names that come and go
+//! serve NAME         a server of that name begins: it answers calls
+//! call NAME COUNT DEPTH   a client calls it so often, so many calls in flight
 //! counts             what this monitor has done so far
+//! tasks              whose time it was
 //! leave, join        the members
 //! ```
 //!
-//! Each line is answered with one that begins alike. The ticks of `counts` are those spent in the monitor: lines taken in,
-//! things decided, lines sent.
+//! Each line is answered with one that begins alike, in the order in which they were typed. The ticks of `counts` are those
+//! spent in the monitor, whoever paid for them: lines taken in, things decided, lines sent.
+//!
+//! All of it are [tasks](crate::tasks): the monitor, the console (`console.rs`), the watch of names, and the servers and
+//! clients (`service.rs`). What a task has to remember while it waits is in [`State`], and not in the task alone.
 
+use alloc::collections::VecDeque;
 use alloc::format;
+use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
 
 use io_rings::urpc::Message;
 
-use crate::agreement::{CoreId, Refusal, Ticket, Topology};
+use crate::agreement::{CoreId, Topology};
 use crate::kernel::{Kernel, Program, Step};
 use crate::mesh::Mesh;
 use crate::monitor::{Monitor, News};
 use crate::platform::Platform;
-use crate::replica::capabilities::{CapId, CapOp, Kind};
-use crate::replica::names::{NameOp, Place};
-use crate::replica::{Op, System};
+use crate::replica::System;
+use crate::replica::capabilities::{CapId, Kind};
+use crate::tasks::desk::{Desk, Watch};
+use crate::tasks::{Crowded, Signal, Spawner, Tasks, tell};
+
+mod carry;
+mod console;
+mod service;
+mod state;
+
+pub use carry::{Carried, Stage};
+pub use state::State;
 
 /// The machine's memory, as far as the multikernel shares it out.
 const MEMORY: CapId = CapId::root(1);
@@ -37,45 +55,93 @@ const MEMORY: CapId = CapId::root(1);
 const MEMORY_BYTES: u64 = 1 << 30;
 /// Names that begin like this are told of as they come and go.
 const WATCHED: &str = "service/";
+/// Lines of the console that may wait for their turn.
+const LINES: usize = 32;
 
-/// What a bench does.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phases {
-    One,
-    Two,
+/// What the tasks of one core share.
+struct App {
+    desk: Rc<Desk>,
+    spawner: Spawner,
+    /// What is to be printed.
+    out: RefCell<Vec<u8>>,
+    /// What was typed.
+    lines: RefCell<VecDeque<String>>,
+    typed: Signal,
+    state: RefCell<State>,
+    /// What goes on within this core comes to its end: another kernel is to take over.
+    drains: Cell<bool>,
 }
 
-struct Bench {
-    phases: Phases,
-    wanted: u64,
-    asked: u64,
-    done: u64,
-    begun: u64,
-    /// As many as are under way at a time: for each its ticket, and how many it was before.
-    lanes: Vec<(Ticket, u64)>,
-}
+impl App {
+    fn say(&self, what: &str) {
+        self.out.borrow_mut().extend_from_slice(format!("multikernel: {what}\n").as_bytes());
+    }
 
-/// The most operations under way at a time.
-const MAX_DEPTH: u64 = 64;
+    fn core(&self) -> CoreId {
+        self.desk.look(Monitor::core)
+    }
+
+    /// Tells of epochs and of cores that broke the rules.
+    async fn tell_events(self: Rc<Self>) {
+        loop {
+            match self.desk.event().await {
+                News::Epoch(epoch, members) => self.say(&format!("epoch {epoch}: {members:?}")),
+                News::Silenced(core) => self.say(&format!("core {core} broke the rules")),
+                _ => {}
+            }
+        }
+    }
+
+    /// Tells of names as they come and go.
+    async fn tell_names(self: Rc<Self>, watch: Watch) {
+        loop {
+            let notice = watch.next().await;
+            match notice.place {
+                Some(place) => self.say(&format!("{} is on core {}", notice.name, place.core)),
+                None => self.say(&format!("{} is gone", notice.name)),
+            }
+        }
+    }
+}
 
 /// The program.
 pub struct Multikernel {
-    monitor: Monitor,
-    /// What was asked for at the console, without answer.
-    asked: Option<(Ticket, String)>,
-    bench: Option<Bench>,
+    tasks: Tasks,
+    app: Rc<App>,
+    /// Something waits for room in the mesh.
+    waits: Cell<bool>,
     /// While it takes leave to suspend itself: whether it was a member, and so wants to be one again.
     comes_back: Option<bool>,
-    /// Ticks spent in the monitor.
-    ticks: u64,
-    frames: u32,
 }
 
 impl Multikernel {
-    /// On this monitor, with [`Multikernel::replica`].
-    pub fn new(mut monitor: Monitor) -> Self {
-        monitor.system_mut().names.watch(WATCHED);
-        Self { monitor, asked: None, bench: None, comes_back: None, ticks: 0, frames: 0 }
+    /// On this monitor, with [`Multikernel::replica`]; `clock` is what time is counted by.
+    pub fn new(monitor: Monitor, clock: impl Fn() -> u64 + 'static) -> Result<Self, Crowded> {
+        let tasks = Tasks::new(clock);
+        let desk = Desk::open_with(monitor, tasks.spawner())?;
+        Self::with_state(tasks, desk, State::default())
+    }
+
+    /// With tasks that go on where they stood in `state`.
+    fn with_state(tasks: Tasks, desk: Rc<Desk>, mut state: State) -> Result<Self, Crowded> {
+        let spawner = tasks.spawner().clone();
+        let watch = desk.watch_on(WATCHED, state.watch);
+        state.watch = Some(watch.number());
+        let lines = core::mem::take(&mut state.lines).into();
+        let app = Rc::new(App {
+            desk,
+            spawner,
+            out: RefCell::default(),
+            lines: RefCell::new(lines),
+            typed: Signal::new(),
+            state: RefCell::new(state),
+            drains: Cell::new(false),
+        });
+        app.spawner.spawn("events", app.clone().tell_events())?;
+        app.spawner.spawn("names", app.clone().tell_names(watch))?;
+        app.spawner.spawn("console", app.clone().console())?;
+        app.resume_services()?;
+        Ok(Self { tasks, app, waits: Cell::new(false), comes_back: None })
     }
 
     /// What the first member has; the others are given theirs as they come in.
@@ -86,216 +152,98 @@ impl Multikernel {
     }
 
     /// Of a guest in this mesh.
-    pub fn in_mesh(mesh: &Mesh, topology: Topology) -> Self {
-        Self::new(Monitor::in_mesh(mesh, Self::replica, topology))
+    pub fn in_mesh(
+        mesh: &Mesh,
+        topology: Topology,
+        clock: impl Fn() -> u64 + 'static,
+    ) -> Result<Self, Crowded> {
+        Self::new(Monitor::in_mesh(mesh, Self::replica, topology), clock)
     }
 
     /// The monitor, to look at.
-    pub fn monitor(&self) -> &Monitor {
-        &self.monitor
+    pub fn look<T>(&self, look: impl FnOnce(&Monitor) -> T) -> T {
+        self.app.desk.look(look)
     }
 
-    fn say<P: Platform>(&self, kernel: &Kernel<P>, what: &str) {
-        kernel.platform.console_write(format!("multikernel: {what}\n").as_bytes());
-    }
-
-    fn op(&mut self, words: &[&str]) -> Option<Op> {
-        let by = self.monitor.core();
-        let root = MEMORY;
-        Some(match *words {
-            ["register", name] => {
-                Op::Name(NameOp::Register { name: name.to_string(), place: Place { core: by, service: 1 } })
-            }
-            ["unregister", name] => Op::Name(NameOp::Unregister { name: name.to_string(), core: by }),
-            ["copy", core] => Op::Cap(CapOp::Copy { root, cap: root, by, to: core.parse().ok()? }),
-            ["retype", base, size] => {
-                let (epoch, _) = self.monitor.epoch()?;
-                self.frames += 1;
-                let into = root.below(epoch, by, self.frames);
-                let (base, size) = (base.parse().ok()?, size.parse().ok()?);
-                Op::Cap(CapOp::Retype { root, from: root, by, into, kind: Kind::Frame, base, size })
-            }
-            ["unmap"] => Op::Cap(CapOp::Unmap { cap: root }),
-            _ => return None,
-        })
-    }
-
-    /// Whether a bench runs.
+    /// Whether a bench runs, or waits for its turn.
     pub fn is_measuring(&self) -> bool {
-        self.bench.is_some()
+        !self.is_done()
     }
 
-    /// The next operation of the bench in a lane that is free, or the bench's result.
-    fn go_on<P: Platform>(&mut self, kernel: &Kernel<P>, lane: usize) {
-        let Some(bench) = &mut self.bench else { return };
-        let Bench { phases, wanted, asked, done, begun, .. } = *bench;
-        if done == wanted {
-            self.bench = None;
-            let (ticks, members) = (kernel.platform.now().saturating_sub(begun), self.monitor.epoch());
-            let members = members.map_or(0, |(_, members)| members.len());
-            let name = if phases == Phases::One { "1pc" } else { "2pc" };
-            self.say(kernel, &format!("bench {name}: {done} operations, {members} members, {ticks} ticks"));
-            return;
-        }
-        if asked == wanted {
-            // The other lanes have the last ones.
-            return;
-        }
-        bench.asked += 1;
-        let Some((_, turn)) = bench.lanes.get_mut(lane) else { return };
-        let (core, service) = (self.monitor.core(), *turn);
-        *turn += 1;
-        let name = format!("bench{core}.{lane}");
-        let op = match (phases, service % 2) {
-            (Phases::One, _) => Op::Cap(CapOp::Unmap { cap: MEMORY }),
-            (Phases::Two, 0) => Op::Name(NameOp::Register { name, place: Place { core, service } }),
-            (Phases::Two, _) => Op::Name(NameOp::Unregister { name, core }),
-        };
-        let ticket = self.monitor.request(op);
-        if let Some((current, _)) = self.bench.as_mut().and_then(|bench| bench.lanes.get_mut(lane)) {
-            *current = ticket;
-        }
-    }
-
-    fn answered<P: Platform>(&mut self, kernel: &Kernel<P>, ticket: Ticket, refusal: Option<Refusal>) {
-        let lane = |bench: &Bench| bench.lanes.iter().position(|(current, _)| *current == ticket);
-        if let Some(lane) = self.bench.as_ref().and_then(lane)
-            && let Some(bench) = &mut self.bench
-        {
-            if let Some(refusal) = refusal {
-                self.bench = None;
-                return self.say(kernel, &format!("bench: refused: {refusal:?}"));
-            }
-            bench.done += 1;
-            return self.go_on(kernel, lane);
-        }
-        if let Some((_, line)) = self.asked.take_if(|(asked, _)| *asked == ticket) {
-            match refusal {
-                None => self.say(kernel, &format!("{line}: done")),
-                Some(refusal) => self.say(kernel, &format!("{line}: refused: {refusal:?}")),
-            }
-        }
-    }
-
-    fn tell_news<P: Platform>(&mut self, kernel: &Kernel<P>) {
-        while let Some(news) = self.monitor.take_news() {
-            match news {
-                News::Done(ticket) => self.answered(kernel, ticket, None),
-                News::Refused(ticket, refusal) => self.answered(kernel, ticket, Some(refusal)),
-                News::Epoch(epoch, members) => self.say(kernel, &format!("epoch {epoch}: {members:?}")),
-                // This program offers and opens none.
-                News::Opened(_) | News::Accepted(..) | News::Closed(_) => {}
-                News::Silenced(core) => self.say(kernel, &format!("core {core} broke the rules")),
-            }
-        }
-        for notice in self.monitor.system_mut().names.take_notices() {
-            match notice.place {
-                Some(place) => self.say(kernel, &format!("{} is on core {}", notice.name, place.core)),
-                None => self.say(kernel, &format!("{} is gone", notice.name)),
-            }
-        }
-    }
-
-    fn counts<P: Platform>(&self, kernel: &Kernel<P>) {
-        let (counts, ticks) = (self.monitor.counts(), self.ticks);
-        let text = format!(
-            "counts: said {}, heard {}, lines out {}, lines in {}, ticks {ticks}",
-            counts.said, counts.heard, counts.lines_out, counts.lines_in
-        );
-        self.say(kernel, &text);
-    }
-
-    fn names<P: Platform>(&self, kernel: &Kernel<P>) {
-        let names = &self.monitor.system().names;
-        let all = names.iter().map(|(name, place)| format!(" {name}@{}", place.core));
-        self.say(kernel, &format!("names:{}", all.collect::<String>()));
-    }
-
-    /// Counts the ticks of what the monitor does.
-    fn at_work<P: Platform, T>(
-        &mut self,
-        kernel: &mut Kernel<P>,
-        work: impl FnOnce(&mut Self, &mut Kernel<P>) -> T,
-    ) -> T {
-        let begun = kernel.platform.now();
-        let result = work(self, kernel);
-        self.ticks += kernel.platform.now().saturating_sub(begun);
-        result
+    /// Nothing that was typed is left to do.
+    pub fn is_done(&self) -> bool {
+        self.app.lines.borrow().is_empty() && self.app.state.borrow().is_done()
     }
 }
 
 impl<P: Platform> Program<P> for Multikernel {
     fn step(&mut self, kernel: &mut Kernel<P>) -> Step {
-        if !self.monitor.has_work() {
-            return Step::Idle;
+        let ran = self.tasks.run();
+        if ran || self.waits.get() {
+            self.waits.set(self.app.desk.flush(|slot, line| kernel.send(slot, line)));
         }
-        self.at_work(kernel, |this, kernel| {
-            this.tell_news(kernel);
-            this.monitor.round(kernel)
-        })
+        if !self.app.out.borrow().is_empty() {
+            kernel.platform.console_write(&core::mem::take(&mut *self.app.out.borrow_mut()));
+        }
+        if !self.tasks.is_idle() {
+            return Step::Busy;
+        }
+        let retry = self.waits.get().then(|| kernel.after(1));
+        match [retry, self.tasks.deadline()].into_iter().flatten().min() {
+            Some(tick) => Step::IdleUntil(tick),
+            None => Step::Idle,
+        }
     }
 
     fn message(&mut self, kernel: &mut Kernel<P>, slot: usize, message: &Message) {
-        if super::answer::manners(kernel, slot, message) {
-            return;
+        let ledger = self.tasks.spawner().ledger();
+        if !super::answer::manners(kernel, slot, message) && !tell::accounts(kernel, ledger, slot, message) {
+            self.app.desk.line(slot, message);
         }
-        self.at_work(kernel, |this, _| this.monitor.line(slot, message));
     }
 
-    fn peer(&mut self, kernel: &mut Kernel<P>, slot: usize, up: bool) {
-        self.at_work(kernel, |this, _| this.monitor.peer(slot, up));
-    }
-
-    fn suspend(&mut self, kernel: &mut Kernel<P>) -> bool {
-        let members = self.monitor.epoch().map(|(_, members)| members);
-        if self.comes_back.is_none() {
-            self.comes_back = Some(members.is_some());
-            self.at_work(kernel, |this, _| this.monitor.want_in(false));
-        }
-        // The last member stays one: nobody misses it.
-        let is_alone = members.is_none_or(|members| members.len() == 1);
-        self.at_work(kernel, |this, kernel| {
-            this.tell_news(kernel);
-            is_alone && this.monitor.round(kernel) == Step::Idle && !this.monitor.has_work()
-        })
-    }
-
-    fn resumed(&mut self, kernel: &mut Kernel<P>) {
-        let comes_back = self.comes_back.take().unwrap_or(false);
-        self.say(kernel, "resumed");
-        if comes_back {
-            self.at_work(kernel, |this, _| this.monitor.want_in(true));
-        }
+    fn peer(&mut self, _: &mut Kernel<P>, slot: usize, up: bool) {
+        self.app.desk.peer(slot, up);
     }
 
     fn line(&mut self, kernel: &mut Kernel<P>, line: &str) {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        match *words {
-            ["counts"] => self.counts(kernel),
-            ["names"] => self.names(kernel),
-            ["leave"] => self.monitor.want_in(false),
-            ["join"] => self.monitor.want_in(true),
-            _ if self.bench.is_some() || self.asked.is_some() => self.say(kernel, "busy"),
-            ["bench", phases @ ("1pc" | "2pc"), count, ref depth @ ..] => {
-                let phases = if phases == "1pc" { Phases::One } else { Phases::Two };
-                let (wanted, begun) = (count.parse().unwrap_or(0), kernel.platform.now());
-                let depth = depth.first().and_then(|depth| depth.parse().ok()).unwrap_or(1);
-                let lanes = alloc::vec![(Ticket::MAX, 0); u64::clamp(depth, 1, MAX_DEPTH) as usize];
-                let count = lanes.len();
-                self.bench = Some(Bench { phases, wanted, asked: 0, done: 0, begun, lanes });
-                self.at_work(kernel, |this, kernel| (0..count).for_each(|lane| this.go_on(kernel, lane)));
-            }
-            _ => match self.op(&words) {
-                Some(op) => {
-                    let ticket = self.monitor.request(op);
-                    self.asked = Some((ticket, line.to_string()));
-                }
-                None => self.say(kernel, &format!("{line}: what?")),
-            },
+        let mut lines = self.app.lines.borrow_mut();
+        if lines.len() >= LINES {
+            kernel.platform.console_write(b"multikernel: busy\n");
+            return;
         }
+        lines.push_back(line.to_string());
+        self.app.typed.notify();
+    }
+
+    fn suspend(&mut self, kernel: &mut Kernel<P>) -> bool {
+        let desk = &self.app.desk;
+        let members = desk.look(Monitor::epoch).map(|(_, members)| members);
+        if self.comes_back.is_none() {
+            self.comes_back = Some(members.is_some());
+            desk.monitor(|monitor| monitor.want_in(false));
+        }
+        let waits = desk.flush(|slot, line| kernel.send(slot, line));
+        // The last member stays one: nobody misses it.
+        let is_alone = members.is_none_or(|members| members.len() == 1);
+        is_alone && !waits && self.tasks.is_idle()
+    }
+
+    fn resumed(&mut self, _: &mut Kernel<P>) {
+        self.app.say("resumed");
+        if self.comes_back.take().unwrap_or(false) {
+            self.app.desk.monitor(|monitor| monitor.want_in(true));
+            self.waits.set(true);
+        }
+    }
+
+    fn may_sleep(&mut self) -> bool {
+        self.tasks.is_idle()
     }
 }
 
+#[cfg(test)]
+mod replaces;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

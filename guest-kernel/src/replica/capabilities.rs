@@ -138,7 +138,7 @@ impl CapOp {
 pub type Tree = BTreeMap<CapId, Cap>;
 
 /// One core's replica of the capabilities, and what it has mapped.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Capabilities {
     me: CoreId,
     members: CoreSet,

@@ -78,7 +78,7 @@ pub struct State {
 }
 
 /// One core's replica.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct System {
     /// Who may use what.
     pub caps: Capabilities,

@@ -48,7 +48,7 @@ impl NameOp {
 pub type Table = BTreeMap<String, Place>;
 
 /// A name that came, with its place, or went.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Notice {
     /// Whose watch it was.
     pub watch: u32,
@@ -59,7 +59,7 @@ pub struct Notice {
 }
 
 /// One core's replica of the names, and its own watches.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Names {
     /// What is replicated.
     pub(super) table: Table,
@@ -98,6 +98,11 @@ impl Names {
         self.notices.retain(|notice| notice.watch != watch);
     }
 
+    /// Whether there is such a watch.
+    pub fn is_watched(&self, watch: u32) -> bool {
+        self.watches.contains_key(&watch)
+    }
+
     /// Whether a watch has seen something.
     pub fn has_notices(&self) -> bool {
         !self.notices.is_empty()
@@ -106,6 +111,12 @@ impl Names {
     /// What the watches have seen.
     pub fn take_notices(&mut self) -> Vec<Notice> {
         core::mem::take(&mut self.notices)
+    }
+
+    /// Takes back what was told and nobody has made use of.
+    pub fn take_back(&mut self, mut notices: Vec<Notice>) {
+        notices.append(&mut self.notices);
+        self.notices = notices;
     }
 
     fn tell(&mut self, name: &str, place: Option<Place>) {

@@ -37,6 +37,30 @@ impl<'a, const LINES: usize> Receiver<'a, LINES> {
         }
     }
 
+    /// The receiving end of a channel from which so many messages were received already, by whoever had this end before,
+    /// who may have been asleep. Writes nothing before it has something to say.
+    pub fn resume(channel: &'a Channel<LINES>, received: u64) -> Self {
+        let mut end = Self::new(channel);
+        for _ in 0..received % LINES as u64 {
+            end.cursor.advance();
+        }
+        end.next = received.wrapping_add(1);
+        // What was acknowledged is at least so much, unless it was a lie; more is said with the next messages.
+        end.acknowledged = received.saturating_sub(Self::QUARTER - 1);
+        end.asleep = true;
+        end
+    }
+
+    /// How many messages were received.
+    pub fn received(&self) -> u64 {
+        self.next.wrapping_sub(1)
+    }
+
+    /// Whether the peer has broken the rules.
+    pub fn is_broken(&self) -> bool {
+        self.broken
+    }
+
     /// The next message, copied out of the page, if it is there.
     ///
     /// Its words are whatever the sender wrote, and a sender that lies can change them up to the moment they are

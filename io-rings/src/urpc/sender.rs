@@ -60,6 +60,30 @@ impl<'a, const LINES: usize> Sender<'a, LINES> {
         }
     }
 
+    /// The sending end of a channel over which so many messages were sent already, by whoever had this end before. Writes
+    /// nothing. An acknowledgement that does not go with it breaks the peer.
+    pub fn resume(channel: &'a Channel<LINES>, sent: u64) -> Self {
+        let mut end = Self::new(channel);
+        for _ in 0..sent % LINES as u64 {
+            end.cursor.advance();
+        }
+        end.next = sent.wrapping_add(1);
+        // Of the messages sent the last lap at the most is not acknowledged.
+        end.limit = sent.max(LINES as u64);
+        end.broken = end.look().is_err();
+        end
+    }
+
+    /// How many messages were sent.
+    pub fn sent(&self) -> u64 {
+        self.next.wrapping_sub(1)
+    }
+
+    /// Whether the peer has broken the rules.
+    pub fn is_broken(&self) -> bool {
+        self.broken
+    }
+
     /// Writes one message, and the receiver may see it at once. Notifies nobody: see [`Sender::peer_sleeps`].
     #[inline]
     pub fn try_send(&mut self, message: &Message) -> Result<(), SendError> {

@@ -5,7 +5,8 @@ use abi::control::{
     hypercall::AuditReport,
     topology::Known,
     wire::{
-        Core, Domain, GuestConfig, Kept, MAX_PIECE, Machine, Reply, Request, StoredImage, Text, XenstoreNode,
+        Account, Core, Domain, GuestConfig, Kept, MAX_PIECE, Machine, Reply, Request, StoredImage, Text,
+        XenstoreNode,
     },
 };
 
@@ -88,6 +89,14 @@ impl Client {
     pub fn create(&self, guest: GuestConfig) -> Result<(u16, Vec<u32>, u64)> {
         match self.ask(Request::Create(guest))? {
             Reply::Created { domain, cores, ticks } => Ok((domain, cores, ticks)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Whose time it was on a guest's core, as it told when it was asked the time before; and how often it has told.
+    pub fn accounts(&self, name: &str) -> Result<(u64, Vec<Account>)> {
+        match self.ask(Request::Accounts(name.to_owned()))? {
+            Reply::Accounts { told, accounts } => Ok((told, accounts)),
             other => Err(unexpected(&other)),
         }
     }

@@ -84,7 +84,8 @@ pub fn state(state: State) -> String {
     }
 }
 
-fn domain_json(domain: &Domain) -> Value {
+/// A domain as an object.
+pub fn domain_json(domain: &Domain) -> Value {
     let by_kind: Map<String, Value> = ExitKind::ALL
         .iter()
         .zip(domain.exits)

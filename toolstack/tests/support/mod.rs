@@ -16,7 +16,7 @@ use abi::control::{
     topology::{Known, Latency, Topology},
     transfer,
     wire::{
-        Core, Domain, Event, GuestConfig, Kept, MAX_PIECE, Machine, Refusal, Reply, Request, State,
+        Account, Core, Domain, Event, GuestConfig, Kept, MAX_PIECE, Machine, Refusal, Reply, Request, State,
         StoredImage, Text, ToControl, ToToolstack, VERSION, XenstoreNode,
     },
 };
@@ -36,6 +36,8 @@ pub struct Memory {
     pub followed: bool,
     pub typed: Vec<u8>,
     pub hellos: u32,
+    /// How often somebody asked for accounts.
+    pub asked: u64,
     pub stopped: Option<u8>,
     /// Requests to leave unanswered.
     pub silent: u32,
@@ -260,6 +262,20 @@ impl Memory {
                     domain.messages_in = self.lists * 100;
                 }
                 return Ok(Reply::Domains(self.domains.clone()));
+            }
+            Request::Accounts(name) => {
+                self.find(&name)?;
+                self.asked += 1;
+                let task = |number, name: &str, worked, paid| Account {
+                    number,
+                    name: name.into(),
+                    worked,
+                    paid,
+                    ..Account::default()
+                };
+                let core = Account { number: 2, is_core: true, paid: 400 * self.asked, ..Account::default() };
+                let accounts = vec![task(0, "monitor", 500 * self.asked, 100 * self.asked), core];
+                return Ok(Reply::Accounts { told: self.asked, accounts });
             }
             Request::Info => return Ok(Reply::Machine(machine())),
             Request::Measure => self.measured = true,

@@ -106,3 +106,28 @@ fn reports_are_listed() {
     machine.stops(1, DomainState::Shutdown);
     assert_eq!(machine.list()[1].messages_in, 33, "last words count");
 }
+
+#[test]
+fn accounts_are_what_the_guest_told_when_it_was_asked() {
+    let mut machine = Machine::with(&["one"]);
+    let mut one = machine.inside(1);
+    let ask = |machine: &mut Machine, name: &str| machine.ask(Request::Accounts(name.into()));
+    assert_eq!(ask(&mut machine, "one"), Ok(Reply::Accounts { told: 0, accounts: Vec::new() }));
+    machine.settle();
+    assert_eq!(one.hears().last().unwrap()[0], kind::ACCOUNTS);
+    let name = u64::from_le_bytes(*b"mon\ntor\0");
+    one.says(&[kind::ACCOUNTS, 2]);
+    one.says(&[kind::ACCOUNT | 3 << 32, name, 10, 11, 12, 13, 14]);
+    machine.settle();
+    let Ok(Reply::Accounts { told: 0, .. }) = ask(&mut machine, "one") else { panic!("it has not told all") };
+    one.says(&[kind::ACCOUNT | (abi::mesh::FIRST_CORE + 2) << 32, 0, 0, 7]);
+    machine.settle();
+    let Ok(Reply::Accounts { told: 1, accounts }) = ask(&mut machine, "one") else { panic!("it has told") };
+    let [task, core] = &accounts[..] else { panic!("{accounts:?}") };
+    assert_eq!(
+        (task.number, task.is_core, &task.name[..], task.worked, task.received),
+        (3, false, "mon?tor", 10, 14)
+    );
+    assert_eq!((core.number, core.is_core, core.paid), (2, true, 7));
+    assert!(ask(&mut machine, "nobody").is_err() && ask(&mut machine, OWN_NAME).is_err());
+}

@@ -17,7 +17,8 @@ impl Members {
             // All are there already, so none is the first by itself.
             let make = if slot == 1 { Monitor::founder } else { Monitor::outside };
             let replica = Multikernel::replica(slot);
-            let program = Multikernel::new(make(slot, u32::from(slot), cores, replica, Topology::flat()));
+            let monitor = make(slot, u32::from(slot), cores, replica, Topology::flat());
+            let program = Multikernel::new(monitor, platform.clock()).unwrap();
             let mut kernel = Kernel::new(platform, Some(mesh), Pace::Poll);
             kernel.reporting = false;
             (kernel, program)
@@ -61,7 +62,7 @@ impl Members {
 fn the_first_founds_and_the_others_come_in() {
     let members = Members::new(4);
     for slot in 1..=4 {
-        let epoch = members.0[slot - 1].1.monitor().epoch();
+        let epoch = members.0[slot - 1].1.look(Monitor::epoch);
         assert_eq!(epoch, Some((4, (1..=4).collect())), "slot {slot}");
     }
 }
@@ -94,7 +95,7 @@ fn messages_of_an_operation_grow_with_the_members() {
         for (phases, expected) in [("1pc", 2), ("2pc", 4)] {
             let mut cluster = Members::new(members as usize);
             let said = |cluster: &Members| -> u64 {
-                cluster.0.iter().map(|(_, program)| program.monitor().counts().lines_out).sum()
+                cluster.0.iter().map(|(_, program)| program.look(Monitor::counts).lines_out).sum()
             };
             let before = said(&cluster);
             cluster.tell(1, &std::format!("bench {phases} {OPERATIONS}"));
@@ -132,4 +133,31 @@ fn the_last_member_suspends_itself_as_one() {
     members.tell(1, "register service/disk");
     members.settle();
     assert!(members.printed(1).contains("register service/disk: done"));
+}
+
+#[test]
+fn calls_are_answered_by_a_server_here_or_there() {
+    let mut members = Members::new(3);
+    members.tell(2, "serve service/sum");
+    members.settle();
+    assert!(members.printed(2).contains("serve service/sum: done"));
+    for slot in 1..=3 {
+        for depth in [1, 16, 99] {
+            members.tell(slot, &std::format!("call service/sum 500 {depth}"));
+            members.settle();
+            assert!(
+                members.printed(slot).contains("call service/sum: 500 calls, 0 wrong,"),
+                "{slot} {depth}"
+            );
+        }
+    }
+    members.tell(1, "call service/none 1 1");
+    members.tell(3, "serve service/sum");
+    members.settle();
+    assert!(members.printed(1).contains("call service/none: NoSuchName"));
+    assert!(members.printed(3).contains("serve service/sum: refused"));
+    members.tell(2, "tasks");
+    members.settle();
+    let tasks = members.printed(2);
+    assert!(tasks.contains(" monitor0 worked 0") && tasks.contains("sent 500 received 500"), "{tasks}");
 }

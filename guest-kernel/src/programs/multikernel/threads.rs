@@ -28,7 +28,7 @@ impl Member {
         let monitor = make(slot, life, mesh.slots(), replica, Topology::flat());
         let mut kernel = Kernel::new(Thread::begin(), Some(mesh), Pace::Poll);
         kernel.reporting = false;
-        let mut program = Multikernel::new(monitor);
+        let mut program = Multikernel::new(monitor, kernel.platform.clock()).unwrap();
         // The fixture has introduced them already.
         for peer in (1..=MEMBERS).filter(|&peer| peer != usize::from(slot)) {
             program.peer(&mut kernel, peer, true);
@@ -48,13 +48,13 @@ impl Member {
 
     /// Does all that it is to do, and then what the others want, until they are ready, too.
     fn run(mut self, ready: &AtomicUsize) -> (State, usize) {
-        let me = self.program.monitor.core();
-        while self.program.monitor.epoch().is_none_or(|(_, members)| members.len() < MEMBERS as u32) {
+        let me = self.program.look(Monitor::core);
+        while self.program.look(Monitor::epoch).is_none_or(|(_, members)| members.len() < MEMBERS as u32) {
             self.turn();
         }
         for line in LINES {
             self.program.line(&mut self.kernel, &line.replace("me", &me.to_string()));
-            while self.program.asked.is_some() || self.program.bench.is_some() {
+            while !self.program.is_done() {
                 self.turn();
             }
         }
@@ -66,7 +66,7 @@ impl Member {
         let text = self.printed();
         let benches = text.lines().filter(|line| line.contains("100 operations, 4 members")).count();
         assert_eq!(benches, 2, "{text}");
-        (self.program.monitor.system().state(), text.matches("service/one: done").count())
+        (self.program.look(|monitor| monitor.system().state()), text.matches("service/one: done").count())
     }
 }
 

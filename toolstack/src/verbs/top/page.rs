@@ -9,7 +9,7 @@ use ratatui::{
     widgets::{Gauge, Row, Table},
 };
 
-use super::{super::list::state, Snapshot};
+use super::{super::list::state, Snapshot, tasks};
 
 /// Width of a column of figures.
 const FIGURE: u16 = 5;
@@ -20,6 +20,8 @@ pub(super) struct Page<'snapshots> {
     new: &'snapshots Snapshot,
     /// Domains that are scrolled past.
     scroll: usize,
+    /// Tasks are shown, and not exits by kind.
+    tasks: bool,
 }
 
 impl<'snapshots> Page<'snapshots> {
@@ -28,8 +30,9 @@ impl<'snapshots> Page<'snapshots> {
         old: &'snapshots Snapshot,
         new: &'snapshots Snapshot,
         scroll: usize,
+        tasks: bool,
     ) -> Self {
-        Self { title, old, new, scroll }
+        Self { title, old, new, scroll, tasks }
     }
 
     pub(super) fn draw(&self, frame: &mut Frame) {
@@ -47,8 +50,9 @@ impl<'snapshots> Page<'snapshots> {
         frame.render_widget(self.head(), head);
         self.memory(frame, memory);
         frame.render_widget(self.rates(), rates);
-        frame.render_widget(self.exits(), exits);
-        frame.render_widget(Line::styled("q quits, arrows scroll; figures are per second", dim()), foot);
+        frame.render_widget(if self.tasks { self.tasks() } else { self.exits() }, exits);
+        let keys = "q quits, t shows tasks or exits, arrows scroll; figures are per second";
+        frame.render_widget(Line::styled(keys, dim()), foot);
     }
 
     fn head(&self) -> Line<'static> {
@@ -124,6 +128,34 @@ impl<'snapshots> Page<'snapshots> {
         Table::new(rows, widths).header(Row::new(header).style(reversed()))
     }
 
+    /// Whose time it is on the cores of the mesh, as their kernels tell.
+    fn tasks(&self) -> Table<'static> {
+        let percent = |part: f64| right(format!("{:.1}%", part.min(1.0) * 100.0), 7);
+        let rows = tasks::shares(self.old, self.new, self.scroll).into_iter().map(|share| {
+            let rate = |count| right(self.per_second(count, Some(0)), 6);
+            Row::new([
+                share.domain.to_owned(),
+                share.name.clone(),
+                percent(share.worked),
+                percent(share.paid),
+                rate(share.polls),
+                rate(share.received),
+                rate(share.sent),
+            ])
+        });
+        let widths = [
+            Constraint::Fill(1),
+            Constraint::Length(12),
+            Constraint::Length(7),
+            Constraint::Length(7),
+            Constraint::Length(6),
+            Constraint::Length(6),
+            Constraint::Length(6),
+        ];
+        let header = ["Tasks of", "Task", " Worked", "   Paid", " Polls", " Ms in", "Ms out"];
+        Table::new(rows, widths).header(Row::new(header).style(reversed()))
+    }
+
     fn exits(&self) -> Table<'static> {
         let rows = self.shown().map(|(domain, old)| {
             let figures = domain.exits.iter().enumerate().map(|(kind, &count)| {
@@ -180,7 +212,7 @@ fn dim() -> Style {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use abi::control::wire::{Machine, State};
+    use abi::control::wire::{Account, Machine, State};
     use ratatui::{Terminal, backend::TestBackend};
     use std::time::{Duration, Instant};
 
@@ -205,12 +237,22 @@ mod tests {
         let machine = Machine {
             cores: 4,
             tsc_khz: 1000,
-            tsc: 61_000_000,
+            tsc: 61_000_000 + 10_000 * (hypercalls - 100),
             frames_total: 2560,
             frames_free: 1280,
             ..Machine::default()
         };
-        Snapshot { taken, machine, domains: vec![domain] }
+        let task = Account {
+            number: 0,
+            name: "monitor".into(),
+            worked: 250_000 * (hypercalls / 100),
+            paid: 100_000 * (hypercalls / 100),
+            polls: hypercalls,
+            ..Account::default()
+        };
+        let core =
+            Account { number: 3, is_core: true, paid: 150_000 * (hypercalls / 100), ..Account::default() };
+        Snapshot { taken, machine, domains: vec![domain], accounts: vec![Some(vec![task, core])] }
     }
 
     #[test]
@@ -218,10 +260,16 @@ mod tests {
         let now = Instant::now();
         let (old, new) = (snapshot(now, 100), snapshot(now + Duration::from_secs(2), 300));
         let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
-        let page = Page::new("bochs", &old, &new, 0);
-        terminal.draw(|frame| page.draw(frame)).unwrap();
-        let screen = terminal.backend().to_string();
-        assert!(screen.contains("atoll on bochs: 4 cores, 1 domains, up 0:01:01"), "{screen}");
+        let mut screen = |tasks| {
+            let page = Page::new("bochs", &old, &new, 0, tasks);
+            terminal.draw(|frame| page.draw(frame)).unwrap();
+            terminal.backend().to_string()
+        };
+        let tasks = screen(true);
+        assert!(tasks.contains("monitor 0      25.0%   10.0%    100"), "{tasks}");
+        assert!(tasks.contains("core 3          0.0%   15.0%      0"), "{tasks}");
+        let screen = screen(false);
+        assert!(screen.contains("atoll on bochs: 4 cores, 1 domains, up 0:01:03"), "{screen}");
         assert!(screen.contains("memory 5 of 10 MiB"), "{screen}");
         assert!(screen.contains("   100") && screen.contains("  1000"), "{screen}");
         assert!(screen.contains("hyper cpuid rdmsr"), "{screen}");

@@ -1,0 +1,186 @@
+//! The console's task: one line after the other.
+
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::future::poll_fn;
+use core::task::{Context, Poll};
+
+use super::state::{Bench, Lane, MAX_DEPTH, Phases};
+use super::{App, MEMORY};
+use crate::agreement::Refusal;
+use crate::replica::Op;
+use crate::replica::capabilities::{CapOp, Kind};
+use crate::replica::names::{NameOp, Place};
+use crate::tasks::ledger::Sums;
+
+impl App {
+    /// Does what is typed. What was begun before this kernel took over its core is ended first.
+    pub(super) async fn console(self: Rc<Self>) {
+        loop {
+            if self.state.borrow().bench.is_some() {
+                self.bench().await;
+            }
+            self.await_answer().await;
+            let line = poll_fn(|context| match self.lines.borrow_mut().pop_front() {
+                Some(line) => Poll::Ready(line),
+                None => {
+                    self.typed.wait(context);
+                    Poll::Pending
+                }
+            })
+            .await;
+            self.obey(&line);
+        }
+    }
+
+    /// Begins what the line says.
+    fn obey(self: &Rc<Self>, line: &str) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match *words {
+            ["counts"] => self.counts(),
+            ["names"] => self.names(),
+            ["tasks"] => self.tasks(),
+            ["leave"] => self.desk.monitor(|monitor| monitor.want_in(false)),
+            ["join"] => self.desk.monitor(|monitor| monitor.want_in(true)),
+            ["bench", phases @ ("1pc" | "2pc"), count, ref depth @ ..] => {
+                let phases = if phases == "1pc" { Phases::One } else { Phases::Two };
+                let (wanted, begun) = (count.parse().unwrap_or(0), self.spawner.ledger().now());
+                let depth =
+                    depth.first().and_then(|depth| depth.parse().ok()).unwrap_or(1).clamp(1, MAX_DEPTH);
+                let lanes = (0..depth).map(|_| Lane::default()).collect();
+                let bench = Bench { phases, wanted, asked: 0, done: 0, begun, lanes, refusal: None };
+                self.state.borrow_mut().bench = Some(bench);
+            }
+            ["serve", name] => self.serve(name),
+            ["call", name, count, depth] => {
+                self.call(name, count.parse().unwrap_or(0), depth.parse().unwrap_or(1));
+            }
+            _ => match self.op(&words) {
+                Some(op) => {
+                    let ticket = self.desk.ask(op);
+                    self.state.borrow_mut().asked = Some((ticket, line.to_string()));
+                }
+                None => self.say(&format!("{line}: what?")),
+            },
+        }
+    }
+
+    fn op(&self, words: &[&str]) -> Option<Op> {
+        let by = self.core();
+        let root = MEMORY;
+        Some(match *words {
+            ["register", name] => {
+                Op::Name(NameOp::Register { name: name.to_string(), place: Place { core: by, service: 1 } })
+            }
+            ["unregister", name] => Op::Name(NameOp::Unregister { name: name.to_string(), core: by }),
+            ["copy", core] => Op::Cap(CapOp::Copy { root, cap: root, by, to: core.parse().ok()? }),
+            ["retype", base, size] => {
+                let (epoch, _) = self.desk.look(|monitor| monitor.epoch())?;
+                let mut state = self.state.borrow_mut();
+                state.frames += 1;
+                let into = root.below(epoch, by, state.frames);
+                let (base, size) = (base.parse().ok()?, size.parse().ok()?);
+                Op::Cap(CapOp::Retype { root, from: root, by, into, kind: Kind::Frame, base, size })
+            }
+            ["unmap"] => Op::Cap(CapOp::Unmap { cap: root }),
+            _ => return None,
+        })
+    }
+
+    /// The answer to the operation that is under way, if one is.
+    async fn await_answer(&self) {
+        let Some((ticket, line)) = self.state.borrow().asked.clone() else { return };
+        match self.desk.outcome(ticket).await {
+            Ok(()) => self.say(&format!("{line}: done")),
+            Err(refusal) => self.say(&format!("{line}: refused: {refusal:?}")),
+        }
+        self.state.borrow_mut().asked = None;
+    }
+
+    /// Operations, as many at a time as there are lanes, until there were enough or one is refused.
+    async fn bench(&self) {
+        while self.fill_lanes() {
+            let (lane, result) = poll_fn(|context| self.poll_lanes(context)).await;
+            if let Some(bench) = &mut self.state.borrow_mut().bench {
+                if let Some(lane) = bench.lanes.get_mut(lane) {
+                    lane.ticket = None;
+                }
+                bench.done += 1;
+                bench.refusal = bench.refusal.or(result.err());
+            }
+        }
+        let Some(Bench { phases, done, begun, refusal, .. }) = self.state.borrow_mut().bench.take() else {
+            return;
+        };
+        if let Some(refusal) = refusal {
+            return self.say(&format!("bench: refused: {refusal:?}"));
+        }
+        let ticks = self.spawner.ledger().now().saturating_sub(begun);
+        let members = self.desk.look(|monitor| monitor.epoch()).map_or(0, |(_, members)| members.len());
+        let name = if phases == Phases::One { "1pc" } else { "2pc" };
+        self.say(&format!("bench {name}: {done} operations, {members} members, {ticks} ticks"));
+    }
+
+    /// Begins what there is a lane for. False if nothing is under way.
+    fn fill_lanes(&self) -> bool {
+        let core = self.core();
+        let mut state = self.state.borrow_mut();
+        let Some(Bench { phases, wanted, asked, lanes, refusal, .. }) = &mut state.bench else {
+            return false;
+        };
+        for (number, lane) in lanes.iter_mut().enumerate().filter(|(_, lane)| lane.ticket.is_none()) {
+            if *asked >= *wanted || refusal.is_some() {
+                break;
+            }
+            let (name, service) = (format!("bench{core}.{number}"), lane.turn);
+            (*asked, lane.turn) = (*asked + 1, lane.turn + 1);
+            lane.ticket = Some(self.desk.ask(match (*phases, service % 2) {
+                (Phases::One, _) => Op::Cap(CapOp::Unmap { cap: MEMORY }),
+                (Phases::Two, 0) => Op::Name(NameOp::Register { name, place: Place { core, service } }),
+                (Phases::Two, _) => Op::Name(NameOp::Unregister { name, core }),
+            }));
+        }
+        lanes.iter().any(|lane| lane.ticket.is_some())
+    }
+
+    /// The first lane whose operation has come to its end.
+    fn poll_lanes(&self, context: &mut Context<'_>) -> Poll<(usize, Result<(), Refusal>)> {
+        let state = self.state.borrow();
+        let lanes = state.bench.iter().flat_map(|bench| bench.lanes.iter().enumerate());
+        for (number, ticket) in lanes.filter_map(|(number, lane)| Some((number, lane.ticket?))) {
+            if let Poll::Ready(result) = self.desk.poll_outcome(ticket, context) {
+                return Poll::Ready((number, result));
+            }
+        }
+        Poll::Pending
+    }
+
+    fn counts(&self) {
+        let (counts, ticks) =
+            (self.desk.look(|monitor| monitor.counts()), self.desk.ledger().sums(self.desk.account()).worked);
+        self.say(&format!(
+            "counts: said {}, heard {}, lines out {}, lines in {}, ticks {ticks}",
+            counts.said, counts.heard, counts.lines_out, counts.lines_in
+        ));
+    }
+
+    fn names(&self) {
+        let names = |name: (&str, Place)| format!(" {}@{}", name.0, name.1.core);
+        let all = self.desk.look(|monitor| monitor.system().names.iter().map(names).collect::<String>());
+        self.say(&format!("names:{all}"));
+    }
+
+    fn tasks(&self) {
+        let ledger = self.desk.ledger();
+        let mut text = String::from("tasks:");
+        ledger.each(|account, name, Sums { worked, paid, polls, sent, received }| {
+            let name = account.label(name);
+            text += &format!(
+                " {name} worked {worked} paid {paid} polls {polls} sent {sent} received {received};"
+            );
+        });
+        self.say(&text);
+    }
+}

@@ -1,0 +1,367 @@
+//! Kernels that are replaced while they work: by new ones that go on, and by new ones that fail.
+
+use std::string::String;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::vec::Vec;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::agreement::Replica;
+use crate::handover::{Refused, pack, unpack};
+use crate::kernel::{Pace, Round};
+use crate::mesh::fixture::{Pages, gather_on};
+use crate::platform::fake::Fake;
+use crate::platform::threads::Thread;
+use crate::programs::random::Random;
+
+const MEMBERS: usize = 3;
+const CALLS: u64 = 60;
+
+/// A platform that another kernel on the same core can have as well, and what was printed on it.
+trait Again: Platform + Sized {
+    fn again(&self) -> Self;
+    fn ticks(&self) -> impl Fn() -> u64 + 'static;
+    fn take_printed(&self) -> Vec<u8>;
+}
+
+impl Again for Fake {
+    fn again(&self) -> Self {
+        self.same_domain()
+    }
+    fn ticks(&self) -> impl Fn() -> u64 + 'static {
+        self.clock()
+    }
+    fn take_printed(&self) -> Vec<u8> {
+        self.printed.take()
+    }
+}
+
+impl Again for Thread {
+    fn again(&self) -> Self {
+        self.same_core()
+    }
+    fn ticks(&self) -> impl Fn() -> u64 + 'static {
+        self.clock()
+    }
+    fn take_printed(&self) -> Vec<u8> {
+        core::mem::take(&mut self.printed.lock().unwrap())
+    }
+}
+
+/// How a new kernel fails.
+#[derive(Clone, Copy, Debug)]
+enum Failure {
+    /// It finds that it cannot go on.
+    At(Stage),
+    /// It is handed what was not written.
+    Damage(usize),
+}
+
+struct Core<P: Again> {
+    kernel: Kernel<P>,
+    program: Multikernel,
+    printed: String,
+}
+
+impl<P: Again> Core<P> {
+    fn new(platform: P, mesh: Mesh<'static>) -> Self {
+        let slot = mesh.own_slot() as u8;
+        let make = if slot == 1 { Monitor::founder } else { Monitor::outside };
+        let (replica, life) = (Multikernel::replica(slot), u32::from(mesh.own_domain()));
+        let monitor = make(slot, life, mesh.slots(), replica, Topology::flat());
+        let mut program = Multikernel::new(monitor, platform.ticks()).unwrap();
+        let mut kernel = Kernel::new(platform, Some(mesh), Pace::Poll);
+        kernel.reporting = false;
+        // The fixture has introduced them already.
+        for peer in (1..=MEMBERS).filter(|&peer| peer != usize::from(slot)) {
+            program.peer(&mut kernel, peer, true);
+        }
+        Self { kernel, program, printed: String::new() }
+    }
+
+    fn round(&mut self) -> bool {
+        let busy = self.kernel.round(&mut self.program) == Round::Busy;
+        self.printed += &String::from_utf8(self.kernel.platform.take_printed()).unwrap();
+        busy
+    }
+
+    /// Another kernel takes over, if what goes on within this one is at an end and the new one does not fail.
+    fn replace(&mut self, pages: &Pages, failure: Option<Failure>) -> bool {
+        self.program.drain(true);
+        for _ in 0..200 {
+            if self.program.is_drained() {
+                break;
+            }
+            self.round();
+        }
+        assert!(self.program.is_drained(), "it does not come to an end");
+        let mut package = pack(&self.program.carry(&self.kernel).unwrap());
+        if let Some(Failure::Damage(at)) = failure {
+            let at = at % package.len();
+            package[at] ^= 0x10;
+        }
+        let slot = self.kernel.mesh.as_ref().unwrap().own_slot();
+        let platform = self.kernel.platform.again();
+        let clock = platform.ticks();
+        let stop = |stage| match failure {
+            Some(Failure::At(at)) if at == stage => Err(Refused::Program),
+            _ => Ok(()),
+        };
+        let window = |peer| pages.between(slot, peer);
+        let taken = unpack(&package)
+            .and_then(|carried| Multikernel::take_over(carried, (platform, Pace::Poll), clock, window, stop));
+        match taken {
+            Ok((kernel, program)) => {
+                assert!(failure.is_none());
+                (self.kernel, self.program) = (kernel, program);
+                true
+            }
+            Err(refused) => {
+                assert!(failure.is_some(), "{refused:?}");
+                self.program.drain(false);
+                false
+            }
+        }
+    }
+
+    fn tell(&mut self, line: &str) {
+        self.program.line(&mut self.kernel, line);
+    }
+
+    fn served(&self) -> u64 {
+        self.program.app.state.borrow().servers.iter().map(|server| server.served).sum()
+    }
+
+    fn is_in(&self, members: u32) -> bool {
+        self.program.look(Monitor::epoch).is_some_and(|(_, all)| all.len() == members)
+    }
+
+    /// How often it has said this.
+    fn said(&self, what: &str) -> usize {
+        self.printed.lines().filter(|line| line.contains(what)).count()
+    }
+}
+
+/// Everything that a core is to do, in an order of its own.
+fn work(slot: usize, random: &mut Random) -> Vec<String> {
+    let mut lines: Vec<String> = std::vec![
+        std::format!("call service/a {CALLS} {}", 1 + random.below(16)),
+        std::format!("call service/b {CALLS} {}", 1 + random.below(16)),
+        "bench 2pc 6".into(),
+        "bench 1pc 6".into(),
+        std::format!("register service/of{slot}"),
+        "register service/one".into(),
+    ];
+    for last in (1..lines.len()).rev() {
+        lines.swap(last, random.below(last as u64 + 1) as usize);
+    }
+    lines
+}
+
+/// What holds at the end: nothing was lost, done twice, or changed its order.
+fn check<P: Again>(cores: &[Core<P>], context: &str) {
+    let state = cores[0].program.look(|monitor| monitor.system().state());
+    for (core, slot) in cores.iter().zip(1..) {
+        let context = std::format!("{context}, core {slot}:\n{}", core.printed);
+        assert_eq!(core.program.look(|monitor| monitor.system().state()), state, "{context}");
+        for name in ["a", "b"] {
+            assert_eq!(
+                core.said(&std::format!("call service/{name}: {CALLS} calls, 0 wrong")),
+                1,
+                "{context}"
+            );
+        }
+        assert_eq!(core.said("6 operations, 3 members"), 2, "{context}");
+        assert_eq!(core.said(&std::format!("register service/of{slot}: done")), 1, "{context}");
+        assert_eq!(core.said("service/one is on core"), 1, "{context}");
+        for other in 1..=MEMBERS {
+            assert_eq!(core.said(&std::format!("service/of{other} is on core {other}")), 1, "{context}");
+        }
+        assert_eq!(core.said("broke the rules"), 0, "{context}");
+    }
+    let won: usize = cores.iter().map(|core| core.said("register service/one: done")).sum();
+    assert_eq!(won, 1, "{context}");
+    let served: Vec<u64> = cores.iter().map(Core::served).collect();
+    assert_eq!(served, [0, 3 * CALLS, 3 * CALLS], "{context}: each call is answered once");
+}
+
+fn failure(random: &mut Random) -> Option<Failure> {
+    match random.below(12) {
+        0 => Some(Failure::Damage(random.below(1 << 20) as usize)),
+        at @ 1..5 => Some(Failure::At(Stage::ALL[at as usize - 1])),
+        _ => None,
+    }
+}
+
+/// Three cores that work for each other and are replaced between any two rounds; how often.
+fn history(seed: u64) -> u64 {
+    let mut random = Random::new(seed);
+    let pages = Pages::new(MEMBERS + 1);
+    let members = gather_on(&pages, MEMBERS).into_iter();
+    let mut cores: Vec<_> = members.map(|(platform, mesh)| Core::new(platform, mesh)).collect();
+    let mut replaced = 0;
+    let mut todo: Vec<Vec<String>> = (1..=MEMBERS).map(|slot| work(slot, &mut random)).collect();
+    let mut serving = 0;
+    let mut steps = 0;
+    loop {
+        steps += 1;
+        assert!(steps < 200_000, "seed {seed}: it never ends");
+        if serving == 0 && cores.iter().all(|core| core.is_in(MEMBERS as u32)) {
+            cores[1].tell("serve service/a");
+            cores[2].tell("serve service/b");
+            serving = 1;
+        }
+        let at = random.below(MEMBERS as u64) as usize;
+        match random.below(30) {
+            0 => replaced += u64::from(cores[at].replace(&pages, failure(&mut random))),
+            1 if serving == 1 => {
+                let known = cores[at].program.look(|monitor| {
+                    let names = &monitor.system().names;
+                    names.look_up("service/a").is_some() && names.look_up("service/b").is_some()
+                });
+                if let Some(line) = known.then(|| todo[at].pop()).flatten() {
+                    cores[at].tell(&line);
+                }
+            }
+            _ => _ = cores[at].round(),
+        }
+        if serving == 1
+            && todo.iter().all(Vec::is_empty)
+            && cores.iter().all(|core| core.program.is_done() && core.program.look(Monitor::is_quiet))
+        {
+            break;
+        }
+    }
+    // What is under way still is told.
+    for _ in 0..50 {
+        cores.iter_mut().for_each(|core| _ = core.round());
+    }
+    check(&cores, &std::format!("seed {seed}"));
+    replaced
+}
+
+#[test]
+fn histories_of_replaces_lose_nothing() {
+    let replaced: u64 = (1..=60).map(history).sum();
+    assert!(replaced > 600, "{replaced}");
+}
+
+#[test]
+fn a_kernel_that_fails_leaves_the_old_one_as_it_was() {
+    let pages = Pages::new(MEMBERS + 1);
+    let mut cores: Vec<_> =
+        gather_on(&pages, MEMBERS).into_iter().map(|(p, mesh)| Core::new(p, mesh)).collect();
+    for _ in 0..100 {
+        cores.iter_mut().for_each(|core| _ = core.round());
+    }
+    let before = cores[1].program.carry(&cores[1].kernel);
+    let failures = Stage::ALL.map(Failure::At).into_iter().chain((0..400).map(|at| Failure::Damage(7 * at)));
+    for failure in failures {
+        assert!(!cores[1].replace(&pages, Some(failure)), "{failure:?}");
+        assert_eq!(cores[1].program.carry(&cores[1].kernel), before, "{failure:?}");
+    }
+    assert!(cores[1].replace(&pages, None));
+    assert_eq!(cores[1].program.carry(&cores[1].kernel), before, "what goes over is what was there");
+}
+
+#[test]
+fn threads_are_replaced_under_way() {
+    let pages = Pages::new(MEMBERS + 1);
+    let done = AtomicUsize::new(0);
+    let meshes: Vec<_> = gather_on(&pages, MEMBERS).into_iter().map(|(_, mesh)| mesh).collect();
+    let ends: Vec<(String, u64, usize)> = thread::scope(|scope| {
+        let (pages, done) = (&pages, &done);
+        let run = |mesh: Mesh<'static>| {
+            scope.spawn(move || {
+                let slot = mesh.own_slot();
+                let (mut core, mut random) = (Core::new(Thread::begin(), mesh), Random::new(slot as u64));
+                let mut replaced = 0;
+                let mut turn = |core: &mut Core<Thread>, random: &mut Random| {
+                    if random.below(50) == 0 && core.replace(pages, failure(random)) {
+                        replaced += 1;
+                    }
+                    if !core.round() {
+                        thread::yield_now();
+                    }
+                };
+                while !core.is_in(MEMBERS as u32) {
+                    turn(&mut core, &mut random);
+                }
+                match slot {
+                    2 => core.tell("serve service/a"),
+                    3 => core.tell("serve service/b"),
+                    _ => {}
+                }
+                while ["a", "b"].iter().any(|name| core.said(&std::format!("service/{name} is on core")) == 0)
+                {
+                    turn(&mut core, &mut random);
+                }
+                for line in work(slot, &mut random) {
+                    core.tell(&line);
+                }
+                while !core.program.is_done()
+                    || core.said("6 operations") < 2
+                    || core.said("register service/one") == 0
+                {
+                    turn(&mut core, &mut random);
+                }
+                while core.said("calls, 0 wrong") < 2 {
+                    turn(&mut core, &mut random);
+                }
+                done.fetch_add(1, Ordering::AcqRel);
+                while done.load(Ordering::Acquire) < MEMBERS {
+                    turn(&mut core, &mut random);
+                }
+                (core.printed.clone(), core.served(), replaced)
+            })
+        };
+        let threads: Vec<_> = meshes.into_iter().map(run).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let served: Vec<u64> = ends.iter().map(|end| end.1).collect();
+    assert_eq!(served, [0, 3 * CALLS, 3 * CALLS], "each call is answered once");
+    for (printed, _, replaced) in &ends {
+        assert!(*replaced > 0 && !printed.contains("broke the rules"), "{replaced} replaces: {printed}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// A package that is whole, but says what no kernel was: it is refused, or the core goes on with whatever it was told.
+    #[test]
+    fn made_up_packages_harm_nobody_else(
+        lies in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let pages = Pages::new(MEMBERS + 1);
+        let mut cores: Vec<_> =
+            gather_on(&pages, MEMBERS).into_iter().map(|(p, mesh)| Core::new(p, mesh)).collect();
+        for _ in 0..60 {
+            cores.iter_mut().for_each(|core| _ = core.round());
+        }
+        cores[1].tell("serve service/a");
+        cores[0].tell("call service/a 1000 8");
+        cores[1].tell("bench 2pc 1000");
+        for _ in 0..60 {
+            cores.iter_mut().for_each(|core| _ = core.round());
+        }
+        let mut body = postcard::to_allocvec(&cores[1].program.carry(&cores[1].kernel).unwrap()).unwrap();
+        for (at, byte) in lies {
+            let at = at.index(body.len());
+            body[at] = byte;
+        }
+        if let Ok(carried) = postcard::from_bytes::<Carried>(&body) {
+            let platform = cores[1].kernel.platform.again();
+            let (clock, window) = (platform.ticks(), |peer| pages.between(2, peer));
+            let taken = Multikernel::take_over(carried, (platform, Pace::Poll), clock, window, |_| Ok(()));
+            if let Ok((kernel, program)) = taken {
+                (cores[1].kernel, cores[1].program) = (kernel, program);
+                for _ in 0..100 {
+                    cores.iter_mut().for_each(|core| _ = core.round());
+                }
+            }
+        }
+    }
+}
