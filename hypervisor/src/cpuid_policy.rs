@@ -143,6 +143,11 @@ impl CpuidTable {
         }
     }
 
+    /// Family, model and stepping, which is what EDX holds after a reset.
+    pub const fn signature(&self) -> u32 {
+        self.basic[1][0]
+    }
+
     /// What that tells guests of paging.
     pub const fn paging(&self) -> Features {
         const PSE36: u32 = 1 << 17;

@@ -40,6 +40,7 @@ pub fn member(name: &str, cores: &[u32]) -> GuestConfig {
         name: name.to_owned(),
         image: "vmlinuz".to_owned(),
         ramdisk: Some("initrd.gz".to_owned()),
+        firmware: false,
         disk: None,
         cores: cores.to_vec(),
         vcpus: cores.len() as u32,

@@ -59,6 +59,14 @@ pub const MACHINE_STOP: u64 = 14;
 
 /// Fills a [`super::topology::Topology`]. (pointer)
 pub const TOPOLOGY: u64 = 32;
+/// Makes pages of a full domain that was never started its firmware, and its virtual CPU 0 start as a processor after reset,
+/// instead of [`DOMAIN_CONTEXT`]. (domain, first frame, pages) The pages leave their place, which is where the guest's memory
+/// ends, and appear at the end of the first 4 GiB, where they can be read and executed. `EINVAL`: no pages, or more than
+/// [`MAX_FIRMWARE_PAGES`], or a guest without real mode; `EEXIST`: something is mapped there; `EFAULT`: no such pages;
+/// `EBUSY`: it was started.
+pub const DOMAIN_FIRMWARE: u64 = 16;
+/// The most pages of a firmware: 16 MiB, below which a PC has its APICs.
+pub const MAX_FIRMWARE_PAGES: u64 = 1 << 12;
 
 /// Flags of [`DOMAIN_CREATE`].
 pub mod create {

@@ -60,6 +60,8 @@ pub struct GuestConfig {
     pub name: String,
     /// Its kernel: an image of the boot archive's (under [`crate::archive::IMAGES`]) or one that was uploaded.
     pub image: String,
+    /// That image is a PC's firmware, which a full guest starts in the place of a kernel.
+    pub firmware: bool,
     /// Its first ramdisk, an image too; `None`: it has none.
     pub ramdisk: Option<String>,
     /// What its disk holds at first, an image too; `None`: it has none. For full guests: the first drive of a PC's ATA

@@ -89,8 +89,10 @@ pub mod param {
     pub const DISK_PFN: u32 = COUNT;
     /// Atoll's own: sectors of that disk; 0: there is none.
     pub const DISK_SECTORS: u32 = COUNT + 1;
+    /// Atoll's own: the frame behind a full guest's memory, where it is told of it by its board; 0: it is not.
+    pub const MEMORY_END_PFN: u32 = COUNT + 2;
     /// Of both kinds.
-    pub const COUNT_WITH_OWN: u32 = COUNT + 2;
+    pub const COUNT_WITH_OWN: u32 = COUNT + 3;
 }
 
 /// `xen_hvm_pagetable_dying`.

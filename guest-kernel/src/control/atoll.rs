@@ -100,6 +100,10 @@ impl Hypervisor for Atoll {
         .map(drop)
     }
 
+    fn domain_firmware(&mut self, domain: DomId, first_frame: u64, pages: u64) -> Result<(), Errno> {
+        control(operation::DOMAIN_FIRMWARE, [domain.into(), first_frame, pages]).map(drop)
+    }
+
     fn domain_unpause(&mut self, domain: DomId) -> Result<(), Errno> {
         control(operation::DOMAIN_UNPAUSE, [domain.into(), 0, 0]).map(drop)
     }

@@ -51,6 +51,8 @@ pub struct Plan<'a> {
     pub name: &'a str,
     /// Its kernel: an ELF file, or Linux's bzImage around one.
     pub image: &'a [u8],
+    /// That is a PC's firmware.
+    pub firmware: bool,
     /// Its ramdisk; empty: it has none.
     pub ramdisk: &'a [u8],
     /// What its disk holds; empty: it has none.
@@ -83,7 +85,17 @@ impl Plan<'_> {
         PageCount::from_mib(self.memory_mib).get() * PAGE_SIZE
     }
 
-    /// Sectors of its disk, which lies behind its memory: what no guest is told of, and harms only itself with.
+    /// Bytes of its firmware. That lies behind its memory until the hypervisor takes it from there.
+    fn firmware_bytes(&self) -> u64 {
+        if self.firmware { self.image.len() as u64 } else { 0 }
+    }
+
+    /// Where its disk lies, behind all other memory: what no guest is told of, and harms only itself with.
+    fn disk_start(&self) -> u64 {
+        self.memory() + self.firmware_bytes()
+    }
+
+    /// Sectors of its disk.
     fn disk_sectors(&self) -> u64 {
         (self.disk.len() as u64).div_ceil(SECTOR)
     }
@@ -222,26 +234,44 @@ fn load_full<H: Hypervisor>(
             ));
         }
     };
-    let layout = pc::Layout::new(&pc::Facts {
+    let facts = pc::Facts {
         kernel: plan.image,
         ramdisk: plan.ramdisk,
         command_line: plan.command_line,
         memory: plan.memory(),
         vcpus: plan.cores.len() as u32,
-    })?;
+    };
+    let layout = if plan.firmware {
+        if plan.paging == Paging::Shadow {
+            return Err(refuse(
+                "firmware starts in real mode, and a guest on shadow page tables has none",
+                "page it by EPT",
+            ));
+        }
+        pc::Layout::of_firmware(&facts)?
+    } else {
+        pc::Layout::new(&facts)?
+    };
     let domain = create_domain(hypervisor, plan, flags, started)?;
     for (address, bytes) in &layout.pieces {
         copy(hypervisor, domain, *address, bytes)?;
     }
     if !plan.disk.is_empty() {
-        copy(hypervisor, domain, GuestPhys::new(plan.memory()), plan.disk)?;
+        copy(hypervisor, domain, GuestPhys::new(plan.disk_start()), plan.disk)?;
         for (index, value) in
-            [(param::DISK_PFN, plan.memory() / PAGE_SIZE), (param::DISK_SECTORS, plan.disk_sectors())]
+            [(param::DISK_PFN, plan.disk_start() / PAGE_SIZE), (param::DISK_SECTORS, plan.disk_sectors())]
         {
             hypervisor.set_param(domain, index, value).map_err(of("attaching the guest's disk"))?;
         }
     }
-    hypervisor.domain_context(domain, &layout.start).map_err(of("setting the guest's first state"))?;
+    match &layout.start {
+        pc::Start::Context(context) => hypervisor.domain_context(domain, context),
+        pc::Start::Reset => {
+            let pages = plan.firmware_bytes() / PAGE_SIZE;
+            hypervisor.domain_firmware(domain, plan.memory() / PAGE_SIZE, pages)
+        }
+    }
+    .map_err(of("setting the guest's first state"))?;
     Ok(domain)
 }
 
@@ -252,7 +282,7 @@ fn create_domain<H: Hypervisor>(
     started: &mut Started,
 ) -> Result<DomId, Refusal> {
     let cores = plan.cores.iter().fold(0, |mask, core| mask | 1 << core);
-    let pages = plan.memory() / PAGE_SIZE + (plan.disk_sectors() * SECTOR).div_ceil(PAGE_SIZE);
+    let pages = plan.disk_start() / PAGE_SIZE + (plan.disk_sectors() * SECTOR).div_ceil(PAGE_SIZE);
     let domain = hypervisor.domain_create(cores, pages, flags).map_err(of("making the domain"))?;
     started.domain = Some(domain);
     Ok(domain)
@@ -369,6 +399,7 @@ mod tests {
         Plan {
             name: "web",
             image,
+            firmware: false,
             ramdisk: &[],
             disk: &[],
             command_line: "quiet",

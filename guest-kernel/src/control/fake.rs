@@ -28,6 +28,8 @@ pub struct Domain {
     pub params: BTreeMap<u32, u64>,
     pub entry: Option<(GuestPhys, GuestPhys)>,
     pub context: Option<HvmContext>,
+    /// What lies at the end of 4 GiB.
+    pub firmware: Option<Vec<u8>>,
     pub exits: [u64; ExitKind::COUNT],
 }
 
@@ -186,6 +188,7 @@ impl Hypervisor for Fake {
             params: BTreeMap::new(),
             entry: None,
             context: None,
+            firmware: None,
             exits: [0; ExitKind::COUNT],
         };
         self.domains.insert(id, domain);
@@ -225,6 +228,14 @@ impl Hypervisor for Fake {
     fn domain_context(&mut self, domain: DomId, start: &HvmContext) -> Result<(), Errno> {
         self.call()?;
         self.building(domain)?.context = Some(*start);
+        Ok(())
+    }
+
+    fn domain_firmware(&mut self, domain: DomId, first_frame: u64, pages: u64) -> Result<(), Errno> {
+        self.call()?;
+        let domain = self.building(domain)?;
+        let (start, bytes) = ((first_frame * PAGE_SIZE) as usize, (pages * PAGE_SIZE) as usize);
+        domain.firmware = Some(domain.memory.get(start..start + bytes).ok_or(Errno::EFAULT)?.to_vec());
         Ok(())
     }
 

@@ -53,6 +53,8 @@ pub trait Hypervisor {
     fn domain_entry(&mut self, domain: DomId, entry: GuestPhys, start_info: GuestPhys) -> Result<(), Errno>;
     /// `DOMAIN_CONTEXT`
     fn domain_context(&mut self, domain: DomId, start: &HvmContext) -> Result<(), Errno>;
+    /// `DOMAIN_FIRMWARE`
+    fn domain_firmware(&mut self, domain: DomId, first_frame: u64, pages: u64) -> Result<(), Errno>;
     /// `DOMAIN_UNPAUSE`
     fn domain_unpause(&mut self, domain: DomId) -> Result<(), Errno>;
     /// `DOMAIN_PAUSE`

@@ -38,8 +38,12 @@ impl<H: Hypervisor> Control<H> {
         for image in iter::once(&config.image).chain(&config.ramdisk).chain(&config.disk) {
             self.images.find(image).ok_or_else(|| self.no_such_image(image))?;
         }
+        let firmware =
+            if config.firmware { self.images.find(&config.image).map_or(0, <[u8]>::len) } else { 0 };
         let disk = config.disk.as_deref().and_then(|name| self.images.find(name)).map_or(0, <[u8]>::len);
-        self.check_memory(config.memory_mib.saturating_add((disk as u64).div_ceil(1 << 20) as u32))?;
+        self.check_memory(
+            config.memory_mib.saturating_add((disk as u64 + firmware as u64).div_ceil(1 << 20) as u32),
+        )?;
         self.check_devices(config)?;
         let cores = self.choose_cores(config)?;
         let home = cores.first().copied().unwrap_or_default();
@@ -51,6 +55,7 @@ impl<H: Hypervisor> Control<H> {
         let plan = Plan {
             name: &config.name,
             image: self.images.find(&config.image).unwrap_or_default(),
+            firmware: config.firmware,
             ramdisk: config.ramdisk.as_deref().and_then(|name| self.images.find(name)).unwrap_or_default(),
             disk: config.disk.as_deref().and_then(|name| self.images.find(name)).unwrap_or_default(),
             command_line: &config.command_line,

@@ -125,6 +125,14 @@ impl Start {
         }
     }
 
+    /// After a reset, in real mode still, but for a code segment that lies at the end of the first 4 GiB (SDM 3A,
+    /// "Processor State After Reset"). EDX tells which processor it is.
+    pub fn reset(signature: u32) -> Self {
+        let start = Self::real_mode(0);
+        let cs = Segment { selector: 0xf000, base: 0xffff_0000, ..start.cs };
+        Self { cs, rip: 0xfff0, registers: [0, 0, signature.into(), 0, 0, 0, 0], ..start }
+    }
+
     /// What a guest asks for. `cr4_allowed`: the bits of CR4 that it may set.
     pub fn from_guest(context: &HvmContext, cr4_allowed: u64) -> Result<Self, Errno> {
         if context.pad != 0 {
@@ -340,5 +348,13 @@ mod tests {
         assert_eq!((start.cs.selector, start.cs.base, start.rip), (0x9a00, 0x9_a000, 0));
         assert_eq!(start.cr0 & (CR0_PE | CR0_PG), 0);
         assert!(start.is_real_mode() && !Start::pvh(0, 0).is_real_mode());
+    }
+
+    #[test]
+    fn a_reset_starts_below_4_gib() {
+        let start = Start::reset(0x606);
+        assert_eq!((start.cs.base + start.rip, start.cs.selector), (0xffff_fff0, 0xf000));
+        assert_eq!(start.registers[2], 0x606);
+        assert!(start.is_real_mode());
     }
 }

@@ -208,10 +208,12 @@ fn guest_state(core: &mut Core, start: &Start) -> Result<(), Failed> {
     vmcs.set(field::GUEST_LDTR_BASE, 0)?;
     vmcs.set(field::GUEST_LDTR_LIMIT, 0)?;
     vmcs.set(field::GUEST_LDTR_ACCESS_RIGHTS, UNUSABLE)?;
+    // In real mode the interrupt vectors are at 0.
+    let limit = if start.is_real_mode() { 0xffff } else { 0 };
     vmcs.set(field::GUEST_GDTR_BASE, 0)?;
-    vmcs.set(field::GUEST_GDTR_LIMIT, 0)?;
+    vmcs.set(field::GUEST_GDTR_LIMIT, limit)?;
     vmcs.set(field::GUEST_IDTR_BASE, 0)?;
-    vmcs.set(field::GUEST_IDTR_LIMIT, 0)?;
+    vmcs.set(field::GUEST_IDTR_LIMIT, limit)?;
 
     vmcs.set(field::GUEST_CR0, cr0)?;
     vmcs.set(field::CR0_GUEST_HOST_MASK, CR0_OWNED)?;

@@ -34,6 +34,11 @@ const D: u8 = 13;
 /// Where PCs have it; the chip itself knows of none.
 const CENTURY: u8 = 0x32;
 
+/// Where firmware finds how many processors there are beyond the first.
+pub const MORE_PROCESSORS: u8 = 0x5f;
+/// Where firmware finds what to start from: 2, the first disk.
+pub const BOOT_ORDER: u8 = 0x3d;
+
 const A_UPDATING: u8 = 1 << 7;
 /// The divider held in reset: nothing counts.
 const A_RESET: u8 = 0b110 << 4;

@@ -24,7 +24,7 @@ pub mod key {
     pub const RAM_SIZE: u16 = 0x03;
     /// Processors at the start.
     pub const NB_CPUS: u16 = 0x05;
-    /// Processors there may ever be.
+    /// Processors there may ever be: the numbers that their APIC ids are below of.
     pub const MAX_CPUS: u16 = 0x0f;
     /// The directory of files.
     pub const FILE_DIRECTORY: u16 = 0x19;
@@ -39,9 +39,9 @@ const NAME: usize = 56;
 /// Bytes of a directory entry: size and selector with their highest bytes first, two that are reserved, the name.
 const ENTRY: usize = 8 + NAME;
 /// How many items there may be.
-const ITEMS: usize = 32;
+const ITEMS: usize = 16;
 /// Bytes of all items.
-const STORE: usize = 16 << 10;
+const STORE: usize = 4 << 10;
 
 /// Something that can be selected.
 #[derive(Clone, Copy, Debug)]
@@ -73,12 +73,13 @@ impl FwCfg {
     }
 
     /// Says who it is, and what all firmware asks for.
-    pub fn describe(&mut self, memory_bytes: u64, processors: u16) -> Result<(), Full> {
+    /// `apic_ids`: above the highest that a processor has.
+    pub fn describe(&mut self, memory_bytes: u64, processors: u16, apic_ids: u16) -> Result<(), Full> {
         self.add(key::SIGNATURE, b"QEMU")?;
         self.add(key::ID, &1u32.to_le_bytes())?;
         self.add(key::RAM_SIZE, &memory_bytes.to_le_bytes())?;
         self.add(key::NB_CPUS, &processors.to_le_bytes())?;
-        self.add(key::MAX_CPUS, &processors.to_le_bytes())?;
+        self.add(key::MAX_CPUS, &apic_ids.to_le_bytes())?;
         self.add(key::IRQ0_OVERRIDE, &[1])
     }
 

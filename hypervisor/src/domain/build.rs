@@ -356,6 +356,35 @@ pub fn write(domain: &Domain, mut to: GuestPhys, mut bytes: &[u8]) -> Result<(),
     Ok(())
 }
 
+/// Moves a domain's own pages to the end of the first 4 GiB, where it can not write to them. All or nothing.
+pub fn move_firmware(
+    frames: &mut FrameTable,
+    home: &mut Home,
+    from: GuestPhys,
+    pages: PageCount,
+) -> Result<(), Errno> {
+    const END: u64 = 1 << 32;
+    let bytes = pages.checked_bytes().filter(|&bytes| bytes <= END).ok_or(Errno::EINVAL)?;
+    let rights = Permissions::READ | Permissions::EXECUTE;
+    let at = |start: u64, page: u64| GuestPhys::new(start + page * PAGE_SIZE);
+    from.checked_add(bytes).ok_or(Errno::EINVAL)?;
+    for page in 0..pages.get() {
+        let moved =
+            home.ept.lookup(&Identity, at(from.as_u64(), page)).ok_or(Errno::EFAULT).and_then(|found| {
+                let (to, one) = (at(END - bytes, page), PageCount::new(1));
+                home.ept
+                    .map(&mut FromTable(frames), to, found.hpa, one, rights, MemoryType::WriteBack)
+                    .map_err(errno)
+            });
+        if let Err(error) = moved {
+            // Never translated yet, since the domain has not run.
+            let _ = home.ept.unmap(&mut FromTable(frames), at(END - bytes, 0), PageCount::new(page));
+            return Err(error);
+        }
+    }
+    home.ept.unmap(&mut FromTable(frames), from, pages).map(drop).map_err(errno)
+}
+
 /// Shares `pages` of `owner`'s memory, from `from` on, with a domain that is being built, at `to`. All or nothing.
 pub fn share(
     frames: &mut FrameTable,

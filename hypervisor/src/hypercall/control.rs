@@ -7,6 +7,7 @@ use abi::control::hypercall::{self as op, CoreInfo, DomainInfo, DomainState, Exi
 use abi::exit_code::ExitCode;
 use abi::xen::DomId;
 use abi::xen::errno::{Errno, HypercallResult};
+use abi::xen::hvm::param;
 use abi::xen::vcpu::HvmContext;
 
 use super::{arguments, audit};
@@ -14,7 +15,7 @@ use crate::checks::start::Start;
 use crate::core::Core;
 use crate::core::face::FACES;
 use crate::core::guest_state::CR4_ALLOWED;
-use crate::domain::{Domain, Home, NO_CODE, build};
+use crate::domain::{Domain, Home, NO_CODE, build, physmap};
 use crate::registry::{Registry, events_from, events_to};
 use crate::{console, interrupts, machine, stop};
 
@@ -78,6 +79,7 @@ pub(super) fn handle(core: &mut Core) -> HypercallResult {
         op::DOMAIN_RESUME => resume(core, id(a)?),
         op::CORE_OFF => core.switch_off(number(a)?),
         op::CORE_ON => core.switch_on(number(a)?, number(b)?),
+        op::DOMAIN_FIRMWARE => domain_firmware(core, id(a)?, b, PageCount::new(c)),
         op::MACHINE_STOP => {
             let code = u8::try_from(a).ok().and_then(ExitCode::from_u8).ok_or(Errno::EINVAL)?;
             stop::stop(code)
@@ -172,6 +174,18 @@ fn domain_share(
     let (_, home) = building(core, id)?;
     let own = core.domain()?;
     build::share(&mut registry(core)?.frames, own, from, home, to, pages)?;
+    Ok(0)
+}
+
+fn domain_firmware(core: &mut Core, id: DomId, first: u64, pages: PageCount) -> HypercallResult {
+    let (domain, home) = building(core, id)?;
+    let is_sized = (1..=op::MAX_FIRMWARE_PAGES).contains(&pages.get());
+    if !is_sized || !domain.is_full || domain.is_shadowed {
+        return Err(Errno::EINVAL);
+    }
+    build::move_firmware(&mut registry(core)?.frames, home, physmap::address(first)?, pages)?;
+    domain.params[param::MEMORY_END_PFN as usize].store(first, Relaxed);
+    home.start = Some(Start::reset(core.machine.cpuid.signature()));
     Ok(0)
 }
 

@@ -8,9 +8,11 @@ use arrayvec::ArrayVec;
 
 use super::console::Console;
 use super::disk::Disk;
+use crate::cpuid_policy::apic_id;
 use crate::devices::ata;
 use crate::devices::cmos::{self, Cmos};
 use crate::devices::debug::{self, Debug};
+use crate::devices::fw_cfg::{self, FwCfg};
 use crate::devices::i8042::{self, I8042};
 use crate::devices::io_apic::{IoApic, PINS};
 use crate::devices::message::Message;
@@ -29,6 +31,8 @@ const TIMER_PIN: usize = 2;
 /// APIC id of the I/O APIC, as the guest's MADT has it.
 const IO_APIC_ID: u8 = 0xf;
 const COM1: u16 = 0x3f8;
+/// Type of memory in a memory map.
+const RAM: u32 = 1;
 const RESET_CONTROL: u16 = 0xcf9;
 /// The port behind PCI's configuration data.
 const PCI_END: u16 = pci::DATA + 4;
@@ -58,6 +62,8 @@ pub struct Board {
     pci: Pci,
     keyboard: I8042,
     debug: Debug,
+    /// What firmware asks the board, where there is firmware.
+    pub fw_cfg: Option<FwCfg>,
     /// The drive of the ATA controller, if there is one.
     pub disk: Option<Disk>,
     /// Where the serial port leads; `None`: nowhere.
@@ -92,6 +98,21 @@ const fn nanoseconds(ticks: u64, hz: u64) -> u64 {
 }
 
 impl Board {
+    /// Tells firmware what the board has: so many bytes of memory, and processors.
+    pub fn describe(&mut self, memory: u64, processors: u16) {
+        const FIRST_DISK: u8 = 2;
+        self.cmos.put_memory(memory, 0);
+        self.cmos.put(cmos::MORE_PROCESSORS, processors.saturating_sub(1) as u8);
+        self.cmos.put(cmos::BOOT_ORDER, FIRST_DISK);
+        let mut fw_cfg = FwCfg::new();
+        let described = fw_cfg
+            .describe(memory, processors, apic_id(processors.saturating_sub(1).into()) as u16 + 1)
+            .and_then(|()| fw_cfg.add_memory_map(&[(0, memory, RAM)]))
+            .and_then(|()| fw_cfg.add_file("etc/sercon-port", &COM1.to_le_bytes()));
+        debug_assert!(described.is_ok(), "the store has room for what every board says");
+        self.fw_cfg = Some(fw_cfg);
+    }
+
     /// A board at power-up. `epoch`: nanoseconds from 1970 to the machine's start.
     pub const fn new(epoch: u64) -> Self {
         Self {
@@ -104,6 +125,7 @@ impl Board {
             pci: Pci::new(),
             keyboard: I8042::new(),
             debug: Debug::new(),
+            fw_cfg: None,
             disk: None,
             console: None,
             has_printed: false,
@@ -136,13 +158,31 @@ impl Board {
 
     /// Writes a port.
     pub fn write_port(&mut self, port: u16, bytes: u8, value: u32, now: u64) -> Power {
-        if (port, bytes) == (pci::ADDRESS, 4) {
-            self.pci.set_address(value);
-            return Power::Stays;
+        if bytes == 1 {
+            self.write_byte(port, value as u8, now)
+        } else {
+            self.write_wide(port, bytes, value, now)
         }
-        if port == ata::COMMAND_BLOCK && bytes > 1 {
-            self.write_disk(port, bytes, value);
-            return Power::Stays;
+    }
+
+    #[inline(never)]
+    fn write_wide(&mut self, port: u16, bytes: u8, value: u32, now: u64) -> Power {
+        match (port, bytes) {
+            (pci::ADDRESS, 4) => {
+                self.pci.set_address(value);
+                return Power::Stays;
+            }
+            (ata::COMMAND_BLOCK, _) => {
+                self.write_disk(port, bytes, value);
+                return Power::Stays;
+            }
+            (fw_cfg::SELECTOR, 2) => {
+                if let Some(fw_cfg) = &mut self.fw_cfg {
+                    fw_cfg.select(value as u16);
+                }
+                return Power::Stays;
+            }
+            _ => {}
         }
         let mut power = Power::Stays;
         for byte in 0..bytes {
@@ -195,6 +235,7 @@ impl Board {
             }
             ata::COMMAND_BLOCK..ATA_END | ata::CONTROL => self.read_disk(port, 1) as u8,
             pci::DATA..PCI_END => self.pci.read(port),
+            fw_cfg::DATA => self.fw_cfg.as_mut().map_or(0xff, FwCfg::read),
             debug::PROGRESS | debug::PRINT | debug::PRINT_SEABIOS => self.debug.read(port),
             _ => 0xff,
         }

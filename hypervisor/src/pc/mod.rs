@@ -15,7 +15,11 @@ pub mod ports;
 pub mod posted;
 pub mod shadow;
 
+use core::sync::atomic::Ordering::Relaxed;
+
+use abi::address::PAGE_SIZE;
 use abi::control::hypercall::{DomainState, ExitKind};
+use abi::xen::hvm::param;
 use abi::xen::sched::reason;
 use vmx::crossing::{self, Return};
 use vmx::exit::{ControlRegister, Exit, Reason};
@@ -80,6 +84,10 @@ pub fn build(domain: &Domain, home: &mut Home, machine: &Machine) {
     let mut board = Board::new(machine.clock.epoch());
     board.console = Console::of(domain);
     board.disk = Disk::of(domain);
+    let memory_end = domain.params[param::MEMORY_END_PFN as usize].load(Relaxed);
+    if memory_end != 0 {
+        board.describe(memory_end.saturating_mul(PAGE_SIZE), domain.cores.len() as u16);
+    }
     home.board = Some(board);
 }
 

@@ -18,7 +18,7 @@ use super::{
     Config, DEFAULT_CORES, DEFAULT_GUEST_MIB, DEFAULT_KERNEL_MIB, DEFAULT_MEMORY_MIB, Mistake, RESERVED_MIB,
     Surroundings, device,
     file::{File, Guest},
-    kernel::{file_problem, image_name, kernel_problem},
+    kernel::{file_problem, firmware_problem, image_name, kernel_problem},
 };
 
 /// The least memory a guest kernel starts in.
@@ -95,7 +95,7 @@ struct Checker<'around> {
 
 /// Memory of a guest that names none.
 fn usual_mib(guest: &Guest) -> u32 {
-    if guest.kernel.is_some() { DEFAULT_KERNEL_MIB } else { DEFAULT_GUEST_MIB }
+    if guest.kernel.is_some() || guest.firmware.is_some() { DEFAULT_KERNEL_MIB } else { DEFAULT_GUEST_MIB }
 }
 
 impl Checker<'_> {
@@ -152,14 +152,17 @@ impl Checker<'_> {
         self.name(&guest.name);
         let (image, own) = self.kernel(guest);
         let ramdisk = guest.ramdisk.as_ref().map(|place| {
-            if guest.image.is_some() {
+            if guest.kernel.is_none() {
                 let remedy = "name the kernel that it belongs to, or leave it out";
-                self.mistake(place, "`ramdisk` goes with `kernel`, not with `image`".into(), remedy);
+                let made_of = if guest.firmware.is_some() { "firmware" } else { "image" };
+                self.mistake(place, format!("`ramdisk` goes with `kernel`, not with `{made_of}`"), remedy);
             }
             self.file(place, file_problem)
         });
         let disk = guest.disk.as_ref().map(|place| {
-            if guest.virt.as_ref().is_none_or(|virt| virt.get_ref() != "full") {
+            let is_full =
+                guest.virt.as_ref().map_or(guest.firmware.is_some(), |virt| virt.get_ref() == "full");
+            if !is_full {
                 let what = "only a guest with `virt = \"full\"` has a PC's disk";
                 self.mistake(place, what.into(), "leave `disk` out, or name a device of another guest's");
             }
@@ -177,6 +180,7 @@ impl Checker<'_> {
         GuestConfig {
             name: guest.name.get_ref().clone(),
             image,
+            firmware: guest.firmware.is_some(),
             ramdisk,
             disk,
             placement: self.placement(guest, &pinned),
@@ -196,6 +200,17 @@ impl Checker<'_> {
 
     /// The image that a guest is made of, and whether that is one of Atoll's own.
     fn kernel(&mut self, guest: &Guest) -> (String, bool) {
+        if let Some(firmware) = &guest.firmware {
+            if guest.image.is_some() || guest.kernel.is_some() {
+                let remedy = "firmware finds what to start on the disk: leave `image` and `kernel` out";
+                self.mistake(
+                    firmware,
+                    "this guest has `firmware` and something else to start".into(),
+                    remedy,
+                );
+            }
+            return (self.file(firmware, firmware_problem), false);
+        }
         match (&guest.image, &guest.kernel) {
             (Some(image), None) => {
                 self.image(image);
@@ -208,7 +223,8 @@ impl Checker<'_> {
                 (String::new(), false)
             }
             (None, None) => {
-                let what = format!("guest `{}` has neither `image` nor `kernel`", guest.name.get_ref());
+                let what =
+                    format!("guest `{}` has neither `image`, `kernel` nor `firmware`", guest.name.get_ref());
                 self.mistake(&guest.name, what, "image = \"hello\", or kernel = \"FILE\"");
                 (String::new(), false)
             }
@@ -255,9 +271,24 @@ impl Checker<'_> {
     }
 
     fn virt(&mut self, guest: &Guest, own: bool) -> Virt {
-        let Some(place) = &guest.virt else { return Virt::Para };
         let is_member = guest.mesh.unwrap_or(own);
+        let Some(place) = &guest.virt else {
+            return match &guest.firmware {
+                Some(firmware) if is_member => {
+                    let what = format!("guest `{}` is a member of the mesh", guest.name.get_ref());
+                    self.mistake(firmware, what, "its members start no firmware: leave `mesh` out");
+                    Virt::Para
+                }
+                Some(_) => Virt::Full,
+                None => Virt::Para,
+            };
+        };
         match place.get_ref().as_str() {
+            "para" if guest.firmware.is_some() => {
+                let what = "firmware wants a PC, which a para guest does not have";
+                self.mistake(place, what.into(), "leave `virt` out, or virt = \"full\"");
+                Virt::Para
+            }
             "para" => Virt::Para,
             "full" if !is_member => Virt::Full,
             "full" => {
@@ -278,6 +309,10 @@ impl Checker<'_> {
         let name = guest.name.get_ref();
         match place.get_ref().as_str() {
             "ept" => return Paging::Ept,
+            "shadow" if guest.firmware.is_some() => {
+                let what = "firmware starts in real mode, which there is not with shadow page tables";
+                self.mistake(place, what.into(), "paging = \"ept\", or leave `paging` out");
+            }
             "shadow" if virt == Virt::Full && vcpus == 1 => return Paging::Shadow,
             "shadow" if virt == Virt::Full => {
                 let what = format!("guest `{name}` has shadow page tables and {vcpus} virtual CPUs");

@@ -28,6 +28,7 @@ pub(super) struct Guest {
     pub(super) name: Spanned<String>,
     pub(super) image: Option<Spanned<String>>,
     pub(super) kernel: Option<Spanned<String>>,
+    pub(super) firmware: Option<Spanned<String>>,
     pub(super) ramdisk: Option<Spanned<String>>,
     pub(super) disk: Option<Spanned<String>>,
     pub(super) core: Option<Spanned<i64>>,
@@ -53,8 +54,9 @@ pub(super) fn read(source: &Source) -> Result<File, Mistake> {
     toml::from_str(source.text).map_err(|error| {
         let message = error.message();
         let remedy = if message.contains("field") {
-            "[machine] has cores, memory_mib, stop_when_done; each [[guest]] has name, image or kernel, ramdisk, disk, core \
-             or cores, near, far, vcpus, memory_mib, command_line, mesh, virt, paging, devices, on_poweroff, on_reboot, on_crash"
+            "[machine] has cores, memory_mib, stop_when_done; each [[guest]] has name, image, kernel or firmware, ramdisk, disk, \
+             core or cores, near, far, vcpus, memory_mib, command_line, mesh, virt, paging, devices, on_poweroff, on_reboot, \
+             on_crash"
         } else if message.contains("invalid type") {
             "names, images, files, policies and command lines are \"text\"; cores, vcpus and memory are whole numbers; \
              mesh is true or false"

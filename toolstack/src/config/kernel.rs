@@ -1,5 +1,6 @@
 //! Files that guests are started from: whether they are there, and look like what they should be.
 
+use abi::control::hypercall::MAX_FIRMWARE_PAGES;
 use std::{fs::File, io::Read, path::Path};
 
 /// Where a bzImage says that it is one.
@@ -18,6 +19,20 @@ pub(super) fn kernel_problem(path: &Path) -> Option<(String, &'static str)> {
             "name a kernel as distributions have it in /boot (vmlinuz-...), or an ELF file with a PVH note",
         )),
     }
+}
+
+/// What is wrong with a firmware's file, and the remedy.
+pub(super) fn firmware_problem(path: &Path) -> Option<(String, &'static str)> {
+    let page = abi::address::PAGE_SIZE;
+    let sizes = 64 << 10..=MAX_FIRMWARE_PAGES * page;
+    file_problem(path).or_else(|| {
+        let bytes = path.metadata().map_or(0, |file| file.len());
+        let is_sized = bytes.is_multiple_of(page) && sizes.contains(&bytes);
+        (!is_sized).then(|| {
+            let what = format!("{} has {bytes} bytes, which is no firmware's size", path.display());
+            (what, "name an image of whole pages, 64 KiB to 16 MiB, such as /usr/share/seabios/bios-256k.bin")
+        })
+    })
 }
 
 /// What is wrong with any file.
@@ -60,6 +75,8 @@ mod tests {
         assert_eq!(kernel_problem(&file("elf", b"\x7fELF\x02...")), None);
         assert_eq!(kernel_problem(&file("bzimage", &bzimage)), None);
         assert!(kernel_problem(&file("text", b"hello")).unwrap().0.contains("neither"));
+        assert_eq!(firmware_problem(&file("bios", &vec![0; 64 << 10])), None);
+        assert!(firmware_problem(&file("bios", b"hello")).unwrap().0.contains("no firmware's size"));
         assert!(kernel_problem(&directory.path().join("none")).unwrap().0.contains("there is no file"));
         assert!(file_problem(directory.path()).unwrap().0.contains("is no file"));
         assert_eq!(image_name(Path::new("/boot/vm linuz-6.1")), "vm_linuz-6.1");

@@ -12,6 +12,9 @@ pub struct Options {
     /// The kernel: a bzImage or ELF file with a PVH note, as Linux distributions have it
     #[arg(long, value_name = "FILE")]
     pub kernel: Option<String>,
+    /// Or a PC's firmware, such as SeaBIOS's bios-256k.bin: the guest is virtualized in full, and starts as after a reset
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "image"])]
+    pub firmware: Option<String>,
     /// Its first ramdisk (initrd)
     #[arg(long, value_name = "FILE")]
     pub ramdisk: Option<String>,
@@ -24,10 +27,10 @@ pub struct Options {
     /// Handed to the kernel
     #[arg(long, visible_aliases = ["extra", "cmdline"], value_name = "TEXT", allow_hyphen_values = true)]
     pub command_line: Option<String>,
-    /// The guest's name [default: the kernel's, up to its first `-` or `.`]
+    /// The guest's name [default: the kernel's or firmware's, up to its first `-` or `.`]
     #[arg(long)]
     pub name: Option<String>,
-    /// Memory [default: 256 with --kernel, 32 with --image]
+    /// Memory [default: 256 with --kernel or --firmware, 32 with --image]
     #[arg(long, value_name = "MIB")]
     pub memory: Option<u32>,
     /// Virtual CPUs, each on a core of its own [default: 1]
@@ -62,12 +65,13 @@ pub struct Options {
 impl Options {
     /// Whether none was given.
     pub fn is_empty(&self) -> bool {
-        // A kernel or an image is what a guest is made of; other options alone make none.
-        self.kernel.is_none() && self.image.is_none()
+        // A kernel, a firmware or an image is what a guest is made of; other options alone make none.
+        self.kernel.is_none() && self.firmware.is_none() && self.image.is_none()
     }
 
     fn name(&self) -> String {
-        let image = self.kernel.as_deref().or(self.image.as_deref()).unwrap_or_default();
+        let image =
+            self.kernel.as_deref().or(self.firmware.as_deref()).or(self.image.as_deref()).unwrap_or_default();
         let file = Path::new(image).file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let short = file.split(['-', '.']).next().unwrap_or_default();
         self.name.clone().unwrap_or_else(|| short.to_owned())
@@ -87,6 +91,7 @@ impl Options {
         let cores = (!self.cores.is_empty()).then(|| format!("{:?}", self.cores));
         line("name", quoted(&Some(self.name())), "--name");
         line("kernel", quoted(&self.kernel), "--kernel");
+        line("firmware", quoted(&self.firmware), "--firmware");
         line("ramdisk", quoted(&self.ramdisk), "--ramdisk");
         line("disk", quoted(&self.disk), "--disk");
         line("image", quoted(&self.image), "--image");

@@ -89,6 +89,7 @@ fn parse_with_files(text: &str) -> Result<Config> {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("vmlinux"), b"\x7fELF\x02...").unwrap();
     fs::write(directory.path().join("initrd.gz"), b"...").unwrap();
+    fs::write(directory.path().join("bios.bin"), vec![0; 128 << 10]).unwrap();
     fs::write(directory.path().join("mesh"), b"\x7fELF\x02...").unwrap();
     fs::create_dir(directory.path().join("other")).unwrap();
     fs::write(directory.path().join("other/vmlinux"), b"\x7fELF\x02...").unwrap();
@@ -96,6 +97,7 @@ fn parse_with_files(text: &str) -> Result<Config> {
     Config::parse(text, &directory.path().join("web.toml"), &surroundings)
 }
 
+const FIRMWARE: &str = "[[guest]]\nname = \"a\"\nfirmware = \"bios.bin\"\n";
 const LINUX: &str = "[[guest]]\nname = \"a\"\nkernel = \"vmlinux\"\nramdisk = \"initrd.gz\"\n";
 
 #[test]
@@ -106,6 +108,7 @@ fn a_kernel_of_ones_own() {
         name: "a".into(),
         image: "vmlinux".into(),
         ramdisk: Some("initrd.gz".into()),
+        firmware: false,
         disk: None,
         cores: vec![3, 1],
         vcpus: 2,
@@ -138,6 +141,10 @@ fn a_kernel_of_ones_own() {
     assert_eq!(shadowed.machine.guests[0].paging, Paging::Shadow);
     let disk = parse_with_files(&format!("{LINUX}virt = \"full\"\ndisk = \"initrd.gz\"\n")).unwrap();
     assert_eq!(disk.machine.guests[0].disk.as_deref(), Some("initrd.gz"));
+    let pc = parse_with_files(&format!("{FIRMWARE}disk = \"initrd.gz\"\n")).unwrap();
+    let pc = &pc.machine.guests[0];
+    assert_eq!((pc.image.as_str(), pc.firmware, pc.virt), ("bios.bin", true, Virt::Full));
+    assert_eq!((pc.memory_mib, pc.mesh), (DEFAULT_KERNEL_MIB, false));
 }
 
 #[test]
@@ -148,7 +155,10 @@ fn a_kernel_of_ones_own_may_be_wrong() {
         assert!(line.contains("/web.toml:") && line.ends_with(expected), "{error}");
     };
     refused(&LINUX.replace("kernel", "image"), "there is no image `vmlinux`");
-    refused("[[guest]]\nname = \"a\"\n", "web.toml:2: guest `a` has neither `image` nor `kernel`");
+    refused(
+        "[[guest]]\nname = \"a\"\n",
+        "web.toml:2: guest `a` has neither `image`, `kernel` nor `firmware`",
+    );
     refused(
         &format!("{LINUX}disk = \"initrd.gz\"\n"),
         "web.toml:5: only a guest with `virt = \"full\"` has a PC's disk",
@@ -181,6 +191,12 @@ fn a_kernel_of_ones_own_may_be_wrong() {
         "4 virtual CPUs do not fit on 4 cores, of which domain 0 has one",
     );
     refused(&format!("{LINUX}on_reboot = \"explode\"\n"), "`explode` is nothing that becomes of a guest");
+    refused(&format!("{FIRMWARE}virt = \"para\"\n"), "which a para guest does not have");
+    refused(&format!("{FIRMWARE}paging = \"shadow\"\n"), "which there is not with shadow page tables");
+    refused(&format!("{FIRMWARE}mesh = true\n"), "guest `a` is a member of the mesh");
+    refused(&format!("{FIRMWARE}kernel = \"vmlinux\"\n"), "`firmware` and something else to start");
+    refused(&format!("{FIRMWARE}ramdisk = \"initrd.gz\"\n"), "goes with `kernel`, not with `firmware`");
+    refused(&FIRMWARE.replace("bios.bin", "initrd.gz"), "has 3 bytes, which is no firmware's size");
     let mesh = "[[guest]]\nname = \"a\"\nimage = \"mesh\"\n";
     refused(&format!("{mesh}core = 1\nnear = \"b\"\n"), "web.toml:5: guest `a` has its cores already");
     refused(&format!("{mesh}near = \"a\"\n"), "web.toml:4: guest `a` is always near itself");

@@ -11,6 +11,7 @@
 //! The devices that the tables speak of are the hypervisor's (`hypervisor/src/pc`).
 
 mod acpi;
+mod firmware;
 mod linux;
 mod multiboot;
 mod pvh;
@@ -41,8 +42,27 @@ const ACPI: u32 = 3;
 pub struct Layout<'a> {
     /// What lies where.
     pub pieces: Vec<(GuestPhys, Cow<'a, [u8]>)>,
-    /// Virtual CPU 0's first state.
-    pub start: HvmContext,
+    /// How virtual CPU 0 starts.
+    pub start: Start,
+}
+
+/// How a virtual CPU starts.
+#[derive(Debug)]
+pub enum Start {
+    /// In this state.
+    Context(HvmContext),
+    /// As after a reset, at the end of the firmware that is among the pieces.
+    Reset,
+}
+
+#[cfg(test)]
+impl Start {
+    fn regs32(&self) -> Hvm32 {
+        match self {
+            Self::Context(context) => context.regs32(),
+            Self::Reset => panic!("a reset has no context"),
+        }
+    }
 }
 
 /// What a full guest is made of.
@@ -61,14 +81,15 @@ pub struct Facts<'a> {
 }
 
 impl<'a> Layout<'a> {
+    /// The layout for a PC's firmware, which is in the place of the kernel.
+    pub fn of_firmware(facts: &Facts<'a>) -> Result<Self, Refusal> {
+        check_memory(facts)?;
+        firmware::layout(facts)
+    }
+
     /// The layout for a kernel, by what kind of file that is.
     pub fn new(facts: &Facts<'a>) -> Result<Self, Refusal> {
-        if facts.memory <= HIGH {
-            return Err(refuse(
-                "a PC has memory above 1 MiB, and this guest has none",
-                "give it more memory",
-            ));
-        }
+        check_memory(facts)?;
         let mut layout = if linux::is_bzimage(facts.kernel) {
             linux::layout(facts)?
         } else if let Some(header) = multiboot::header(facts.kernel) {
@@ -81,13 +102,20 @@ impl<'a> Layout<'a> {
     }
 }
 
+fn check_memory(facts: &Facts<'_>) -> Result<(), Refusal> {
+    if facts.memory > HIGH {
+        return Ok(());
+    }
+    Err(refuse("a PC has memory above 1 MiB, and this guest has none", "give it more memory"))
+}
+
 /// What lies where in so much memory.
 fn memory_map(memory: u64) -> [(Range<u64>, u32); 4] {
     [(0..LOW_END, RAM), (LOW_END..TABLES.start, RESERVED), (TABLES, ACPI), (HIGH..memory, RAM)]
 }
 
 /// 32-bit protected mode with flat segments, paging and interrupts off, and these registers.
-fn flat_start(entry: u32, set: impl FnOnce(&mut Hvm32)) -> HvmContext {
+fn flat_start(entry: u32, set: impl FnOnce(&mut Hvm32)) -> Start {
     const CODE: u16 = 0xc9b;
     const DATA: u16 = 0xc93;
     const BUSY_TASK: u16 = 0x8b;
@@ -108,7 +136,7 @@ fn flat_start(entry: u32, set: impl FnOnce(&mut Hvm32)) -> HvmContext {
         ..Hvm32::default()
     };
     set(&mut registers);
-    HvmContext::new32(registers)
+    Start::Context(HvmContext::new32(registers))
 }
 
 fn unusable(what: impl core::fmt::Display) -> Refusal {

@@ -29,13 +29,13 @@ fn directory(device: &mut FwCfg) -> Bytes<(String, u32, u16)> {
 #[test]
 fn who_it_is() {
     let mut device = FwCfg::new();
-    device.describe(256 << 20, 2).unwrap();
+    device.describe(256 << 20, 2, 3).unwrap();
     assert_eq!(read(&mut device, key::SIGNATURE, 6), b"QEMU\0\0");
     assert_eq!(read(&mut device, key::ID, 4), [1, 0, 0, 0], "no DMA");
     assert_eq!(read(&mut device, key::RAM_SIZE, 8), [0, 0, 0, 0x10, 0, 0, 0, 0]);
     assert_eq!(
-        (read(&mut device, key::NB_CPUS, 2), read(&mut device, 0x1234, 2)),
-        (Bytes::from([2, 0]), Bytes::from([0, 0]))
+        [key::NB_CPUS, key::MAX_CPUS, 0x1234].map(|key| read(&mut device, key, 2)),
+        [[2, 0], [3, 0], [0, 0]].map(Bytes::from)
     );
     assert!(directory(&mut device).is_empty());
 }
@@ -43,7 +43,7 @@ fn who_it_is() {
 #[test]
 fn files() {
     let mut device = FwCfg::new();
-    device.describe(0, 1).unwrap();
+    device.describe(0, 1, 1).unwrap();
     device.add_file("bootorder", b"/pci@i0cf8/ide@1,1/drive@0/disk@0\n\0").unwrap();
     device.add_memory_map(&[(0, 0xa_0000, 1), (0x10_0000, 0xff0_0000, 1)]).unwrap();
     let listed = directory(&mut device);
