@@ -1,13 +1,14 @@
 //! PCI configuration space by configuration mechanism #1 (PCI Local Bus Specification, "Configuration Mechanism"), with
 //! what an i440FX board has on bus 0: the host bridge, and the PIIX's functions, as far as kernels and firmware look at
-//! them (Intel's 82441FX, 82371SB and 82371AB data sheets). There are no base addresses: everything is where ISA has it.
+//! them (Intel's 82441FX, 82371SB and 82371AB data sheets). There are no base address registers: everything is where ISA has
+//! it, but for the power-management block, which has a register of its own.
 
 mod functions;
 
 #[cfg(test)]
 mod tests;
 
-use functions::{COUNT, FUNCTIONS, Function};
+use functions::{COUNT, FUNCTIONS, Function, POWER, POWER_BASE, POWER_ENABLE};
 
 /// Configuration address, a register of 32 bits.
 pub const ADDRESS: u16 = 0xcf8;
@@ -53,6 +54,12 @@ impl Pci {
     /// Writes the address register, by 32 bits. Narrower accesses to its ports are not for it.
     pub const fn set_address(&mut self, value: u32) {
         self.address = value & ADDRESS_BITS;
+    }
+
+    /// The first port of the power-management block. `None`: it has none now.
+    pub fn power_base(&self) -> Option<u16> {
+        let register = |at: u8| self.space[POWER][usize::from(at) / 4];
+        (register(POWER_ENABLE) & 1 != 0).then_some(register(POWER_BASE) as u16 & 0xffc0)
     }
 
     /// The function that the address names, and the double word in its space.

@@ -60,6 +60,8 @@ pub struct Board {
     cmos: Cmos,
     pm: Pm,
     pci: Pci,
+    /// Where the power-management block is, as [`Pci::power_base`] has it; 0: nowhere.
+    power_base: u16,
     keyboard: I8042,
     debug: Debug,
     /// What firmware asks the board, where there is firmware.
@@ -123,6 +125,7 @@ impl Board {
             cmos: Cmos::new(epoch),
             pm: Pm::new(),
             pci: Pci::new(),
+            power_base: pm::EVENT,
             keyboard: I8042::new(),
             debug: Debug::new(),
             fw_cfg: None,
@@ -223,11 +226,6 @@ impl Board {
                 self.set_clock(now);
                 value
             }
-            pm::EVENT..pm::END => {
-                let value = self.pm.read(port, ticks(now, pm::HZ));
-                self.set_power(now);
-                value
-            }
             i8042::DATA | i8042::COMMAND | i8042::CONTROL_A => {
                 let value = self.keyboard.read(port);
                 self.set(i8042::IRQ, self.keyboard.interrupts());
@@ -236,8 +234,17 @@ impl Board {
             ata::COMMAND_BLOCK..ATA_END | ata::CONTROL => self.read_disk(port, 1) as u8,
             pci::DATA..PCI_END => self.pci.read(port),
             fw_cfg::DATA => self.fw_cfg.as_mut().map_or(0xff, FwCfg::read),
+            // Firmware that asks the board prints on the serial port, and not all twice.
+            debug::PRINT_SEABIOS if self.fw_cfg.is_some() => 0xff,
             debug::PROGRESS | debug::PRINT | debug::PRINT_SEABIOS => self.debug.read(port),
-            _ => 0xff,
+            _ => match self.power_port(port) {
+                Some(port) => {
+                    let value = self.pm.read(port, ticks(now, pm::HZ));
+                    self.set_power(now);
+                    value
+                }
+                None => 0xff,
+            },
         }
     }
 
@@ -260,13 +267,6 @@ impl Board {
                 self.cmos.write(port, value, self.epoch + now);
                 self.set_clock(now);
             }
-            pm::EVENT..pm::END => {
-                let is_off = self.pm.write(port, value, ticks(now, pm::HZ));
-                self.set_power(now);
-                if is_off {
-                    return Power::Off;
-                }
-            }
             RESET_CONTROL if value & HARD_RESET != 0 => return Power::Reset,
             i8042::DATA | i8042::COMMAND | i8042::CONTROL_A => {
                 let is_reset = self.keyboard.write(port, value);
@@ -276,15 +276,33 @@ impl Board {
                 }
             }
             ata::COMMAND_BLOCK..ATA_END | ata::CONTROL => self.write_disk(port, 1, value.into()),
-            pci::DATA..PCI_END => self.pci.write(port, value),
+            pci::DATA..PCI_END => {
+                self.pci.write(port, value);
+                self.power_base = self.pci.power_base().unwrap_or(0);
+            }
+            debug::PRINT_SEABIOS if self.fw_cfg.is_some() => {}
             debug::PROGRESS | debug::PRINT | debug::PRINT_SEABIOS => {
                 if let Some(byte) = self.debug.write(port, value) {
                     self.print_debug(byte);
                 }
             }
-            _ => {}
+            _ => {
+                if let Some(port) = self.power_port(port) {
+                    let is_off = self.pm.write(port, value, ticks(now, pm::HZ));
+                    self.set_power(now);
+                    if is_off {
+                        return Power::Off;
+                    }
+                }
+            }
         }
         Power::Stays
+    }
+
+    /// The power-management block's port that this is, as if the block were at its usual place.
+    fn power_port(&self, port: u16) -> Option<u16> {
+        let offset = port.checked_sub(self.power_base).filter(|_| self.power_base != 0)?;
+        (offset < pm::END - pm::EVENT).then_some(pm::EVENT + offset)
     }
 
     /// Reads a register of the I/O APIC's.
@@ -468,6 +486,10 @@ mod tests {
     fn a_guest_switches_its_pc_off_and_resets_it() {
         let mut board = Board::new(0);
         assert_eq!(board.write_port(0x604, 2, 0x3401, 0), Power::Off);
+        board.write_port(0xcf8, 4, 0x8000_0b40, 0);
+        board.write_port(0xcfc, 4, 0xb001, 0);
+        assert_eq!(board.write_port(0x604, 2, 0x3401, 0), Power::Stays, "it has moved");
+        assert_eq!(board.write_port(0xb004, 2, 0x2001, 0), Power::Off, "as the PIIX4's tables say");
         assert_eq!(board.write_port(0xcf9, 1, 6, 0), Power::Reset);
         assert_eq!(board.write_port(0x64, 1, 0xfe, 0), Power::Reset);
         assert_eq!(board.write_port(0x92, 1, 1, 0), Power::Reset);

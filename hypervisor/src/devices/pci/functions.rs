@@ -38,11 +38,16 @@ const MULTIFUNCTION: u32 = 1 << 23;
 /// Subsystem by which firmware and kernels know an emulated board, where they look for fw_cfg.
 const EMULATED: u32 = 0x1100_1af4;
 
+/// The power-management function, its block's base address, and whether that is decoded.
+pub const POWER: usize = 3;
+pub const POWER_BASE: u8 = 0x40;
+pub const POWER_ENABLE: u8 = 0x80;
+
 pub const COUNT: usize = 4;
 
 pub const FUNCTIONS: [Function; COUNT] = [
-    // 82441FX, the host bridge. Its programmable attribute map is kept and has no effect: memory below 1 MiB is memory,
-    // as the map says after reset, too.
+    // 82441FX, the host bridge. Its programmable attribute map is kept and has no effect: memory below 1 MiB is memory.
+    // After reset the map says that it is not, and so firmware copies itself there, whole, from the end of 4 GiB.
     Function {
         slot: slot(0, 0),
         reset: &[
@@ -50,8 +55,6 @@ pub const FUNCTIONS: [Function; COUNT] = [
             (COMMAND, 0x0280_0006),
             (CLASS, 0x0600_0002),
             (SUBSYSTEM, EMULATED),
-            (0x58, 0x3333_3000),
-            (0x5c, 0x3333_3333),
             (0x70, 0x0002_0000),
         ],
         writable: &[
@@ -88,8 +91,8 @@ pub const FUNCTIONS: [Function; COUNT] = [
         ],
         writable: &[(COMMAND, 0x0005), (HEADER, LATENCY_TIMER), (INTERRUPT, 0xff), (0x40, 0xf3ff_f3ff)],
     },
-    // 82371AB function 3, power management: the block of `pm` at its place, which can not be moved, and system management
-    // interrupts set up already, so that firmware leaves them alone.
+    // 82371AB function 3, power management: the block of `pm`, where firmware may move it, and system management interrupts
+    // set up already, so that firmware leaves them alone.
     Function {
         slot: slot(1, 3),
         reset: &[
@@ -98,10 +101,10 @@ pub const FUNCTIONS: [Function; COUNT] = [
             (CLASS, 0x0680_0003),
             (SUBSYSTEM, EMULATED),
             (INTERRUPT, 0x0109),
-            (0x40, super::super::pm::EVENT as u32 | 1),
+            (POWER_BASE, super::super::pm::EVENT as u32 | 1),
             (0x58, 1 << 25),
-            (0x80, 1),
+            (POWER_ENABLE, 1),
         ],
-        writable: &[(COMMAND, 0x0001), (INTERRUPT, 0xff)],
+        writable: &[(COMMAND, 0x0001), (INTERRUPT, 0xff), (POWER_BASE, 0xffc0), (POWER_ENABLE, 1)],
     },
 ];

@@ -74,3 +74,13 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_power_management_block_moves() {
+    let mut pci = Pci::new();
+    assert_eq!(pci.power_base(), Some(0x600));
+    write(&mut pci, 1, 3, 0x40, 0xffff_b001);
+    assert_eq!((read(&mut pci, 1, 3, 0x40), pci.power_base()), (0xb001, Some(0xb000)));
+    write(&mut pci, 1, 3, 0x80, 0);
+    assert_eq!(pci.power_base(), None);
+}
