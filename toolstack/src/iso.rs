@@ -58,7 +58,7 @@ pub fn write_linux(
 }
 
 /// Runs `grub-mkrescue` on a directory.
-pub(crate) fn mkrescue(tree: &Path, modules: &str, output: &Path) -> Result<()> {
+pub fn mkrescue(tree: &Path, modules: &str, output: &Path) -> Result<()> {
     let result = Command::new("grub-mkrescue")
         .arg("-o")
         .args([output, tree])
