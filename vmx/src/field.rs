@@ -148,6 +148,10 @@ fields! {
     GUEST_VMCS_LINK: Field<u64> = vmcs::guest::LINK_PTR_FULL;
     PREEMPTION_TIMER_VALUE: Field<u32> = vmcs::guest::VMX_PREEMPTION_TIMER_VALUE;
     GUEST_DEBUGCTL: Field<u64> = vmcs::guest::IA32_DEBUGCTL_FULL;
+    GUEST_PDPTE0: Field<u64> = vmcs::guest::PDPTE0_FULL;
+    GUEST_PDPTE1: Field<u64> = vmcs::guest::PDPTE1_FULL;
+    GUEST_PDPTE2: Field<u64> = vmcs::guest::PDPTE2_FULL;
+    GUEST_PDPTE3: Field<u64> = vmcs::guest::PDPTE3_FULL;
     GUEST_EFER: Field<u64> = vmcs::guest::IA32_EFER_FULL;
     GUEST_SYSENTER_CS: Field<u32> = vmcs::guest::IA32_SYSENTER_CS;
     GUEST_SYSENTER_ESP: Field<u64> = vmcs::guest::IA32_SYSENTER_ESP;

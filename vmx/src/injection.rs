@@ -21,6 +21,10 @@ impl Injection {
     pub const GENERAL_PROTECTION: Self =
         Self { info: VALID | DELIVER_ERROR_CODE | HARDWARE_EXCEPTION | 13, error_code: 0 };
 
+    /// #SS with error code 0: what an access outside of the stack's segment raises.
+    pub const STACK_FAULT: Self =
+        Self { info: VALID | DELIVER_ERROR_CODE | HARDWARE_EXCEPTION | 12, error_code: 0 };
+
     /// #PF with this error code.
     pub const fn page_fault(error_code: u32) -> Self {
         Self { info: VALID | DELIVER_ERROR_CODE | HARDWARE_EXCEPTION | 14, error_code }
@@ -65,6 +69,7 @@ mod tests {
     #[test]
     fn encodings() {
         assert_eq!(Injection::GENERAL_PROTECTION.info, 0x8000_0b0d);
+        assert_eq!(Injection::STACK_FAULT.info, 0x8000_0b0c);
         assert_eq!(Injection::INVALID_OPCODE.info, 0x8000_0306);
         assert_eq!(Injection::NMI.info, 0x8000_0202);
         assert_eq!(Injection::page_fault(2), Injection { info: 0x8000_0b0e, error_code: 2 });

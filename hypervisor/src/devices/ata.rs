@@ -101,6 +101,54 @@ impl Ata {
         }
     }
 
+    /// Reads the data port again and again, 16 or 32 bits at once, for as many elements as `into` has room for, or until the
+    /// sector's end: how often.
+    pub fn read_run(&mut self, bytes: u8, into: &mut [u8]) -> usize {
+        let width = width(bytes);
+        let count = self.run(Direction::ToProcessor, bytes, into.len());
+        if let State::Moves(Direction::ToProcessor, at) = self.state
+            && let Some((run, from)) =
+                into.get_mut(..count * width).zip(self.sector.get(at..at + count * width))
+            && count > 0
+        {
+            run.copy_from_slice(from);
+            self.has_read(at + count * width);
+            return count;
+        }
+        let value = self.read(COMMAND_BLOCK, bytes).to_le_bytes();
+        into.iter_mut().zip(value).take(width).for_each(|(to, from)| *to = from);
+        1
+    }
+
+    /// Writes it again and again: how often.
+    pub fn write_run(&mut self, bytes: u8, from: &[u8]) -> usize {
+        let width = width(bytes);
+        let count = self.run(Direction::FromProcessor, bytes, from.len());
+        if let State::Moves(Direction::FromProcessor, at) = self.state
+            && let Some((run, to)) =
+                from.get(..count * width).zip(self.sector.get_mut(at..at + count * width))
+            && count > 0
+        {
+            to.copy_from_slice(run);
+            self.has_written(at + count * width);
+            return count;
+        }
+        let mut value = [0; 4];
+        value.iter_mut().zip(from).take(width).for_each(|(to, from)| *to = *from);
+        self.write(COMMAND_BLOCK, bytes, u32::from_le_bytes(value));
+        1
+    }
+
+    /// How many whole elements of `room` bytes the sector has left, or room for.
+    fn run(&self, way: Direction, bytes: u8, room: usize) -> usize {
+        match self.state {
+            State::Moves(direction, at) if direction == way => {
+                room.min(SECTOR.saturating_sub(at)) / width(bytes)
+            }
+            _ => 0,
+        }
+    }
+
     /// Writes a port of the channel's.
     pub fn write(&mut self, port: u16, bytes: u8, value: u32) {
         if self.sectors == 0 {
@@ -269,13 +317,17 @@ impl Ata {
         for (to, from) in value.iter_mut().zip(self.sector.iter().skip(at).take(width)) {
             *to = *from;
         }
-        let at = at + width;
+        self.has_read(at + width);
+        u32::from_le_bytes(value)
+    }
+
+    /// The processor has read the sector up to here.
+    fn has_read(&mut self, at: usize) {
         self.state = State::Moves(Direction::ToProcessor, at);
         if at >= SECTOR {
             self.advance();
             self.state = if self.left == 0 { State::Idle } else { State::Busy(Request::Fetch(self.lba)) };
         }
-        u32::from_le_bytes(value)
     }
 
     fn write_data(&mut self, bytes: u8, value: u32) {
@@ -284,7 +336,11 @@ impl Ata {
         for (to, from) in self.sector.iter_mut().skip(at).take(width).zip(value.to_le_bytes()) {
             *to = from;
         }
-        let at = at + width;
+        self.has_written(at + width);
+    }
+
+    /// The processor has written the sector up to here.
+    fn has_written(&mut self, at: usize) {
         self.state = if at >= SECTOR {
             State::Busy(Request::Store(self.lba))
         } else {

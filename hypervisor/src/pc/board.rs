@@ -159,7 +159,43 @@ impl Board {
         })
     }
 
+    /// Reads a port again and again, for as many elements as `into` has room for, or until something happens: how many.
+    pub fn read_run(&mut self, port: u16, bytes: u8, into: &mut [u8], now: u64) -> usize {
+        if port == ata::COMMAND_BLOCK
+            && bytes > 1
+            && let Some(disk) = &mut self.disk
+        {
+            let moved = disk.read_run(bytes, into);
+            let is_up = disk.interrupts();
+            self.set(ata::IRQ, is_up);
+            return moved;
+        }
+        let mut moved = 0;
+        for element in into.chunks_exact_mut(bytes.into()) {
+            let value = self.read_port(port, bytes, now);
+            element.copy_from_slice(&value.to_le_bytes()[..usize::from(bytes)]);
+            moved += 1;
+            if self.has_changed {
+                break;
+            }
+        }
+        moved
+    }
+
+    /// Writes a port again and again, for as many elements as `from` has, or fewer: how many. 0: it is not one that takes
+    /// more than one at once.
+    pub fn write_run(&mut self, port: u16, bytes: u8, from: &[u8]) -> usize {
+        let Some(disk) = self.disk.as_mut().filter(|_| port == ata::COMMAND_BLOCK && bytes > 1) else {
+            return 0;
+        };
+        let moved = disk.write_run(bytes, from);
+        let is_up = disk.interrupts();
+        self.set(ata::IRQ, is_up);
+        moved
+    }
+
     /// Writes a port.
+    #[inline(never)]
     pub fn write_port(&mut self, port: u16, bytes: u8, value: u32, now: u64) -> Power {
         if bytes == 1 {
             self.write_byte(port, value as u8, now)
@@ -248,6 +284,7 @@ impl Board {
         }
     }
 
+    #[inline(never)]
     fn write_byte(&mut self, port: u16, value: u8, now: u64) -> Power {
         const HARD_RESET: u8 = 1 << 2;
         if let COM1..0x400 = port {
@@ -480,6 +517,25 @@ mod tests {
         board.advance(due);
         assert_eq!(board.outbox.pop().map(|message| message.delivery), Some(Delivery::Fixed(0x31)));
         assert_eq!(board.acknowledge_external(), 0x20);
+    }
+
+    #[test]
+    fn firmware_asks_the_board_in_runs() {
+        let mut board = Board::new(0);
+        let mut bytes = [0; 6];
+        board.write_port(fw_cfg::SELECTOR, 2, 0, 0);
+        board.has_changed = false;
+        assert_eq!(
+            (board.read_run(fw_cfg::DATA, 1, &mut bytes, 0), bytes),
+            (6, [0xff; 6]),
+            "nobody is there"
+        );
+        board.describe(64 << 20, 2);
+        assert_eq!((board.read_run(fw_cfg::DATA, 1, &mut bytes, 0), &bytes), (6, b"QEMU\0\0"));
+        board.write_port(cmos::INDEX, 1, 0x35, 0);
+        assert_eq!(board.read_port(cmos::DATA, 1, 0), 0x03, "48 MiB from 16 MiB up");
+        board.has_changed = true;
+        assert_eq!(board.read_run(fw_cfg::DATA, 1, &mut bytes, 0), 1, "something happens");
     }
 
     #[test]

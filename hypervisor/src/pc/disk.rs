@@ -34,6 +34,20 @@ impl Disk {
         value
     }
 
+    /// Reads the data port again and again: how often.
+    pub fn read_run(&mut self, bytes: u8, into: &mut [u8]) -> usize {
+        let moved = self.ata.read_run(bytes, into);
+        self.serve();
+        moved
+    }
+
+    /// Writes it again and again: how often.
+    pub fn write_run(&mut self, bytes: u8, from: &[u8]) -> usize {
+        let moved = self.ata.write_run(bytes, from);
+        self.serve();
+        moved
+    }
+
     /// Writes one.
     pub fn write(&mut self, port: u16, bytes: u8, value: u32) {
         self.ata.write(port, bytes, value);

@@ -90,6 +90,13 @@ fn deliver(core: &mut Core) {
     }
 }
 
+/// Whether an interrupt waits that the guest would take now.
+pub(super) fn is_due(core: &mut Core) -> bool {
+    let Some(local) = core.local() else { return false };
+    let external = local.is_offered_external && local.apic.passes_external();
+    (external || local.apic.pending().is_some()) && core.takes_interrupts()
+}
+
 /// The guest can take an interrupt now.
 pub(super) fn window_opened(core: &mut Core) {
     watch_for_window(core, false);

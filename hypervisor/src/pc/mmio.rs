@@ -5,9 +5,10 @@ use abi::xen::errno::{Errno, HypercallResult};
 use ept::guest_walk::PageFaultCode;
 use vmx::exit::{Exit, ReadExit};
 use vmx::field;
+use vmx::injection::Injection;
 
 use super::posted::POSTED;
-use super::{at_board, attend, interrupts, shadow};
+use super::{at_board, attend, interrupts, linear, shadow};
 use crate::core::Core;
 use crate::core::message::Request;
 use crate::devices::decode::execute::Registers;
@@ -40,8 +41,21 @@ pub(super) fn handle(core: &mut Core, qualification: u64, address: GuestPhys, ex
         && qualification & TO_LINEAR != 0
         && core.vmcs.read(field::IDT_VECTORING_INFO) & EVENT_DELIVERED == 0;
     let is_write = qualification & WRITE != 0;
-    if !by_instruction || emulate(core, address, is_write, Place::Device).is_err() {
-        core.crash(exit);
+    let done =
+        if by_instruction { emulate(core, address, is_write, Place::Device) } else { Err(Refused::Unknown) };
+    if let Err(why) = done {
+        refuse(core, why, exit);
+    }
+}
+
+/// What follows for the guest where an instruction was not carried out.
+#[cold]
+#[inline(never)]
+pub(super) fn refuse(core: &mut Core, why: Refused, exit: Exit) {
+    match why {
+        Refused::Fault(at, code) => shadow::inject(core, at, code),
+        Refused::Raise(event) => core.inject(event),
+        Refused::Unknown => core.crash(exit),
     }
 }
 
@@ -59,6 +73,8 @@ pub(super) enum Place {
 pub(super) enum Refused {
     /// Its other operand raises this page fault, at this address.
     Fault(GuestVirt, PageFaultCode),
+    /// It raises this exception.
+    Raise(Injection),
     /// It is none that is known, or its operands lie where none can be.
     Unknown,
 }
@@ -164,12 +180,13 @@ fn copy(
     let to = linear(base(core, 0), element.destination(core));
     let mut value = [0; 8];
     if is_write {
-        read_linear(core, from, &mut value[..bytes])?;
+        linear::read(core, from, &mut value[..bytes], ept::Access::Read)?;
         apply(core, access, u64::from_le_bytes(value));
         place.write(core, address, access.bytes, u64::from_le_bytes(value));
     } else {
+        linear::find(core, to, ept::Access::Write)?;
         value = place.read(core, address, access.bytes).to_le_bytes();
-        write_linear(core, to, &value[..bytes])?;
+        linear::write(core, to, &value[..bytes])?;
         apply(core, access, u64::from_le_bytes(value));
     }
     Ok(())
@@ -189,35 +206,6 @@ fn base(core: &Core, segment: u8) -> u64 {
     }
 }
 
-/// Reads the guest's memory by its page tables.
-pub(super) fn read_linear(core: &mut Core, from: GuestVirt, into: &mut [u8]) -> Result<(), Refused> {
-    if shadow::shadows(core).is_some() {
-        return shadow::read(core, from, into, ept::Access::Read);
-    }
-    core.guest_memory().and_then(|memory| memory.read_bytes(from, into)).map_err(|_| Refused::Unknown)
-}
-
-/// Writes it.
-pub(super) fn write_linear(core: &mut Core, to: GuestVirt, from: &[u8]) -> Result<(), Refused> {
-    if shadow::shadows(core).is_some() {
-        return shadow::write(core, to, from);
-    }
-    core.guest_memory().and_then(|memory| memory.write_bytes(to, from)).map_err(|_| Refused::Unknown)
-}
-
-/// Whether it can be written to: for what is not to be read from a port in vain.
-pub(super) fn check_writable(core: &mut Core, to: GuestVirt) -> Result<(), Refused> {
-    if shadow::shadows(core).is_some() { shadow::check_writable(core, to) } else { Ok(()) }
-}
-
-/// Reads instructions.
-fn read_code(core: &mut Core, from: GuestVirt, into: &mut [u8]) -> Result<(), Refused> {
-    if shadow::shadows(core).is_some() {
-        return shadow::read(core, from, into, ept::Access::Execute);
-    }
-    read_linear(core, from, into)
-}
-
 /// The bytes of the instruction at RIP: how many there are, and the code segment's width.
 #[inline]
 fn fetch(core: &mut Core, bytes: &mut [u8; LONGEST]) -> Result<(usize, u32), Refused> {
@@ -233,19 +221,27 @@ fn fetch(core: &mut Core, bytes: &mut [u8; LONGEST]) -> Result<(usize, u32), Ref
     };
     let in_page = (PAGE_SIZE - start % PAGE_SIZE).min(LONGEST as u64) as usize;
     if in_page == LONGEST {
-        if shadow::shadows(core).is_some() {
-            shadow::read(core, GuestVirt::new(start), bytes, ept::Access::Execute)?;
-        } else {
-            let whole = core.guest_memory().and_then(|memory| memory.read(GuestVirt::new(start)));
-            *bytes = whole.map_err(|_| Refused::Unknown)?;
+        match whole_code(core, GuestVirt::new(start)) {
+            Some(whole) => *bytes = whole,
+            None => linear::read(core, GuestVirt::new(start), bytes, ept::Access::Execute)?,
         }
         return Ok((LONGEST, bits));
     }
-    read_code(core, GuestVirt::new(start), &mut bytes[..in_page])?;
+    linear::read(core, GuestVirt::new(start), &mut bytes[..in_page], ept::Access::Execute)?;
     // The next page need not be there, unless the instruction reaches into it.
     let rest = GuestVirt::new(start.wrapping_add(in_page as u64));
-    let whole = read_code(core, rest, &mut bytes[in_page..]).is_ok();
+    let whole = linear::read(core, rest, &mut bytes[in_page..], ept::Access::Execute).is_ok();
     Ok((if whole { LONGEST } else { in_page }, bits))
+}
+
+/// What a guest with EPT has there, where that is found as the pointers of hypercalls are, which is the quickest way: the
+/// processor has just fetched it, so no rights are to be asked for.
+#[inline]
+fn whole_code(core: &mut Core, at: GuestVirt) -> Option<[u8; LONGEST]> {
+    if shadow::shadows(core).is_some() {
+        return None;
+    }
+    core.guest_memory().and_then(|memory| memory.read(at)).ok()
 }
 
 /// The page of this core's local APIC, where that is in xAPIC mode.

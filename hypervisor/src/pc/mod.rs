@@ -9,11 +9,13 @@ pub mod board;
 mod console;
 mod disk;
 mod interrupts;
+mod linear;
 pub mod mmio;
 mod msr;
 pub mod ports;
 pub mod posted;
 pub mod shadow;
+mod strings;
 
 use core::sync::atomic::Ordering::Relaxed;
 

@@ -1,18 +1,12 @@
-//! IN, OUT, INS and OUTS.
+//! IN and OUT, and the ports' side of INS and OUTS ([`strings`]).
 
-use abi::address::GuestVirt;
 use abi::xen::errno::{Errno, HypercallResult};
-use vmx::exit::{Exit, Io, ReadExit, Reason};
-use vmx::field;
+use vmx::exit::Io;
 
 use super::board::Power;
-use super::mmio::{self, Refused};
-use super::{at_board, power, shadow};
+use super::{at_board, power, strings};
 use crate::core::Core;
 use crate::core::message::Request;
-
-/// How many elements of a string one exit moves; then the guest does the instruction again for what is left.
-const PIECE: u64 = 512;
 
 /// An access to a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +25,7 @@ const OFF: u64 = 1 << 33;
 
 pub(super) fn handle(core: &mut Core, access: Io) {
     if access.is_string {
-        return string(core, access);
+        return strings::handle(core, access);
     }
     let rax = core.frame.registers.rax;
     let out = (!access.is_in).then_some(rax as u32);
@@ -77,61 +71,31 @@ pub fn at_home(core: &mut Core, access: Access) -> HypercallResult {
     answer.ok_or(Errno::ESRCH)
 }
 
-/// INS and OUTS: the exit tells the linear address of the first element.
-fn string(core: &mut Core, access: Io) {
-    const REP: u64 = 1 << 5;
-    const DIRECTION: u64 = 1 << 10;
-    let qualification = core.vmcs.read(field::EXIT_QUALIFICATION);
-    let is_repeated = qualification & REP != 0;
-    // Address size of the instruction: 16, 32 or 64 bits.
-    let mask = match core.vmcs.read(field::INSTRUCTION_INFO) >> 7 & 7 {
-        0 => 0xffff,
-        1 => 0xffff_ffff,
-        _ => u64::MAX,
-    };
-    let linear = core.vmcs.read(field::GUEST_LINEAR_ADDRESS);
-    let bytes = u64::from(access.bytes);
-    let step = if core.vmcs.get(field::GUEST_RFLAGS) & DIRECTION != 0 { bytes.wrapping_neg() } else { bytes };
-    let count = if is_repeated { core.frame.registers.rcx & mask } else { 1 };
-    let (mut done, mut fault) = (0, None);
-    while done < count.min(PIECE) && core.running {
-        let at = GuestVirt::new(linear.wrapping_add(step.wrapping_mul(done)));
-        match element(core, access, at) {
-            Ok(()) => done += 1,
-            Err(Refused::Fault(at, code)) => {
-                fault = Some((at, code));
-                break;
-            }
-            // The processor would have raised a fault for most of what may be wrong here; what is left is memory that
-            // is a device's.
-            Err(Refused::Unknown) => return core.crash(Exit::Other(Reason::IO)),
-        }
+/// Reads a port again and again, for as many elements as `into` has room for, or fewer: how many.
+pub(super) fn read_run(core: &mut Core, port: u16, bytes: u8, into: &mut [u8]) -> usize {
+    if core.home.is_some() {
+        let moved = at_board(core, |board, now| board.read_run(port, bytes, into, now));
+        return moved.unwrap_or(into.len() / usize::from(bytes));
     }
-    let registers = &mut core.frame.registers;
-    let index = if access.is_in { &mut registers.rdi } else { &mut registers.rsi };
-    let moved = index.wrapping_add(step.wrapping_mul(done)) & mask;
-    *index = if mask == 0xffff_ffff { moved } else { *index & !mask | moved };
-    if is_repeated {
-        let left = (count - done) & mask;
-        registers.rcx = if mask == 0xffff_ffff { left } else { registers.rcx & !mask | left };
+    for element in into.chunks_exact_mut(bytes.into()) {
+        let value = perform(core, Access { port, bytes, out: None });
+        element.copy_from_slice(&value.to_le_bytes()[..usize::from(bytes)]);
     }
-    match fault {
-        Some((at, code)) => shadow::inject(core, at, code),
-        None if done == count => core.advance(),
-        None => {}
-    }
+    into.len() / usize::from(bytes)
 }
 
-/// One element of a string.
-fn element(core: &mut Core, access: Io, at: GuestVirt) -> Result<(), Refused> {
-    let (port, bytes) = (access.port, usize::from(access.bytes));
-    if access.is_in {
-        mmio::check_writable(core, at)?;
-        let value = perform(core, Access { port, bytes: access.bytes, out: None });
-        return mmio::write_linear(core, at, &value.to_le_bytes()[..bytes]);
+/// Writes a port again and again, for as many elements as `from` has, or fewer: how many.
+pub(super) fn write_run(core: &mut Core, port: u16, bytes: u8, from: &[u8]) -> usize {
+    if core.home.is_some()
+        && let Some(moved) =
+            at_board(core, |board, _| board.write_run(port, bytes, from)).filter(|&moved| moved > 0)
+    {
+        return moved;
     }
     let mut value = [0; 4];
-    mmio::read_linear(core, at, &mut value[..bytes])?;
-    perform(core, Access { port, bytes: access.bytes, out: Some(u32::from_le_bytes(value)) });
-    Ok(())
+    if let Some(element) = from.get(..usize::from(bytes)) {
+        value[..usize::from(bytes)].copy_from_slice(element);
+    }
+    perform(core, Access { port, bytes, out: Some(u32::from_le_bytes(value)) });
+    1
 }

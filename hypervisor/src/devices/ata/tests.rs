@@ -248,3 +248,42 @@ proptest! {
         prop_assert_eq!(disk.take(unit as u8), bytes);
     }
 }
+
+proptest! {
+    /// Moved in runs of any length, the same bytes come and go, and the drive ends where it would have.
+    #[test]
+    fn runs_are_single_accesses(writes: bool, lengths: [u16; 12], wide: bool, skipped in 0..600usize, value: u8) {
+        let (bytes, command) = (if wide { 4 } else { 2 }, if writes { 0x30 } else { 0x20 });
+        let start = || {
+            let mut disk = Disk::new(4);
+            disk.issue(&[(2, 3), (3, 0), (4, 0), (5, 0), (6, LBA)], command);
+            disk.serve();
+            // So that runs begin anywhere, words of 16 bits within double words too.
+            for _ in 0..skipped {
+                if writes { disk.ata.write(PORT, 2, 0x5aa5) } else { disk.ata.read(PORT, 2); }
+                disk.serve();
+            }
+            disk
+        };
+        let (mut by_run, mut singly) = (start(), start());
+        for length in lengths {
+            let elements = usize::from(length % 300) + 1;
+            let mut run = std::vec![value; elements * usize::from(bytes)];
+            let moved =
+                if writes { by_run.ata.write_run(bytes, &run) } else { by_run.ata.read_run(bytes, &mut run) };
+            prop_assert!((1..=elements).contains(&moved));
+            by_run.serve();
+            for element in run.chunks_exact(bytes.into()).take(moved) {
+                if writes {
+                    singly.ata.write(PORT, bytes, u32::from_le_bytes([value; 4]));
+                } else {
+                    let read = singly.ata.read(PORT, bytes).to_le_bytes();
+                    prop_assert_eq!(element, &read[..bytes.into()]);
+                }
+                singly.serve();
+            }
+            prop_assert_eq!(by_run.status(), singly.status());
+            prop_assert_eq!(&by_run.medium, &singly.medium);
+        }
+    }
+}

@@ -18,7 +18,7 @@ use super::mmio::{self, Place, Refused};
 use super::power;
 use crate::core::{Core, guest_state};
 use crate::domain::shadows::{Shadows, Stuck};
-pub(super) use access::{check_writable, read, read_physical, write, write_physical};
+pub(super) use access::{find, read_physical, write_physical};
 
 /// The vector of #PF.
 pub const PAGE_FAULT: u8 = 14;
@@ -36,7 +36,7 @@ pub fn shadows(core: &mut Core) -> Option<&mut Shadows> {
 }
 
 /// Whether the guest runs at CPL 3.
-fn is_user(core: &Core) -> bool {
+pub(super) fn is_user(core: &Core) -> bool {
     core.vmcs.get(field::GUEST_SS_ACCESS_RIGHTS) >> 5 & 3 == 3
 }
 
@@ -77,6 +77,7 @@ fn rare(core: &mut Core, exception: Interruption, outcome: Outcome, is_write: bo
     match done {
         Ok(()) => {}
         Err(Refused::Fault(address, code)) => inject(core, address, code),
+        Err(Refused::Raise(event)) => core.inject(event),
         Err(Refused::Unknown) if matches!(outcome, Outcome::WriteToTable(_)) => {
             give_way(core, exception, gpa)
         }
