@@ -28,7 +28,7 @@ mod r25_shadow;
 mod r26_store;
 mod r27_modes;
 mod r28_multikernel;
-mod r29_firmware;
+mod r30_firmware;
 
 use std::process::ExitCode;
 
@@ -65,7 +65,7 @@ fn scenes() -> Vec<Scene> {
         Scene::on("device", r23_device::machine(), r23_device::checks()),
         Scene::on("store", r26_store::machine(), r26_store::checks()),
         Scene::on("multikernel", r28_multikernel::machine(), r28_multikernel::checks()),
-        Scene::on("firmware", r29_firmware::machine(), r29_firmware::checks()),
+        Scene::on("firmware", r30_firmware::machine(), r30_firmware::checks()),
         Scene::new("modes", r27_modes::checks()),
         Scene::new("line", r10_line::checks()),
         Scene::new("image", r11_image::checks()),

@@ -64,7 +64,7 @@ pub const TOPOLOGY: u64 = 32;
 /// ends, and appear at the end of the first 4 GiB, where they can be read and executed. `EINVAL`: no pages, or more than
 /// [`MAX_FIRMWARE_PAGES`], or a guest without real mode; `EEXIST`: something is mapped there; `EFAULT`: no such pages;
 /// `EBUSY`: it was started.
-pub const DOMAIN_FIRMWARE: u64 = 16;
+pub const DOMAIN_FIRMWARE: u64 = 19;
 /// The most pages of a firmware: 16 MiB, below which a PC has its APICs.
 pub const MAX_FIRMWARE_PAGES: u64 = 1 << 12;
 

@@ -67,11 +67,11 @@ fn make_disk() -> Result<()> {
 
 pub fn checks() -> Vec<Check> {
     vec![
-        Check::new("r29_firmware::seabios_starts_grub_from_the_disk", starts),
-        Check::new("r29_firmware::grub_reads_by_way_of_the_bios", reads),
-        Check::new("r29_firmware::it_knows_the_board", board),
-        Check::new("r29_firmware::a_reset_starts_the_firmware_again", reset),
-        Check::new("r29_firmware::it_switches_itself_off", power_off),
+        Check::new("r30_firmware::seabios_starts_grub_from_the_disk", starts),
+        Check::new("r30_firmware::grub_reads_by_way_of_the_bios", reads),
+        Check::new("r30_firmware::it_knows_the_board", board),
+        Check::new("r30_firmware::a_reset_starts_the_firmware_again", reset),
+        Check::new("r30_firmware::it_switches_itself_off", power_off),
     ]
 }
 
