@@ -19,6 +19,7 @@ use toolstack::{
 const NAME: &str = "pc";
 const FIRMWARE: &str = "bios-256k.bin";
 const DISK: &str = "grub.img";
+const ODD_DISK: &str = "odd.img";
 const MEMORY_MIB: u32 = 64;
 /// From the first instruction to GRUB's prompt, and for any command there.
 const PATIENCE: Duration = Duration::from_secs(5 * 60);
@@ -33,31 +34,71 @@ const FILE_LINES: usize = 500;
 const MODULES: &str =
     "normal iso9660 biosdisk part_msdos serial terminal echo ls cat lsmmap acpi lsacpi halt reboot";
 
+/// A boot sector that enters 32-bit protected mode, and loads a floating-point register from the local APIC: what nobody
+/// does, and nothing carries out.
+const ODD_SECTOR: [u8; 84] = {
+    let mut sector = [0; 84];
+    let code = [
+        // cli; xor ax, ax; mov ds, ax; lgdt [0x7c34]
+        0xfa, 0x31, 0xc0, 0x8e, 0xd8, 0x0f, 0x01, 0x16, 0x34, 0x7c,
+        // mov eax, cr0; or al, 1; mov cr0, eax; jmp 0x08:0x7c17
+        0x0f, 0x20, 0xc0, 0x0c, 0x01, 0x0f, 0x22, 0xc0, 0xea, 0x17, 0x7c, 0x08, 0x00,
+        // mov ax, 0x10; mov ds, ax; fld qword ptr [0xfee00020]; jmp $
+        0x66, 0xb8, 0x10, 0x00, 0x8e, 0xd8, 0xdd, 0x05, 0x20, 0x00, 0xe0, 0xfe, 0xeb, 0xfe,
+    ];
+    let mut at = 0;
+    while at < code.len() {
+        sector[at] = code[at];
+        at += 1;
+    }
+    // GDTR: 0x7c3c; code and data, flat.
+    let tables = [
+        0x17, 0x00, 0x3c, 0x7c, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0x9a, 0xcf, 0, 0xff,
+        0xff, 0, 0, 0, 0x92, 0xcf, 0,
+    ];
+    at = 0;
+    while at < tables.len() {
+        sector[0x34 + at] = tables[at];
+        at += 1;
+    }
+    sector
+};
+
 fn directory() -> PathBuf {
     places::state_directory().join("firmware")
 }
 
-pub fn machine() -> Config {
-    let pc = GuestConfig {
+/// A PC with this disk.
+fn pc(disk: &str) -> GuestConfig {
+    GuestConfig {
         memory_mib: MEMORY_MIB,
         virt: Virt::Full,
         firmware: true,
-        disk: Some(DISK.to_owned()),
+        disk: Some(disk.to_owned()),
         mesh: false,
         on_poweroff: Policy::Preserve,
         on_reboot: Policy::Restart,
         ..guest(NAME, FIRMWARE, 1)
-    };
-    let firmware = PathBuf::from("/usr/share/seabios").join(FIRMWARE);
-    let files = [(FIRMWARE.to_owned(), firmware), (DISK.to_owned(), directory().join(DISK))];
-    Config { files: files.into(), ..Config::of_guests(2, [pc]) }
+    }
 }
 
-/// Makes the disk: an image as it is written to a stick, with GRUB in its first sectors and a file system behind.
+pub fn machine() -> Config {
+    let firmware = PathBuf::from("/usr/share/seabios").join(FIRMWARE);
+    let disks = [DISK, ODD_DISK].map(|disk| (disk.to_owned(), directory().join(disk)));
+    let files = disks.into_iter().chain([(FIRMWARE.to_owned(), firmware)]).collect();
+    Config { files, ..Config::of_guests(2, [pc(DISK)]) }
+}
+
+/// Makes the disks. The first is an image as it is written to a stick, with GRUB in its first sectors and a file system behind.
 fn make_disk() -> Result<()> {
     let tree = directory().join("tree");
     let grub = tree.join("boot/grub");
     places::make(&grub)?;
+    let mut odd = vec![0; 1 << 20];
+    odd[..ODD_SECTOR.len()].copy_from_slice(&ODD_SECTOR);
+    odd[510..512].copy_from_slice(&[0x55, 0xaa]);
+    let path = directory().join(ODD_DISK);
+    fs::write(&path, odd).at("writing", &path)?;
     let text: String = (0..FILE_LINES).map(|line| format!("line {line} of the file\n")).collect();
     for (path, content) in [(grub.join("grub.cfg"), SCRIPT), (tree.join("file"), &text)] {
         fs::write(&path, content).at("writing", &path)?;
@@ -72,6 +113,7 @@ pub fn checks() -> Vec<Check> {
         Check::new("r30_firmware::it_knows_the_board", board),
         Check::new("r30_firmware::a_reset_starts_the_firmware_again", reset),
         Check::new("r30_firmware::it_switches_itself_off", power_off),
+        Check::new("r30_firmware::what_cannot_be_emulated_is_shown", shown),
     ]
 }
 
@@ -186,6 +228,23 @@ fn power_off(stage: &mut Stage) -> Result<()> {
     Prompt::of(client)?;
     client.input(NAME, b"halt\r")?;
     becomes(client, NAME, State::Shutdown(reason::POWEROFF))?;
+    client.destroy(NAME)?;
+    mesh::audit(client).map(drop)
+}
+
+fn shown(stage: &mut Stage) -> Result<()> {
+    let client = client(stage)?;
+    client.create(pc(ODD_DISK))?;
+    becomes(client, NAME, State::Crashed)?;
+    let (cause, registers) = client.crash(NAME)?;
+    ensure!(
+        cause.ends_with("at RIP 0x7c1d: fld st, qword ptr [0xfee00020]"),
+        "it crashed for another reason: {cause}"
+    );
+    ensure!(
+        registers.iter().any(|(name, value)| name == "cr0" && value & 1 == 1),
+        "its registers are {registers:x?}"
+    );
     client.destroy(NAME)?;
     mesh::audit(client).map(drop)
 }

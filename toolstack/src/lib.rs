@@ -16,6 +16,7 @@ pub mod error;
 pub mod holder;
 pub mod host;
 pub mod images;
+pub mod instruction;
 pub mod iso;
 pub mod leftovers;
 pub mod line;

@@ -132,7 +132,8 @@ fn orders_and_questions() {
     assert_eq!(printed(&ask("same_package(2, B)")), "B\n3\n");
     assert_eq!(printed(&ask("latency(1, 2, 1234), not same_package(1, 2)")), "yes\n");
     assert!(complaint(&ask("same_package(2, B")).contains("the text ends where a `)` should be"));
-    assert!(printed(&atoll(state.path(), &["crash", "web"])).contains("triple fault"));
+    let crash = printed(&atoll(state.path(), &["crash", "web"]));
+    assert!(crash.contains("triple fault: ud2"), "{crash}");
     fake.print(b"moin\n");
     assert_eq!(printed(&atoll(state.path(), &["console", "web", "--dump"])), "moin\n");
     let output = atoll(state.path(), &["destroy", "nobody"]);

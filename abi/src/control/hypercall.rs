@@ -257,6 +257,12 @@ pub struct CrashRecord {
     pub cr4: u64,
     /// RAX, RCX, RDX, RBX, (0), RBP, RSI, RDI, R8 to R15: the processor's own numbering.
     pub registers: [u64; 16],
+    /// The instruction at RIP, as far as it could be read, and what is behind it.
+    pub code: [u8; 15],
+    /// How many bytes that are; 0: nothing could be read.
+    pub code_bytes: u8,
+    /// Width of the code segment: 16, 32 or 64.
+    pub code_bits: u64,
 }
 
 /// What a walk of every EPT found. All of the last four are zero on a sound machine.

@@ -18,7 +18,7 @@ use super::hypercall::ExitKind;
 use super::topology::Known;
 
 /// Version of this file's types. The two sides must have the same.
-pub const VERSION: u16 = 8;
+pub const VERSION: u16 = 9;
 
 /// Toolstack → control domain.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -360,6 +360,10 @@ pub enum Reply {
         cause: String,
         /// Registers and exit fields.
         registers: Vec<(String, u64)>,
+        /// The instruction at RIP and what is behind it, 15 bytes at most; empty: it could not be read.
+        code: Vec<u8>,
+        /// How wide that code is: 16, 32 or 64 bits.
+        code_bits: u8,
     },
 }
 

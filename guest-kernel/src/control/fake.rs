@@ -312,9 +312,13 @@ impl Hypervisor for Fake {
 
     fn domain_crash(&mut self, domain: DomId) -> Result<CrashRecord, Errno> {
         match self.domain_mut(domain)?.state {
-            DomainState::Crashed => {
-                Ok(CrashRecord { exit_reason: 2, rip: 0x10_0000, ..CrashRecord::default() })
-            }
+            DomainState::Crashed => Ok(CrashRecord {
+                exit_reason: 2,
+                rip: 0x10_0000,
+                code_bytes: 2,
+                code_bits: 64,
+                ..CrashRecord::default()
+            }),
             _ => Err(Errno::ENOENT),
         }
     }

@@ -221,7 +221,9 @@ impl<H: Hypervisor> Control<H> {
         };
         let before = if before { "before it was restarted: " } else { "" };
         let cause = format!("{before}{}", crash::cause(record));
-        Ok(Reply::Crash { cause, registers: crash::registers(record) })
+        let code = record.code.get(..record.code_bytes.into()).unwrap_or_default().to_vec();
+        let code_bits = record.code_bits as u8;
+        Ok(Reply::Crash { cause, registers: crash::registers(record), code, code_bits })
     }
 
     /// What the guest told last; and it is asked anew, unless it has more to read than it should already.

@@ -251,7 +251,8 @@ mod tests {
         let mut session = Session::default();
         let ticket = hello(&mut session, 1);
         let cause = String::from_utf8(alloc::vec![b'x'; MAX_FRAME]).unwrap();
-        session.reply(ticket, Ok(Reply::Crash { cause, registers: Vec::new() }));
+        session
+            .reply(ticket, Ok(Reply::Crash { cause, registers: Vec::new(), code: Vec::new(), code_bits: 0 }));
         assert!(matches!(&sent(&mut session)[..], [ToToolstack::Reply { id: 1, result: Err(_) }]));
     }
 

@@ -34,6 +34,7 @@ use vmx::exit::{Exit, ReadExit, Reason, instruction_error};
 use vmx::field;
 use vmx::vmcs::Current;
 
+use crate::devices::decode::LONGEST;
 use crate::domain::{Domain, Home, Vcpu};
 use crate::exits;
 use crate::interrupts::{Registers, Sender as InterruptSender};
@@ -244,6 +245,8 @@ impl Core {
     fn stop_with_record(&mut self, reason: Reason) {
         // With shadow page tables the guest's own registers are others than those it runs with.
         let believed = pc::shadow::shadows(self).map(|shadows| *shadows.tables.paging());
+        let mut code = [0; LONGEST];
+        let (code_bytes, code_bits) = pc::mmio::fetch(self, &mut code).unwrap_or_default();
         let (registers, vmcs) = (&self.frame.registers, &self.vmcs);
         let record = CrashRecord {
             exit_reason: reason.field(),
@@ -257,6 +260,9 @@ impl Core {
             cr3: believed.map_or_else(|| vmcs.get(field::GUEST_CR3), |paging| paging.cr3),
             cr4: believed.map_or_else(|| vmcs.get(field::GUEST_CR4), |paging| paging.cr4),
             registers: core::array::from_fn(|number| registers.by_number(number as u8).unwrap_or(0)),
+            code,
+            code_bytes: code_bytes as u8,
+            code_bits: code_bits.into(),
         };
         if let Some(vcpu) = &self.vcpu {
             log::warn!("domain {} crashed at {:#x}, virtual CPU {}", vcpu.domain.id, record.rip, vcpu.id);

@@ -70,7 +70,7 @@ pub(super) enum Place {
 
 /// Why an instruction was not carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(crate) enum Refused {
     /// Its other operand raises this page fault, at this address.
     Fault(GuestVirt, PageFaultCode),
     /// It raises this exception.
@@ -208,7 +208,7 @@ fn base(core: &Core, segment: u8) -> u64 {
 
 /// The bytes of the instruction at RIP: how many there are, and the code segment's width.
 #[inline]
-fn fetch(core: &mut Core, bytes: &mut [u8; LONGEST]) -> Result<(usize, u32), Refused> {
+pub(crate) fn fetch(core: &mut Core, bytes: &mut [u8; LONGEST]) -> Result<(usize, u32), Refused> {
     const DEFAULT_32: u32 = 1 << 14;
     let vmcs = &core.vmcs;
     let rights = vmcs.get(field::GUEST_CS_ACCESS_RIGHTS);

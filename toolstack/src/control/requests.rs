@@ -13,6 +13,7 @@ use abi::control::{
 use super::Client;
 use crate::{
     error::{Error, Result},
+    instruction,
     machine::TransferDisk,
 };
 
@@ -160,10 +161,16 @@ impl Client {
         }
     }
 
-    /// Why a guest crashed: a sentence, and registers.
+    /// Why a guest crashed: a sentence, with the instruction that it was at, and registers.
     pub fn crash(&self, name: &str) -> Result<(String, Vec<(String, u64)>)> {
         match self.ask(Request::Crash(name.to_owned()))? {
-            Reply::Crash { cause, registers } => Ok((cause, registers)),
+            Reply::Crash { cause, registers, code, code_bits } => {
+                let cause = match instruction::text(&code, code_bits) {
+                    Some(text) => format!("{cause}: {text}"),
+                    None => cause,
+                };
+                Ok((cause, registers))
+            }
             other => Err(unexpected(&other)),
         }
     }

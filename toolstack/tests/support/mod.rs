@@ -326,7 +326,8 @@ impl Memory {
             Request::Crash(name) => {
                 self.find(&name)?;
                 let registers = vec![("rip".into(), 0x1000)];
-                return Ok(Reply::Crash { cause: "triple fault".into(), registers });
+                let code = b"\x0f\x0b\0\0".to_vec();
+                return Ok(Reply::Crash { cause: "triple fault".into(), registers, code, code_bits: 64 });
             }
             Request::Cores => return Ok(Reply::Cores((0..2).map(|number| self.core(number)).collect())),
             Request::Offline { core: 0 } => return Err(refusal("core 0 stays online".into())),

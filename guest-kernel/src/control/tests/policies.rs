@@ -158,7 +158,7 @@ fn a_restart_keeps_the_last_crash_and_what_was_printed() {
     machine.refused(Request::Crash("web".into()), "did not crash");
     crashes(&mut machine, None);
     assert_eq!(machine.list()[1].state, State::Running);
-    let Ok(Reply::Crash { cause, registers }) = machine.ask(Request::Crash("web".into())) else {
+    let Ok(Reply::Crash { cause, registers, .. }) = machine.ask(Request::Crash("web".into())) else {
         panic!("a record")
     };
     assert!(cause.starts_with("before it was restarted: triple fault"), "{cause}");

@@ -20,10 +20,12 @@ fn a_guest_lives_by_the_wire() {
     assert_eq!(machine.events, [Event::Stopped { name: "web".into(), state: State::Crashed }]);
     assert!(machine.control.hypervisor.printed.contains("[control] web crashed: triple fault"));
     machine.refused(Request::Pause("web".into()), "is crashed");
-    let Ok(Reply::Crash { cause, registers }) = machine.ask(Request::Crash("web".into())) else {
+    let Ok(Reply::Crash { cause, registers, code, code_bits }) = machine.ask(Request::Crash("web".into()))
+    else {
         panic!("a crash")
     };
     assert!(cause.contains("triple fault") && registers.contains(&("rip".into(), 0x10_0000)));
+    assert_eq!((&code[..], code_bits), (&[0, 0][..], 64));
     machine.ask(Request::Destroy("web".into())).unwrap();
     assert_eq!(machine.list().len(), 1);
     assert_eq!(machine.control.hypervisor.own_ports(), 0);
