@@ -37,7 +37,7 @@ const PROFILE: &str = "fuzz";
 /// Inputs of a short run: a second or two.
 const SHORT: u64 = 100_000;
 /// The same for targets that take long over one.
-const SHORT_OF_SLOW: &[(&str, u64)] = &[("fw_cfg", 4_000), ("shadow", 5_000), ("xenstore", 2_000)];
+const SHORT_OF_SLOW: &[(&str, u64)] = &[("fw_cfg", 20_000), ("shadow", 5_000), ("xenstore", 2_000)];
 /// Seconds after which an input counts as one that never ends.
 const PATIENCE: u32 = 120;
 /// Targets at once, as the smallest host has two cores.
@@ -183,11 +183,12 @@ fn run_one(rooms: &Rooms, target: &str, runs: Option<u64>) -> Result<String> {
     if output.status.success() {
         return Ok(figures(&said));
     }
-    let input = said.lines().find_map(|line| line.split_once("Test unit written to ").map(|(_, file)| file));
-    Err(Error::new(
-        format!("{}\nthe fuzz target {target} failed: {}", end_of(&said), output.status),
-        format!("{} {}", program.display(), input.unwrap_or("FILE")),
-    ))
+    // Without an input it was ended from outside, or never began.
+    let repeat = input_of(&said).map_or_else(
+        || format!("cargo atoll fuzz {target}"),
+        |input| format!("{} {input}", program.display()),
+    );
+    Err(Error::new(format!("{}\nthe fuzz target {target} failed: {}", end_of(&said), output.status), repeat))
 }
 
 /// How many inputs, and how many edges of the code they reached.
@@ -197,6 +198,11 @@ fn figures(said: &str) -> String {
     let after = |label: &str| words.iter().position(|word| *word == label).and_then(|at| words.get(at + 1));
     let runs = words.first().and_then(|word| word.strip_prefix('#')).and_then(|word| word.parse().ok());
     format!("{} inputs, {} edges", output::grouped(runs.unwrap_or(0)), after("cov:").unwrap_or(&"no"))
+}
+
+/// The file with the input that broke the target.
+fn input_of(said: &str) -> Option<&str> {
+    said.lines().find_map(|line| line.split_once("Test unit written to ").map(|(_, file)| file))
 }
 
 /// The last lines of what was said, but for reports of progress: panic, stack, and the input if it is short.
@@ -216,5 +222,14 @@ mod tests {
             "#2\tINITED cov: 78 ft: 92\n#20000\tDONE   cov: 124 ft: 453 corp: 147/16343b\nDone 20000 runs";
         assert_eq!(figures(said), "20,000 inputs, 124 edges");
         assert_eq!(figures("nothing"), "0 inputs, no edges");
+    }
+
+    #[test]
+    fn what_broke_a_target_is_told() {
+        let said = "#7\tNEW    cov: 2\npanicked at src/lib.rs\n\
+                    artifact_prefix='found/uart-'; Test unit written to found/uart-crash-2b\nBase64: AA==";
+        assert_eq!(input_of(said), Some("found/uart-crash-2b"));
+        assert!(end_of(said).starts_with("panicked"));
+        assert_eq!(input_of("SUMMARY: libFuzzer: run interrupted"), None);
     }
 }
