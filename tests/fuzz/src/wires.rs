@@ -3,7 +3,7 @@
 mod xenstore;
 
 use abi::control::frame::{self, Decoder};
-use abi::control::wire::{Reply, ToControl, ToToolstack};
+use abi::control::wire::{Reply, Request, ToControl, ToToolstack, VERSION};
 use guest_kernel::control::session::Session;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -13,12 +13,15 @@ pub use xenstore::xenstore;
 /// The control wire: bytes as the line brings them, and messages, for either end, behind a sound checksum.
 pub fn control_wire(bytes: &[u8]) {
     let mut session = Session::default();
-    for &byte in bytes {
+    // A seed with the version in it would be worth nothing with the next.
+    let hello = frame::encode(&ToControl { id: 0, request: Request::Hello { version: VERSION } });
+    for &byte in hello.iter().flatten().chain(bytes) {
         if let Some((ticket, _)) = session.receive(byte) {
             session.reply(ticket, Ok(Reply::Done));
         }
         while session.transmit().is_some() {}
     }
+    assert!(session.has_begun());
     whole::<ToControl>(bytes);
     whole::<ToToolstack>(bytes);
 }

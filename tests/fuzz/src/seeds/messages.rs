@@ -1,17 +1,18 @@
 //! What the targets of wires begin with.
 
 use abi::control::frame;
-use abi::control::wire::{Request, ToControl, VERSION};
+use abi::control::wire::{Request, ToControl};
 use abi::xen::xs_wire::kind;
 
 use super::Seeds;
 
-/// A conversation as the line brings it, and a message alone.
+/// Requests as the line brings them, with noise between, and messages alone: kinds by number, whichever these now are,
+/// with the texts and numbers that most have.
 pub fn control_wire() -> Seeds {
-    let hello = ToControl { id: 1, request: Request::Hello { version: VERSION } };
-    let input = ToControl { id: 2, request: Request::Input { name: "web".into(), bytes: b"ls\n".to_vec() } };
-    let line: Vec<u8> = [&hello, &input].into_iter().filter_map(frame::encode).flatten().collect();
-    vec![("line", line), ("message", postcard::to_allocvec(&input).unwrap_or_default())]
+    let list = |id| frame::encode(&ToControl { id, request: Request::List }).unwrap_or_default();
+    let line = [list(2), b"noise\0".to_vec(), list(3)].concat();
+    let text = |kind| [&[7, kind, 3], &b"web"[..], &[4], b"boot", &[0x80, 0x20, 1, 2, 0]].concat();
+    vec![("line", line), ("message", text(6)), ("another", text(9))]
 }
 
 /// What guest 0 or 1 asks, in transaction `within`.
