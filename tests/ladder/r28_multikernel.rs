@@ -22,6 +22,7 @@ pub fn checks() -> Vec<Check> {
         Check::new("r28_multikernel::names_are_seen_everywhere", names),
         Check::new("r28_multikernel::of_conflicting_retypes_one_wins", retypes),
         Check::new("r28_multikernel::a_server_s_time_is_its_clients", accounts),
+        Check::new("r28_multikernel::a_kernel_is_replaced_under_calls", replaces),
         Check::new("r28_multikernel::a_member_that_dies_is_out_and_comes_back", death),
     ]
 }
@@ -219,6 +220,50 @@ fn accounts(stage: &mut Stage) -> Result<()> {
     let task = |name: &str| before.iter().find(|account| !account.is_core && account.name == name);
     let monitor = task("monitor").ok_or_else(|| wrong(format!("no monitor: {before:?}")))?;
     ensure!(monitor.worked > monitor.paid, "others pay for what the monitor does for them: {monitor:?}");
+    Ok(())
+}
+
+/// Another kernel takes over the server's core while clients on two others call, and others fail to. No call is lost or
+/// answered twice, and the other members notice nothing.
+fn replaces(stage: &mut Stage) -> Result<()> {
+    const CALLS: u64 = 60_000;
+    const FAILURES: [&str; 10] = ["", "read", "", "mesh", "", "monitor", "", "built", "", "damaged"];
+    let client = &stage.session()?.client;
+    let epochs = |slot: usize| -> Result<usize> {
+        Ok(mesh::printed(client, MEMBERS[slot - 1])?.matches("epoch").count())
+    };
+    let before = (1..=4).map(epochs).collect::<Result<Vec<_>>>()?;
+    for slot in [1, 3] {
+        client.input(MEMBERS[slot - 1], format!("call service/sum {CALLS} 8\n").as_bytes())?;
+    }
+    let answer = format!("call service/sum: {CALLS} calls, 0 wrong");
+    let done =
+        |slot: usize| -> Result<bool> { Ok(mesh::printed(client, MEMBERS[slot - 1])?.contains(&answer)) };
+    let (mut orders, mut ticks) = (0, Vec::new());
+    // Each failure at least once, and as long as somebody calls.
+    while orders < FAILURES.len() || !(done(1)? && done(3)?) {
+        let failure = FAILURES[orders % FAILURES.len()];
+        orders += 1;
+        let line = ask(client, 2, format!("replace {failure}").trim(), "replace: ")?;
+        ensure!(line.contains("took over") == failure.is_empty(), "{failure}: {line}");
+        if failure.is_empty() {
+            let took =
+                line.rsplit(", ").next().and_then(|part| part.strip_suffix(" ticks")?.parse::<u64>().ok());
+            ticks.push(took.ok_or_else(|| wrong(format!("no ticks: {line}")))?);
+        }
+        ensure!(orders < 1000, "the calls do not come to an end");
+    }
+    for slot in [1, 3] {
+        println!("{}", said(client, slot, &answer)?.trim());
+    }
+    let after = (1..=4).map(epochs).collect::<Result<Vec<_>>>()?;
+    ensure!(before == after, "epochs began: {before:?}, then {after:?}");
+    ticks.sort_unstable();
+    println!(
+        "{orders} orders, {} kernels took over, the median in {} ticks",
+        ticks.len(),
+        ticks[ticks.len() / 2]
+    );
     Ok(())
 }
 

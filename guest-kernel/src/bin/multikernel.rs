@@ -32,5 +32,11 @@ fn run(started: Started) -> ! {
     // Domain 0 sleeps: each report would be an event, and so an exit.
     kernel.reporting = handover.option("reports") == Some("1");
     kernel.store = store.map(|(page, port)| Store::new(page, port));
-    kernel.run(&mut program)
+    kernel.begin(&mut program);
+    loop {
+        kernel.run_while(&mut program, |program| !program.is_to_be_replaced());
+        if let Err(refused) = Multikernel::replace(&mut kernel, &mut program, cpu::tsc) {
+            log::warn!("no other kernel takes over: {refused:?}");
+        }
+    }
 }

@@ -52,6 +52,8 @@ pub enum Refused {
     Program,
     /// More than there is room for.
     Crowded,
+    /// The new kernel was to fail there, and did.
+    Failed(&'static str),
 }
 
 /// Something that goes over.

@@ -196,10 +196,22 @@ impl<P: Platform> Kernel<P> {
 
     /// Runs the program for ever.
     pub fn run(mut self, program: &mut impl Program<P>) -> ! {
-        program.start(&mut self);
-        self.notify_store();
-        let mut quiet_rounds = 0;
+        self.begin(program);
         loop {
+            self.run_while(program, |_| true);
+        }
+    }
+
+    /// Begins the program.
+    pub fn begin(&mut self, program: &mut impl Program<P>) {
+        program.start(self);
+        self.notify_store();
+    }
+
+    /// Runs the program, which has begun, as long as it is to go on.
+    pub fn run_while<R: Program<P>>(&mut self, program: &mut R, goes_on: impl Fn(&R) -> bool) {
+        let mut quiet_rounds = 0;
+        while goes_on(program) {
             match self.round(program) {
                 Round::Busy => quiet_rounds = 0,
                 Round::Stop(reason) => self.platform.shutdown(reason),

@@ -58,14 +58,14 @@ impl Carry for Mesh<'_> {
 impl<'a> Mesh<'a> {
     /// Goes on where another stood. `window` gives the shared pages of a slot other than our own. None: it cannot have
     /// stood there.
-    pub fn take_over(carried: &Carried, mut window: impl FnMut(usize) -> &'a Window) -> Option<Self> {
+    pub fn take_over(carried: &Carried, mut window: impl FnMut(usize) -> Option<&'a Window>) -> Option<Self> {
         let own_slot = usize::from(carried.own_slot);
         if own_slot >= carried.peers.len() || carried.peers.len() > MAX_SLOTS {
             return None;
         }
         let mut peers = Vec::new();
         for (slot, peer) in carried.peers.iter().enumerate() {
-            let window = (slot != own_slot).then(|| window(slot));
+            let window = if slot == own_slot { None } else { window(slot) };
             let link = match (&peer.link, window) {
                 (Some(link), Some(window)) => Some(Link::resume(window, own_slot, slot, link)?),
                 (Some(_), None) => return None,

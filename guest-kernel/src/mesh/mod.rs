@@ -162,6 +162,11 @@ impl<'a> Mesh<'a> {
         self.peers.get(slot).is_some_and(|peer| peer.life == Life::Live)
     }
 
+    /// The pages shared with a slot's owner; none of our own slot.
+    pub fn window(&self, slot: usize) -> Option<&'a Window> {
+        self.peers.get(slot)?.window
+    }
+
     /// Our own event channel to a slot's owner.
     pub fn port(&self, slot: usize) -> Option<Port> {
         self.peers.get(slot)?.port

@@ -10,7 +10,7 @@ use abi::xen::DomId;
 use abi::xen::errno::Errno;
 use abi::xen::event_channel::Port;
 
-use super::Platform;
+use super::{Handed, Platform};
 use crate::events::SharedInfo;
 
 /// Where one end of an event channel leads.
@@ -84,8 +84,20 @@ pub struct Fake {
 }
 
 impl Fake {
-    /// The same domain, for another kernel that is to take its place.
-    pub fn same_domain(&self) -> Self {
+    /// What [`Platform::now`] says, for those who have no platform at hand.
+    pub fn clock(&self) -> impl Fn() -> u64 + 'static {
+        let switch = self.switch.clone();
+        move || switch.clock.get()
+    }
+
+    /// An event comes at one of its ports.
+    pub fn deliver(&self, port: Port) {
+        self.shared.send(port);
+    }
+}
+
+impl Handed for Fake {
+    fn same_core(&self) -> Self {
         Self {
             id: self.id,
             shared: self.shared.clone(),
@@ -96,17 +108,6 @@ impl Fake {
             suspended: Cell::new(0),
             deadline: Cell::new(None),
         }
-    }
-
-    /// What [`Platform::now`] says, for those who have no platform at hand.
-    pub fn clock(&self) -> impl Fn() -> u64 + 'static {
-        let switch = self.switch.clone();
-        move || switch.clock.get()
-    }
-
-    /// An event comes at one of its ports.
-    pub fn deliver(&self, port: Port) {
-        self.shared.send(port);
     }
 }
 

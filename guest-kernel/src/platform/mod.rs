@@ -68,3 +68,9 @@ pub trait Platform {
     /// Ends this kernel with a [reason](abi::xen::sched::reason).
     fn shutdown(&self, reason: u32) -> !;
 }
+
+/// A platform that another kernel can have as well, which is to take this one's place.
+pub trait Handed: Platform + Sized {
+    /// The same core, as the other kernel has it.
+    fn same_core(&self) -> Self;
+}

@@ -10,7 +10,7 @@ use abi::xen::DomId;
 use abi::xen::errno::Errno;
 use abi::xen::event_channel::Port;
 
-use super::Platform;
+use super::{Handed, Platform};
 
 /// The platform of one thread.
 pub struct Thread {
@@ -25,15 +25,16 @@ impl Thread {
         Self { begun: Instant::now(), printed: Mutex::default() }
     }
 
-    /// The same core, for another kernel that is to take its place.
-    pub fn same_core(&self) -> Self {
-        Self { begun: self.begun, printed: Mutex::default() }
-    }
-
     /// What [`Platform::now`] says, for those who have no platform at hand.
     pub fn clock(&self) -> impl Fn() -> u64 + 'static {
         let begun = self.begun;
         move || begun.elapsed().as_nanos() as u64
+    }
+}
+
+impl Handed for Thread {
+    fn same_core(&self) -> Self {
+        Self { begun: self.begun, printed: Mutex::default() }
     }
 }
 

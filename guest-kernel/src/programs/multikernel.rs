@@ -13,6 +13,7 @@
 //! call NAME COUNT DEPTH   a client calls it so often, so many calls in flight
 //! counts             what this monitor has done so far
 //! tasks              whose time it was
+//! replace [FAILURE]  another kernel takes over this core; or fails: read, mesh, monitor, built, damaged
 //! leave, join        the members
 //! ```
 //!
@@ -70,6 +71,8 @@ struct App {
     state: RefCell<State>,
     /// What goes on within this core comes to its end: another kernel is to take over.
     drains: Cell<bool>,
+    /// Another kernel is to take over, and how it is to fail.
+    successor: Cell<Option<carry::Fails>>,
 }
 
 impl App {
@@ -136,6 +139,7 @@ impl Multikernel {
             typed: Signal::new(),
             state: RefCell::new(state),
             drains: Cell::new(false),
+            successor: Cell::new(None),
         });
         app.spawner.spawn("events", app.clone().tell_events())?;
         app.spawner.spawn("names", app.clone().tell_names(watch))?;

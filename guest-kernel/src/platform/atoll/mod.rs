@@ -185,6 +185,12 @@ impl Atoll {
     }
 }
 
+impl Handed for Atoll {
+    fn same_core(&self) -> Self {
+        Self { shared: self.shared, tsc_khz: self.tsc_khz, on_pc: self.on_pc, deadline: Cell::new(0) }
+    }
+}
+
 impl Platform for Atoll {
     fn now(&self) -> u64 {
         cpu::tsc()

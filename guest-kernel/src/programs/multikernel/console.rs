@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use core::future::poll_fn;
 use core::task::{Context, Poll};
 
+use super::carry::Fails;
 use super::state::{Bench, Lane, MAX_DEPTH, Phases};
 use super::{App, MEMORY};
 use crate::agreement::Refusal;
@@ -52,6 +53,15 @@ impl App {
                 let lanes = (0..depth).map(|_| Lane::default()).collect();
                 let bench = Bench { phases, wanted, asked: 0, done: 0, begun, lanes, refusal: None };
                 self.state.borrow_mut().bench = Some(bench);
+            }
+            ["replace", ref failure @ ..] => {
+                match failure.first().map_or(Some(Fails::Never), |name| Fails::named(name)) {
+                    Some(fails) => {
+                        self.successor.set(Some(fails));
+                        self.drains.set(true);
+                    }
+                    None => self.say(&format!("{line}: what?")),
+                }
             }
             ["serve", name] => self.serve(name),
             ["call", name, count, depth] => {

@@ -7,11 +7,12 @@ use std::vec::Vec;
 
 use proptest::prelude::*;
 
+use super::carry::Fails;
 use super::*;
 use crate::agreement::Replica;
-use crate::handover::{Refused, pack, unpack};
 use crate::kernel::{Pace, Round};
 use crate::mesh::fixture::{Pages, gather_on};
+use crate::platform::Handed;
 use crate::platform::fake::Fake;
 use crate::platform::threads::Thread;
 use crate::programs::random::Random;
@@ -20,16 +21,12 @@ const MEMBERS: usize = 3;
 const CALLS: u64 = 60;
 
 /// A platform that another kernel on the same core can have as well, and what was printed on it.
-trait Again: Platform + Sized {
-    fn again(&self) -> Self;
+trait Again: Handed {
     fn ticks(&self) -> impl Fn() -> u64 + 'static;
     fn take_printed(&self) -> Vec<u8>;
 }
 
 impl Again for Fake {
-    fn again(&self) -> Self {
-        self.same_domain()
-    }
     fn ticks(&self) -> impl Fn() -> u64 + 'static {
         self.clock()
     }
@@ -39,24 +36,12 @@ impl Again for Fake {
 }
 
 impl Again for Thread {
-    fn again(&self) -> Self {
-        self.same_core()
-    }
     fn ticks(&self) -> impl Fn() -> u64 + 'static {
         self.clock()
     }
     fn take_printed(&self) -> Vec<u8> {
         core::mem::take(&mut self.printed.lock().unwrap())
     }
-}
-
-/// How a new kernel fails.
-#[derive(Clone, Copy, Debug)]
-enum Failure {
-    /// It finds that it cannot go on.
-    At(Stage),
-    /// It is handed what was not written.
-    Damage(usize),
 }
 
 struct Core<P: Again> {
@@ -87,43 +72,21 @@ impl<P: Again> Core<P> {
         busy
     }
 
-    /// Another kernel takes over, if what goes on within this one is at an end and the new one does not fail.
-    fn replace(&mut self, pages: &Pages, failure: Option<Failure>) -> bool {
+    /// Another kernel takes over, if it is not to fail.
+    fn replace(&mut self, fails: Fails) -> bool {
+        self.program.app.successor.set(Some(fails));
         self.program.drain(true);
         for _ in 0..200 {
-            if self.program.is_drained() {
+            if self.program.is_to_be_replaced() {
                 break;
             }
             self.round();
         }
-        assert!(self.program.is_drained(), "it does not come to an end");
-        let mut package = pack(&self.program.carry(&self.kernel).unwrap());
-        if let Some(Failure::Damage(at)) = failure {
-            let at = at % package.len();
-            package[at] ^= 0x10;
-        }
-        let slot = self.kernel.mesh.as_ref().unwrap().own_slot();
-        let platform = self.kernel.platform.again();
-        let clock = platform.ticks();
-        let stop = |stage| match failure {
-            Some(Failure::At(at)) if at == stage => Err(Refused::Program),
-            _ => Ok(()),
-        };
-        let window = |peer| pages.between(slot, peer);
-        let taken = unpack(&package)
-            .and_then(|carried| Multikernel::take_over(carried, (platform, Pace::Poll), clock, window, stop));
-        match taken {
-            Ok((kernel, program)) => {
-                assert!(failure.is_none());
-                (self.kernel, self.program) = (kernel, program);
-                true
-            }
-            Err(refused) => {
-                assert!(failure.is_some(), "{refused:?}");
-                self.program.drain(false);
-                false
-            }
-        }
+        assert!(self.program.is_to_be_replaced(), "it does not come to an end");
+        let clock = self.kernel.platform.ticks();
+        let result = Multikernel::replace(&mut self.kernel, &mut self.program, clock);
+        assert_eq!(result.is_ok(), fails == Fails::Never, "{result:?}");
+        result.is_ok()
     }
 
     fn tell(&mut self, line: &str) {
@@ -187,11 +150,11 @@ fn check<P: Again>(cores: &[Core<P>], context: &str) {
     assert_eq!(served, [0, 3 * CALLS, 3 * CALLS], "{context}: each call is answered once");
 }
 
-fn failure(random: &mut Random) -> Option<Failure> {
+fn failure(random: &mut Random) -> Fails {
     match random.below(12) {
-        0 => Some(Failure::Damage(random.below(1 << 20) as usize)),
-        at @ 1..5 => Some(Failure::At(Stage::ALL[at as usize - 1])),
-        _ => None,
+        0 => Fails::Damaged(random.below(1 << 20) as usize),
+        at @ 1..5 => Fails::At(Stage::ALL[at as usize - 1]),
+        _ => Fails::Never,
     }
 }
 
@@ -215,7 +178,7 @@ fn history(seed: u64) -> u64 {
         }
         let at = random.below(MEMBERS as u64) as usize;
         match random.below(30) {
-            0 => replaced += u64::from(cores[at].replace(&pages, failure(&mut random))),
+            0 => replaced += u64::from(cores[at].replace(failure(&mut random))),
             1 if serving == 1 => {
                 let known = cores[at].program.look(|monitor| {
                     let names = &monitor.system().names;
@@ -257,12 +220,12 @@ fn a_kernel_that_fails_leaves_the_old_one_as_it_was() {
         cores.iter_mut().for_each(|core| _ = core.round());
     }
     let before = cores[1].program.carry(&cores[1].kernel);
-    let failures = Stage::ALL.map(Failure::At).into_iter().chain((0..400).map(|at| Failure::Damage(7 * at)));
+    let failures = Stage::ALL.map(Fails::At).into_iter().chain((0..400).map(|at| Fails::Damaged(7 * at)));
     for failure in failures {
-        assert!(!cores[1].replace(&pages, Some(failure)), "{failure:?}");
+        assert!(!cores[1].replace(failure), "{failure:?}");
         assert_eq!(cores[1].program.carry(&cores[1].kernel), before, "{failure:?}");
     }
-    assert!(cores[1].replace(&pages, None));
+    assert!(cores[1].replace(Fails::Never));
     assert_eq!(cores[1].program.carry(&cores[1].kernel), before, "what goes over is what was there");
 }
 
@@ -272,14 +235,14 @@ fn threads_are_replaced_under_way() {
     let done = AtomicUsize::new(0);
     let meshes: Vec<_> = gather_on(&pages, MEMBERS).into_iter().map(|(_, mesh)| mesh).collect();
     let ends: Vec<(String, u64, usize)> = thread::scope(|scope| {
-        let (pages, done) = (&pages, &done);
+        let done = &done;
         let run = |mesh: Mesh<'static>| {
             scope.spawn(move || {
                 let slot = mesh.own_slot();
                 let (mut core, mut random) = (Core::new(Thread::begin(), mesh), Random::new(slot as u64));
                 let mut replaced = 0;
                 let mut turn = |core: &mut Core<Thread>, random: &mut Random| {
-                    if random.below(50) == 0 && core.replace(pages, failure(random)) {
+                    if random.below(50) == 0 && core.replace(failure(random)) {
                         replaced += 1;
                     }
                     if !core.round() {
@@ -353,8 +316,8 @@ proptest! {
             body[at] = byte;
         }
         if let Ok(carried) = postcard::from_bytes::<Carried>(&body) {
-            let platform = cores[1].kernel.platform.again();
-            let (clock, window) = (platform.ticks(), |peer| pages.between(2, peer));
+            let platform = cores[1].kernel.platform.same_core();
+            let (clock, window) = (platform.ticks(), |peer| Some(pages.between(2, peer)));
             let taken = Multikernel::take_over(carried, (platform, Pace::Poll), clock, window, |_| Ok(()));
             if let Ok((kernel, program)) = taken {
                 (cores[1].kernel, cores[1].program) = (kernel, program);
