@@ -31,7 +31,7 @@ use abi::xen::{DomId, cpuid, sched};
 use boot::handover::{self, Handover};
 use io_rings::bytes::XenstorePage;
 
-use super::Platform;
+use super::{Handed, Platform};
 use crate::events::SharedInfo;
 use crate::mesh::{Mesh, Window};
 
