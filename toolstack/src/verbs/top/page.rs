@@ -276,6 +276,21 @@ mod tests {
     }
 
     #[test]
+    fn a_page_as_json_has_each_task_below_its_domain() {
+        let now = Instant::now();
+        let (old, new) = (snapshot(now, 100), snapshot(now + Duration::from_secs(2), 300));
+        let page = super::super::json::page(&old, &new);
+        assert_eq!(page["ticks"], 2_000_000);
+        let tasks = &page["domains"][0]["tasks"];
+        assert_eq!((&tasks[0]["name"], &tasks[0]["worked"]), (&"monitor 0".into(), &0.25.into()), "{page}");
+        assert_eq!((&tasks[1]["name"], &tasks[1]["paid"]), (&"core 3".into(), &0.15.into()), "{page}");
+        assert_eq!(tasks[0]["worked_ticks"], 750_000);
+        // Who has not told before has no share yet.
+        let silent = Snapshot { accounts: vec![None], ..snapshot(now, 100) };
+        assert_eq!(super::super::json::page(&silent, &new)["domains"][0]["tasks"], serde_json::json!([]));
+    }
+
+    #[test]
     fn figures_stay_short() {
         for (number, text) in
             [(99_999, "99999"), (100_000, "100k"), (12_345_678, "12M"), (u64::MAX / 1000, "18446744G")]
