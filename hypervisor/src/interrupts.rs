@@ -210,6 +210,12 @@ const QUIET_SPURIOUS: u64 = 0x0f;
 const ROUNDS: usize = 1024;
 
 impl Registers {
+    /// Ends the interrupt that was acknowledged last.
+    pub fn end_of_interrupt(&self) {
+        // SAFETY: it is this core's own matter.
+        unsafe { self.write(EOI, 0) };
+    }
+
     /// The entries of the local vector table that this APIC has: timer, LINT0, LINT1, error, and newer ones (SDM 3A,
     /// "Local APIC Version Register").
     pub fn local_vectors(&self) -> impl Iterator<Item = u32> {

@@ -44,6 +44,10 @@ pub struct Machine {
     pub msr_bitmap: HostPhys,
     /// MSR bitmap of all full guests.
     pub msr_bitmap_full: HostPhys,
+    /// MSR bitmap of full guests whose local APIC the processor keeps up, in x2APIC mode.
+    pub msr_bitmap_x2apic: HostPhys,
+    /// Whether processors keep up full guests' local APICs.
+    pub virtualizes_apic: bool,
     /// MSR bitmap of those that have shadow page tables.
     pub msr_bitmap_shadow: HostPhys,
     /// An I/O bitmap page in which every port exits.

@@ -210,6 +210,7 @@ fn describe(
     }
     let mut page = || early.take(PageCount::new(1), PAGE_SIZE).unwrap_or_else(|| no_room("VMX's bitmaps"));
     let (msr_bitmap, msr_bitmap_full, msr_bitmap_shadow) = (page(), page(), page());
+    let msr_bitmap_x2apic = page();
     let (io_none, io_control) = (page(), page());
     let rules: &[&[msr_policy::Rule]] = if Registers::new().is_x2apic() {
         &[msr_policy::RULES, msr_policy::EFER_RULES, msr_policy::TIMER_RULES, msr_policy::X2APIC_RULES]
@@ -224,11 +225,13 @@ fn describe(
         unsafe { &*pointer::<Place>(place) }
     });
     let places = places.collect();
-    // SAFETY: five pages of our own.
+    // SAFETY: six pages of our own.
     unsafe {
         msr_policy::fill(&mut *pointer::<msr_policy::Bitmap>(msr_bitmap), rules);
         let full: &[&[msr_policy::Rule]] = &[msr_policy::RULES, msr_policy::EFER_RULES];
         msr_policy::fill(&mut *pointer::<msr_policy::Bitmap>(msr_bitmap_full), full);
+        let x2apic = &[msr_policy::RULES, msr_policy::EFER_RULES, msr_policy::VIRTUAL_X2APIC_RULES];
+        msr_policy::fill(&mut *pointer::<msr_policy::Bitmap>(msr_bitmap_x2apic), x2apic);
         msr_policy::fill(&mut *pointer::<msr_policy::Bitmap>(msr_bitmap_shadow), &[msr_policy::RULES]);
         pointer::<u8>(io_none).write_bytes(0xff, PAGE_SIZE as usize);
         pointer::<u8>(io_control).write_bytes(0xff, PAGE_SIZE as usize);
@@ -256,6 +259,9 @@ fn describe(
         ram_frames: end_of_ram(handover) / PAGE_SIZE,
         msr_bitmap,
         msr_bitmap_full,
+        msr_bitmap_x2apic,
+        virtualizes_apic: capabilities.virtualizes_apic()
+            && !matches!(handover.option("apicv"), Some("0" | "no" | "off" | "false")),
         msr_bitmap_shadow,
         io_none,
         io_control,
@@ -327,7 +333,7 @@ fn books(
     log::info!("{} MiB of memory for guests", table.free() / 256);
     // SAFETY: memory of our own, large enough and aligned.
     unsafe {
-        registry.write(Registry::new(table, slots, machine.ept, machine.cpuid.paging(), power));
+        registry.write(Registry::new(table, slots, machine, power));
         &mut *registry
     }
 }

@@ -88,6 +88,21 @@ pub const X2APIC_RULES: &[Rule] = &[
     rule(0x83f, 0x83f, Direct::WRITE), // self IPI
 ];
 
+/// What a full guest has of a local APIC in x2APIC mode that the processor keeps up: what it reads from the virtual-APIC page,
+/// and the three writes that it carries out (SDM 3C, "Virtualizing MSR-Based APIC Accesses"). Others exit to the model.
+pub const VIRTUAL_X2APIC_RULES: &[Rule] = &[
+    rule(0x802, 0x803, Direct::READ),  // id, version
+    rule(0x808, 0x808, BOTH),          // TPR
+    rule(0x80a, 0x80a, Direct::READ),  // PPR
+    rule(0x80b, 0x80b, Direct::WRITE), // EOI
+    rule(0x80d, 0x80d, Direct::READ),  // LDR
+    rule(0x80f, 0x828, Direct::READ),  // SVR, ISR, TMR, IRR, error status
+    rule(0x830, 0x830, Direct::READ),  // interrupt command
+    rule(0x832, 0x838, Direct::READ),  // LVT, timer's initial count
+    rule(0x83e, 0x83e, Direct::READ),  // timer's divide configuration
+    rule(0x83f, 0x83f, Direct::WRITE), // self IPI
+];
+
 /// A 4 KiB MSR bitmap: a set bit exits (SDM 3C, "MSR-Bitmap Address").
 pub type Bitmap = [u8; 4096];
 

@@ -12,6 +12,7 @@ use ept::guest_walk::Features;
 use crate::core::face::FACES;
 use crate::core::power::Power;
 use crate::domain::{Domain, Home};
+use crate::machine::Machine;
 use crate::memory::frame_table::{self, FrameTable};
 
 /// What core 0 knows of the domain on one core.
@@ -52,6 +53,8 @@ pub struct Registry {
     pub paging: Features,
     /// How to start cores.
     pub power: Power,
+    /// Whether full guests on EPT get a page for what their processors keep of their local APICs.
+    pub virtualizes_apic: bool,
     next_id: DomId,
 }
 
@@ -60,13 +63,14 @@ impl Registry {
     pub fn new(
         frames: FrameTable<'static>,
         slots: ArrayVec<Slot, MAX_CORES>,
-        ept: ept::Settings,
-        paging: Features,
+        machine: &Machine,
         power: Power,
     ) -> Self {
         frame_table::publish(frames.words());
         let records = slots.iter().map(|_| None).collect();
-        Self { frames, records, slots, ept, paging, power, next_id: 0 }
+        let (ept, paging) = (machine.ept, machine.cpuid.paging());
+        let virtualizes_apic = machine.virtualizes_apic;
+        Self { frames, records, slots, ept, paging, virtualizes_apic, power, next_id: 0 }
     }
 
     /// The home core of a domain.

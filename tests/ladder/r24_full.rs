@@ -1,6 +1,8 @@
 //! Debian's kernel, unmodified, as full guests that believe that they own a PC: one with one processor, one with two. No
 //! word of a hypervisor, a shell on the serial port, interrupts by the I/O APIC, and the power switch.
 
+use std::{fs, path::PathBuf};
+
 use abi::{
     control::wire::{GuestConfig, State, Virt},
     xen::sched::reason,
@@ -8,10 +10,16 @@ use abi::{
 use ladder::{
     Check, Result, Stage, ensure,
     linux::{self, Shell},
-    mesh,
+    mesh, multiboot,
     watch::until_within,
+    wrong,
 };
-use toolstack::{config::Config, control::Client, session::Session};
+use toolstack::{
+    config::{self, Config},
+    control::{Client, Console},
+    places,
+    session::Session,
+};
 
 /// The guest with one processor.
 pub const ONE: &str = "pc1";
@@ -26,13 +34,30 @@ pub fn member(name: &str, cores: &[u32]) -> GuestConfig {
     }
 }
 
+/// A file, and what makes it.
+type Made = (&'static str, fn() -> Vec<u8>);
+
+/// The smallest kernels there can be.
+const SMALL: [Made; 2] = [("flat", multiboot::flat), ("elf32", multiboot::elf32)];
+
+fn small_file(name: &str) -> PathBuf {
+    places::state_directory().join("multiboot").join(name)
+}
+
 pub fn machine() -> Config {
-    linux::machine(4, vec![member(ONE, &[1]), member(TWO, &[2, 3])])
+    let mut config = linux::machine(4, vec![member(ONE, &[1]), member(TWO, &[2, 3])]);
+    config.files.extend(SMALL.map(|(name, _)| (name.to_owned(), small_file(name))));
+    config
 }
 
 /// The session, once there is a kernel to start.
 pub fn session(stage: &mut Stage) -> Result<&mut Session> {
     linux::files()?;
+    for (name, make) in SMALL {
+        let file = small_file(name);
+        places::make(file.parent().unwrap_or(&file))?;
+        fs::write(&file, make()).map_err(|error| wrong(format!("{}: {error}", file.display())))?;
+    }
     stage.session()
 }
 
@@ -45,6 +70,7 @@ pub fn checks() -> Vec<Check> {
         Check::new("r24_full::two_processors_work_and_interrupt_each_other", two),
         Check::new("r24_full::it_restarts_when_it_resets_its_pc", reset),
         Check::new("r24_full::it_switches_itself_off", power_off),
+        Check::new("r24_full::kernels_that_multiboot_starts_find_their_command_line", small),
     ]
 }
 
@@ -141,6 +167,27 @@ pub fn reset(stage: &mut Stage) -> Result<()> {
         Ok((domain.id != before && domain.state == State::Running).then_some(()))
     })?;
     ensure!(Shell::of(client, ONE)?.run("nproc")? == "1", "it is another after its reset");
+    Ok(())
+}
+
+fn small(stage: &mut Stage) -> Result<()> {
+    let client = &session(stage)?.client;
+    for (name, _) in SMALL {
+        let command_line = format!("{name} was started");
+        let guest = config::guest(name, name, 1);
+        client.create(GuestConfig {
+            virt: Virt::Full,
+            mesh: false,
+            command_line: command_line.clone(),
+            ..guest
+        })?;
+        linux::becomes(client, name, State::Shutdown(reason::POWEROFF))?;
+        let said = Console::new(client, name).read(false)?;
+        let said = String::from_utf8_lossy(&said);
+        ensure!(said.contains(&command_line), "{name} said {said}");
+        client.destroy(name)?;
+    }
+    mesh::audit(client)?;
     Ok(())
 }
 

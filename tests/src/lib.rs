@@ -17,6 +17,7 @@
 pub mod command;
 pub mod linux;
 pub mod mesh;
+pub mod multiboot;
 pub mod runner;
 pub mod skips;
 pub mod stage;

@@ -51,6 +51,7 @@ pub fn member(name: &str, cores: &[u32]) -> GuestConfig {
         mesh: false,
         virt: Virt::Para,
         paging: Paging::Ept,
+        emulated_apic: false,
         devices: vec![],
         on_poweroff: Policy::Preserve,
         on_reboot: Policy::Restart,

@@ -83,6 +83,17 @@ impl Controls {
     }
 }
 
+/// Modes of a virtual local APIC that the processor keeps up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApicMode {
+    /// It is not there: each access to its page exits.
+    Off,
+    /// Its registers are a page.
+    XApic,
+    /// Its registers are MSRs.
+    X2Apic,
+}
+
 /// All that the capability MSRs say, as far as Atoll asks.
 #[derive(Clone, Copy, Debug)]
 pub struct Capabilities {
@@ -225,6 +236,41 @@ impl Capabilities {
         self.entry.choose(Entry::LOAD_EFER.bits(), 0)
     }
 
+    /// Whether the processor can keep up a virtual local APIC by itself: its registers, and the delivery of interrupts.
+    pub const fn virtualizes_apic(&self) -> bool {
+        let secondary = Secondary::VIRTUALIZE_APIC_ACCESSES
+            .union(Secondary::VIRTUALIZE_X2APIC_MODE)
+            .union(Secondary::APIC_REGISTER_VIRTUALIZATION)
+            .union(Secondary::VIRTUAL_INTERRUPT_DELIVERY);
+        self.secondary.may(secondary.bits())
+            && self.primary.may(Primary::USE_TPR_SHADOW.bits())
+            && self.pin_based.may(PinBased::EXTERNAL_INTERRUPT_EXITING.bits())
+            && self.exit.may(Exit::ACKNOWLEDGE_INTERRUPT_ON_EXIT.bits())
+    }
+
+    /// What pin-based, primary and exit controls become with such a virtual local APIC. It demands that external interrupts
+    /// exit; none of them is the guest's.
+    pub const fn with_virtual_apic(pin_based: u32, primary: u32, exit: u32) -> (u32, u32, u32) {
+        let own = Primary::CR8_LOAD_EXITING.union(Primary::CR8_STORE_EXITING).bits();
+        (
+            pin_based | PinBased::EXTERNAL_INTERRUPT_EXITING.bits(),
+            primary & !own | Primary::USE_TPR_SHADOW.bits(),
+            exit | Exit::ACKNOWLEDGE_INTERRUPT_ON_EXIT.bits(),
+        )
+    }
+
+    /// Secondary controls while the virtual local APIC is in this mode.
+    pub const fn with_apic_mode(secondary: u32, mode: ApicMode) -> u32 {
+        let (page, msrs) = (Secondary::VIRTUALIZE_APIC_ACCESSES, Secondary::VIRTUALIZE_X2APIC_MODE);
+        let kept_up = Secondary::APIC_REGISTER_VIRTUALIZATION.union(Secondary::VIRTUAL_INTERRUPT_DELIVERY);
+        let none = secondary & !page.union(msrs).union(kept_up).bits();
+        match mode {
+            ApicMode::Off => none | page.bits(),
+            ApicMode::XApic => none | page.union(kept_up).bits(),
+            ApicMode::X2Apic => none | msrs.union(kept_up).bits(),
+        }
+    }
+
     /// Primary controls with HLT exiting, or without. Every processor can do both.
     pub const fn with_halts(primary: u32, exit: bool) -> u32 {
         let halts = Primary::HLT_EXITING.bits();
@@ -324,6 +370,20 @@ mod tests {
         assert_ne!(pin & PinBased::NMI_EXITING.bits(), 0);
         assert!(capabilities.primary().is_ok() && capabilities.secondary().is_ok());
         assert!(capabilities.exit().is_ok() && capabilities.entry().is_ok());
+        assert!(capabilities.virtualizes_apic());
+        assert!(!Capabilities::read(&Msrs(SKYLAKE & !(1 << (32 + 9)))).virtualizes_apic());
+    }
+
+    /// SDM 3C, "VM-Execution Control Fields" of "Checks on VMX Controls".
+    #[test]
+    fn a_virtual_apic_has_one_mode_at_a_time() {
+        let all = Capabilities::with_apic_mode(0, ApicMode::XApic);
+        let (page, msrs) =
+            (Secondary::VIRTUALIZE_APIC_ACCESSES.bits(), Secondary::VIRTUALIZE_X2APIC_MODE.bits());
+        assert_eq!(all & (page | msrs), page);
+        let other = Capabilities::with_apic_mode(all | 1 << 1, ApicMode::X2Apic);
+        assert_eq!(other & (page | msrs | 2), msrs | 2);
+        assert_eq!(Capabilities::with_apic_mode(other, ApicMode::Off), page | 2);
     }
 
     #[test]

@@ -40,6 +40,8 @@ bitflags! {
         const CR8_LOAD_EXITING = 1 << 19;
         /// Reads of CR8 exit.
         const CR8_STORE_EXITING = 1 << 20;
+        /// CR8 is the virtual-APIC page's task priority.
+        const USE_TPR_SHADOW = 1 << 21;
         /// An exit as soon as the guest can take an NMI.
         const NMI_WINDOW_EXITING = 1 << 22;
         /// Accesses to debug registers exit.
@@ -59,16 +61,24 @@ bitflags! {
     /// Secondary processor-based VM-execution controls.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Secondary: u32 {
+        /// Accesses to the APIC-access page are the processor's to carry out, or exit.
+        const VIRTUALIZE_APIC_ACCESSES = 1 << 0;
         /// Extended page tables.
         const ENABLE_EPT = 1 << 1;
         /// RDTSCP and RDPID work in the guest.
         const ENABLE_RDTSCP = 1 << 3;
+        /// The x2APIC's MSRs that the MSR bitmaps let through are the virtual-APIC page's.
+        const VIRTUALIZE_X2APIC_MODE = 1 << 4;
         /// TLB entries carry a virtual-processor id.
         const ENABLE_VPID = 1 << 5;
         /// WBINVD exits.
         const WBINVD_EXITING = 1 << 6;
         /// The guest may run without paging and in real mode.
         const UNRESTRICTED_GUEST = 1 << 7;
+        /// Registers of the local APIC are read from the virtual-APIC page, and written there before an exit.
+        const APIC_REGISTER_VIRTUALIZATION = 1 << 8;
+        /// Interrupts that the virtual-APIC page has pending are delivered without the hypervisor.
+        const VIRTUAL_INTERRUPT_DELIVERY = 1 << 9;
         /// INVPCID works in the guest.
         const ENABLE_INVPCID = 1 << 12;
         /// XSAVES and XRSTORS work in the guest.
@@ -82,6 +92,8 @@ bitflags! {
         const SAVE_DEBUG_CONTROLS = 1 << 2;
         /// The host runs in 64-bit mode.
         const HOST_ADDRESS_SPACE_SIZE = 1 << 9;
+        /// An external interrupt that exits is acknowledged, and its vector told.
+        const ACKNOWLEDGE_INTERRUPT_ON_EXIT = 1 << 15;
         /// IA32_PAT of the guest is saved.
         const SAVE_PAT = 1 << 18;
         /// IA32_PAT of the host is loaded.

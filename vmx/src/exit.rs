@@ -144,6 +144,14 @@ pub enum Exit {
     Invlpg(u64),
     /// Access to guest-physical memory without a mapping that allows it: qualification and address.
     EptViolation(u64, GuestPhys),
+    /// Access to the local APIC's page that the processor has not carried out.
+    ApicAccess(ApicAccess),
+    /// A register of the local APIC's, at this offset of the page, has been written. The instruction is done.
+    ApicWrite(u32),
+    /// The interrupt with this vector has ended, of those whose end exits. The instruction is done.
+    VirtualizedEoi(u8),
+    /// An interrupt of the processor's own, with this vector; it is acknowledged.
+    ExternalInterrupt(u8),
     /// Triple fault.
     TripleFault,
     /// The VMX-preemption timer has come to 0.
@@ -171,6 +179,7 @@ impl Exit {
                 fields.read(field::EXIT_QUALIFICATION),
                 GuestPhys::new(fields.read(field::GUEST_PHYSICAL_ADDRESS)),
             ),
+            Reason::APIC_WRITE => Self::ApicWrite(fields.read(field::EXIT_QUALIFICATION) as u32 & 0xfff),
             other => Self::decode_rare(other, fields),
         }
     }
@@ -190,6 +199,11 @@ impl Exit {
             }
             Reason::INVLPG => Self::Invlpg(fields.read(field::EXIT_QUALIFICATION)),
             Reason::DEBUG_REGISTER => Self::DebugRegister,
+            Reason::APIC_ACCESS => Self::ApicAccess(ApicAccess::new(fields.read(field::EXIT_QUALIFICATION))),
+            Reason::VIRTUALIZED_EOI => Self::VirtualizedEoi(fields.read(field::EXIT_QUALIFICATION) as u8),
+            Reason::EXTERNAL_INTERRUPT => {
+                Self::ExternalInterrupt(Interruption(fields.read(field::EXIT_INTERRUPTION_INFO)).vector())
+            }
             Reason::TRIPLE_FAULT => Self::TripleFault,
             Reason::PREEMPTION_TIMER => Self::PreemptionTimer,
             Reason::WBINVD | Reason::INVD => Self::Wbinvd,
@@ -276,6 +290,27 @@ impl Io {
     }
 }
 
+/// Exit qualification of an access to the local APIC's page (SDM 3C, "Exit Qualification for APIC-Access VM Exits").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ApicAccess {
+    /// Offset in the page.
+    pub offset: u16,
+    /// Whether it is a write; `None`: no instruction's read or write, but a fetch, or the delivery of an event.
+    pub is_write: Option<bool>,
+}
+
+impl ApicAccess {
+    /// Decodes the qualification.
+    pub const fn new(qualification: u64) -> Self {
+        let is_write = match qualification >> 12 & 0xf {
+            0 => Some(false),
+            1 => Some(true),
+            _ => None,
+        };
+        Self { offset: (qualification & 0xfff) as u16, is_write }
+    }
+}
+
 /// Exit qualification of a control-register access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ControlRegister {
@@ -355,6 +390,9 @@ mod tests {
         assert_eq!(decode(48, 0x182, 0, 0x5000), Exit::EptViolation(0x182, GuestPhys::new(0x5000)));
         assert_eq!(decode(14, 0x7000, 0, 0), Exit::Invlpg(0x7000));
         assert_eq!(decode(27, 0, 0, 0), Exit::Instruction(Reason::VMXON));
+        assert_eq!(decode(56, 0x380, 0, 0), Exit::ApicWrite(0x380));
+        assert_eq!(decode(45, 0x31, 0, 0), Exit::VirtualizedEoi(0x31));
+        assert_eq!(decode(1, 0, 0x8000_00ef, 0), Exit::ExternalInterrupt(0xef));
         assert_eq!(decode(0x8000_0021, 0, 0, 0), Exit::EntryFailed(Reason::new(0x8000_0021)));
         assert_eq!(decode(999, 0, 0, 0), Exit::Other(Reason::new(999)));
     }
@@ -380,6 +418,13 @@ mod tests {
         assert_eq!(out, Io { port: 0x3f8, bytes: 1, is_in: false, is_string: false });
         let ins = Io::new(0x0040_001b);
         assert_eq!(ins, Io { port: 0x40, bytes: 4, is_in: true, is_string: true });
+    }
+
+    #[test]
+    fn accesses_to_the_local_apic() {
+        assert_eq!(ApicAccess::new(0x390), ApicAccess { offset: 0x390, is_write: Some(false) });
+        assert_eq!(ApicAccess::new(0x1100), ApicAccess { offset: 0x100, is_write: Some(true) });
+        assert_eq!(ApicAccess::new(0x2000).is_write, None);
     }
 
     #[test]

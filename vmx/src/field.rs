@@ -86,6 +86,13 @@ fields! {
     IO_BITMAP_A: Field<u64> = vmcs::control::IO_BITMAP_A_ADDR_FULL;
     IO_BITMAP_B: Field<u64> = vmcs::control::IO_BITMAP_B_ADDR_FULL;
     MSR_BITMAPS: Field<u64> = vmcs::control::MSR_BITMAPS_ADDR_FULL;
+    VIRTUAL_APIC_ADDRESS: Field<u64> = vmcs::control::VIRT_APIC_ADDR_FULL;
+    APIC_ACCESS_ADDRESS: Field<u64> = vmcs::control::APIC_ACCESS_ADDR_FULL;
+    EOI_EXIT_BITMAP_0: Field<u64> = vmcs::control::EOI_EXIT0_FULL;
+    EOI_EXIT_BITMAP_1: Field<u64> = vmcs::control::EOI_EXIT1_FULL;
+    EOI_EXIT_BITMAP_2: Field<u64> = vmcs::control::EOI_EXIT2_FULL;
+    EOI_EXIT_BITMAP_3: Field<u64> = vmcs::control::EOI_EXIT3_FULL;
+    TPR_THRESHOLD: Field<u32> = vmcs::control::TPR_THRESHOLD;
     EPT_POINTER: Field<u64> = vmcs::control::EPTP_FULL;
     PIN_BASED_CONTROLS: Field<u32> = vmcs::control::PINBASED_EXEC_CONTROLS;
     PRIMARY_CONTROLS: Field<u32> = vmcs::control::PRIMARY_PROCBASED_EXEC_CONTROLS;
@@ -107,6 +114,7 @@ fields! {
     CR0_READ_SHADOW: Field<u64> = vmcs::control::CR0_READ_SHADOW;
     CR4_READ_SHADOW: Field<u64> = vmcs::control::CR4_READ_SHADOW;
 
+    GUEST_INTERRUPT_STATUS: Field<u16> = vmcs::guest::INTERRUPT_STATUS;
     GUEST_ES_SELECTOR: Field<u16> = vmcs::guest::ES_SELECTOR;
     GUEST_CS_SELECTOR: Field<u16> = vmcs::guest::CS_SELECTOR;
     GUEST_SS_SELECTOR: Field<u16> = vmcs::guest::SS_SELECTOR;

@@ -75,8 +75,9 @@ pub mod create {
     /// Beside [`FULL`]: its memory is translated by shadows of its page tables, without EPT. It has one virtual CPU, which
     /// never leaves protected mode.
     pub const SHADOW: u64 = 1 << 1;
-    /// All flags that there are.
-    pub const ALL: u64 = FULL | SHADOW;
+    /// Beside [`FULL`]: its local APICs are emulated, also where processors could keep them up by themselves. Those of a
+    /// domain with [`SHADOW`] are anyway.
+    pub const EMULATED_APIC: u64 = 1 << 2;
 }
 
 /// The most virtual CPUs of one domain.
@@ -195,6 +196,8 @@ exit_kinds! {
     Kick = "kick";
     /// Access to guest-physical memory that is not mapped so.
     EptViolation = "ept-violation";
+    /// Access to the local APIC that the processor does not carry out by itself, where it virtualizes one.
+    Apic = "apic";
     /// An exception the hypervisor intercepts.
     Exception = "exception";
     /// An instruction no guest may use: VMX, XSETBV, INVD, ...

@@ -18,7 +18,7 @@ use super::hypercall::ExitKind;
 use super::topology::Known;
 
 /// Version of this file's types. The two sides must have the same.
-pub const VERSION: u16 = 9;
+pub const VERSION: u16 = 10;
 
 /// Toolstack → control domain.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,6 +83,8 @@ pub struct GuestConfig {
     pub virt: Virt,
     /// Which tables the processor translates its memory by.
     pub paging: Paging,
+    /// A full guest's local APICs are emulated, also where processors could keep them up by themselves.
+    pub emulated_apic: bool,
     /// The devices that other guests serve it.
     pub devices: Vec<DeviceConfig>,
     /// What becomes of it when it powers off.

@@ -67,6 +67,8 @@ pub struct Plan<'a> {
     pub virt: Virt,
     /// Which tables translate its memory.
     pub paging: Paging,
+    /// Whether a full guest's local APICs are emulated in any case.
+    pub emulated_apic: bool,
     /// Whether it is a member of the mesh. Who is not gets ACPI tables instead, as a kernel of another make wants them.
     pub mesh: bool,
     /// Its place among the guests, and in the mesh.
@@ -234,6 +236,7 @@ fn load_full<H: Hypervisor>(
             ));
         }
     };
+    let flags = if plan.emulated_apic { flags | create::EMULATED_APIC } else { flags };
     let facts = pc::Facts {
         kernel: plan.image,
         ramdisk: plan.ramdisk,
@@ -407,6 +410,7 @@ mod tests {
             cores: &[[0], [1], [2], [3]][core as usize],
             virt: Virt::Para,
             paging: Paging::Ept,
+            emulated_apic: false,
             mesh: true,
             slot: core as usize,
             peers,

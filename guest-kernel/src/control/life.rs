@@ -63,6 +63,7 @@ impl<H: Hypervisor> Control<H> {
             cores: &cores,
             virt: config.virt,
             paging: config.paging,
+            emulated_apic: config.emulated_apic,
             mesh: config.mesh,
             slot,
             peers: &members.peers,

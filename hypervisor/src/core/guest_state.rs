@@ -49,6 +49,9 @@ pub fn fill(core: &mut Core, domain: &Domain, start: &Start) -> Result<(), Faile
     controls(core, domain, start)?;
     host_state(&mut core.vmcs, host, frame_rsp, frame_address)?;
     guest_state(core, start)?;
+    if domain.is_full && core.machine.virtualizes_apic && !domain.is_shadowed {
+        pc::virtual_apic::begin(core, domain)?;
+    }
     if domain.is_shadowed && !pc::shadow::registers::begin(core, start) {
         return Err(Failed { instruction: "a start in real mode without EPT", field: 0, error: 0 });
     }

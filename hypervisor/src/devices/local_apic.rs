@@ -5,14 +5,14 @@
 //! clock. Time is passed in as that counter. Messages for others are returned: this model knows no other processor.
 
 pub mod timer;
-mod vectors;
+pub mod vectors;
 
 #[cfg(test)]
 mod tests;
 
 use super::message::{Address, Delivery, Destination, Message};
 use timer::Timer;
-use vectors::Vectors;
+pub use vectors::Vectors;
 
 /// What a write asks of the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,9 @@ pub enum Effect {
 pub struct Fault;
 
 /// Registers, by their x2APIC MSR less 0x800, which is their xAPIC offset over 16.
-mod register {
+pub mod register {
+    #![allow(missing_docs, reason = "the SDM's names")]
+
     pub const ID: u32 = 0x02;
     pub const VERSION: u32 = 0x03;
     pub const TPR: u32 = 0x08;
@@ -57,6 +59,32 @@ mod register {
     pub const CURRENT_COUNT: u32 = 0x39;
     pub const DIVIDE: u32 = 0x3e;
     pub const SELF_IPI: u32 = 0x3f;
+}
+
+/// Registers that a processor which keeps up a local APIC only shows: those of the model's that a guest can read there.
+pub const SHOWN: [u32; 16] = [
+    register::ID,
+    register::VERSION,
+    register::LDR,
+    register::DFR,
+    register::SVR,
+    register::ESR,
+    register::ICR,
+    register::ICR_HIGH,
+    register::LVT_TIMER,
+    register::LVT_TIMER + 1,
+    register::LVT_TIMER + 2,
+    register::LVT_TIMER + 3,
+    register::LVT_TIMER + 4,
+    register::LVT_LAST,
+    register::INITIAL_COUNT,
+    register::DIVIDE,
+];
+
+/// Whether a processor that keeps up a local APIC has this register for itself: priorities, what is in service, what is
+/// requested, and which of it are levels.
+pub const fn is_kept_up(number: u32) -> bool {
+    matches!(number, register::TPR | register::PPR | register::EOI | register::ISR..register::ESR)
 }
 
 /// The local vector table's entries in the order of their registers: timer, thermal, performance, LINT0, LINT1, error.
@@ -209,6 +237,16 @@ impl LocalApic {
             self.requested.insert(vector);
             self.levels.assign(vector, is_level);
         }
+    }
+
+    /// Takes the vectors that are requested, for a processor that delivers them by itself.
+    pub const fn take_requests(&mut self) -> Vectors {
+        core::mem::replace(&mut self.requested, Vectors::NONE)
+    }
+
+    /// The vectors that were levels when they were requested last.
+    pub const fn levels(&self) -> Vectors {
+        self.levels
     }
 
     /// The vector to be delivered next: the highest that is requested, if its class is above the processor's. What was

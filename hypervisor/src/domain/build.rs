@@ -16,6 +16,7 @@ use super::shadows::Shadows;
 use super::{Domain, Home, Place};
 use crate::checks::sched::Watchdogs;
 use crate::core::face::FACES;
+use crate::devices::local_apic;
 use crate::memory::frame_table::{CHUNK_FRAMES, FrameTable, Owner};
 use crate::memory::physical::{Identity, Pool, scrub};
 use crate::registry::{Record, Registry, events_from, events_to};
@@ -73,6 +74,8 @@ pub enum Kind {
     Para,
     /// A guest that believes that it owns a PC.
     Full,
+    /// The same whose local APICs the processors keep up, where they can.
+    FullAssisted,
     /// The same on shadow page tables.
     Shadowed,
 }
@@ -80,10 +83,14 @@ pub enum Kind {
 impl Kind {
     /// By the flags of `DOMAIN_CREATE`.
     pub fn from_flags(flags: u64) -> Result<Self, Errno> {
+        const FULL_EMULATED: u64 = create::FULL | create::EMULATED_APIC;
+        const SHADOWED: u64 = create::FULL | create::SHADOW;
+        const SHADOWED_EMULATED: u64 = SHADOWED | create::EMULATED_APIC;
         match flags {
             0 => Ok(Self::Para),
-            create::FULL => Ok(Self::Full),
-            create::ALL => Ok(Self::Shadowed),
+            create::FULL => Ok(Self::FullAssisted),
+            FULL_EMULATED => Ok(Self::Full),
+            SHADOWED | SHADOWED_EMULATED => Ok(Self::Shadowed),
             _ => Err(Errno::EINVAL),
         }
     }
@@ -123,7 +130,7 @@ pub fn create(
     let domain = Domain {
         id,
         is_privileged: kind == Kind::Control,
-        is_full: matches!(kind, Kind::Full | Kind::Shadowed),
+        is_full: matches!(kind, Kind::Full | Kind::FullAssisted | Kind::Shadowed),
         is_shadowed: kind == Kind::Shadowed,
         cores,
         view: ept.view(),
@@ -157,7 +164,13 @@ pub fn create(
         unsafe { ((*slot.domain).write(domain), (*slot.home).write(home_part)) };
     let built = populate(&mut registry.frames, domain, home_part)
         .and_then(|()| lend_first_grants(&mut registry.frames, domain))
-        .and_then(|()| add_shadows(&mut registry.frames, domain, home_part, registry.paging));
+        .and_then(|()| add_shadows(&mut registry.frames, domain, home_part, registry.paging))
+        .and_then(|()| match kind {
+            Kind::FullAssisted if registry.virtualizes_apic => {
+                add_apic_page(&mut registry.frames, domain, home_part)
+            }
+            _ => Ok(()),
+        });
     if let Err(error) = built {
         take_apart(&mut registry.frames, domain, home_part);
         return Err(error);
@@ -256,6 +269,26 @@ fn add_shadows(
         home.shadows = Some(Shadows::new(frames, domain.view, pages, features)?);
     }
     Ok(())
+}
+
+/// Memory where a PC's local APIC has its registers, for processors to know an access to them by.
+fn add_apic_page(frames: &mut FrameTable, domain: &Domain, home: &mut Home) -> Result<(), Errno> {
+    let at = GuestPhys::new(local_apic::ADDRESS);
+    if domain.pages.load(Relaxed) * PAGE_SIZE > at.as_u64() {
+        // It has memory there, and finds no local APIC.
+        return Ok(());
+    }
+    let (frame, clean) = frames.take_frame(Owner::Domain(domain.id)).ok_or(Errno::ENOMEM)?;
+    if !clean {
+        // SAFETY: free until now, this domain's from now on, and it does not run yet.
+        unsafe { scrub(frame, PAGE_SIZE) };
+    }
+    let (one, all) = (PageCount::new(1), Permissions::all());
+    let mapped = home.ept.map(&mut FromTable(frames), at, frame, one, all, MemoryType::WriteBack);
+    mapped.map_err(|error| {
+        frames.give_back(frame, true);
+        errno(error)
+    })
 }
 
 /// A grant table has a frame from the start.

@@ -8,7 +8,7 @@ use vmx::field;
 use vmx::injection::Injection;
 
 use super::posted::POSTED;
-use super::{at_board, attend};
+use super::{at_board, attend, virtual_apic};
 use crate::core::Core;
 use crate::core::face::FACES;
 use crate::core::message::Request;
@@ -16,6 +16,9 @@ use crate::cpuid_policy::apic_id;
 use crate::devices::message::{Delivery, Message};
 use crate::machine;
 
+/// The activity states of the VMCS.
+pub(super) const ACTIVE: u32 = 0;
+const HALTED: u32 = 1;
 /// RFLAGS.IF.
 const INTERRUPTS_ON: u64 = 1 << 9;
 
@@ -60,6 +63,12 @@ fn see_to(core: &mut Core) {
 /// Delivers an interrupt if one is pending: now, or as soon as the guest can take it.
 fn deliver(core: &mut Core) {
     let Some(local) = core.local() else { return };
+    if let Some(state) = &local.virtual_apic
+        && state.is_behind(&local.apic)
+    {
+        virtual_apic::hand_over(core);
+    }
+    let Some(local) = core.local() else { return };
     let vector = local.apic.pending();
     let external = local.is_offered_external && local.apic.passes_external();
     if vector.is_none() && !external {
@@ -78,7 +87,6 @@ fn deliver(core: &mut Core) {
         })
     };
     let Some(vector) = vector else { return };
-    const ACTIVE: u32 = 0;
     core.inject(Injection::external(vector));
     core.vmcs.write(field::GUEST_ACTIVITY, ACTIVE);
     let more = core.local().is_some_and(|local| {
@@ -105,20 +113,24 @@ pub(super) fn window_opened(core: &mut Core) {
 
 /// The guest halts, with an interrupt waiting that it could not take before: with STI just before the HLT, it can now.
 pub(super) fn halted(core: &mut Core) {
-    const HALTED: u32 = 1;
     core.advance();
     core.vmcs.write(field::GUEST_ACTIVITY, HALTED);
     if core.vmcs.get(field::GUEST_RFLAGS) & INTERRUPTS_ON != 0 {
         window_opened(core);
+    }
+    if core.local().is_some_and(|local| local.virtual_apic.is_some()) {
+        virtual_apic::wake(core);
     }
 }
 
 /// Exits as soon as the guest takes interrupts, or does not. One that halts with interrupts on takes them: where that does
 /// not end the halt, as under Bochs, the halt itself exits.
 fn watch_for_window(core: &mut Core, open: bool) {
+    // With a virtual local APIC that the processor keeps up it always does.
+    let halts = open || core.local().is_some_and(|local| local.virtual_apic.is_some());
     let primary = core.vmcs.get(field::PRIMARY_CONTROLS);
     let watching = Capabilities::with_interrupt_window(primary, open);
-    core.vmcs.write(field::PRIMARY_CONTROLS, Capabilities::with_halts(watching, open));
+    core.vmcs.write(field::PRIMARY_CONTROLS, Capabilities::with_halts(watching, halts));
 }
 
 /// Lets the guest's turn end when its next timer is due.

@@ -8,7 +8,7 @@ use vmx::field;
 use vmx::injection::Injection;
 
 use super::posted::POSTED;
-use super::{at_board, attend, interrupts, linear, shadow};
+use super::{at_board, attend, interrupts, linear, shadow, virtual_apic};
 use crate::core::Core;
 use crate::core::message::Request;
 use crate::devices::decode::execute::Registers;
@@ -66,6 +66,8 @@ pub(super) enum Place {
     Device,
     /// Memory that the guest can not have without an exit: see [`shadow`].
     Memory,
+    /// The registers of a local APIC that the processor keeps up, of which it does not carry out this access.
+    KeptApic,
 }
 
 /// Why an instruction was not carried out.
@@ -138,6 +140,7 @@ impl Place {
         match self {
             Self::Device => read(core, address, bytes),
             Self::Memory => shadow::read_physical(core, address, bytes),
+            Self::KeptApic => virtual_apic::read(core, address.page_offset(PAGE_SIZE) as u32, bytes),
         }
     }
 
@@ -147,6 +150,7 @@ impl Place {
             Self::Memory => {
                 shadow::write_physical(core, address, &value.to_le_bytes()[..usize::from(bytes & 15).min(8)])
             }
+            Self::KeptApic => virtual_apic::write(core, address.page_offset(PAGE_SIZE) as u32, bytes, value),
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod ports;
 pub mod posted;
 pub mod shadow;
 mod strings;
+pub mod virtual_apic;
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -38,12 +39,15 @@ use board::{Board, Power};
 use console::Console;
 use disk::Disk;
 use posted::POSTED;
+use virtual_apic::VirtualApic;
 
 /// What a full guest's virtual CPU has for itself.
 #[derive(Debug)]
 pub struct Local {
     /// Its local APIC.
     pub apic: LocalApic,
+    /// What the processor keeps of it, where it does.
+    pub virtual_apic: Option<VirtualApic>,
     /// Something has changed that an interrupt may follow from, or another deadline.
     pub attention: bool,
     /// Instructions on its devices.
@@ -65,6 +69,7 @@ impl Local {
         }
         Self {
             apic,
+            virtual_apic: None,
             attention: true,
             memo: Memo::new(),
             board_due: 0,
@@ -130,6 +135,10 @@ fn handle(core: &mut Core) {
             face.count(ExitKind::Wrmsr);
             msr::write(core);
         }
+        Exit::ApicWrite(offset) => {
+            face.count(ExitKind::Apic);
+            virtual_apic::written(core, offset);
+        }
         Exit::Other(Reason::INTERRUPT_WINDOW) => {
             face.count(ExitKind::Other);
             interrupts::window_opened(core);
@@ -151,6 +160,19 @@ fn handle(core: &mut Core) {
             task_priority(core, access);
         }
         exit @ (Exit::Exception(_) | Exit::ControlRegister(_) | Exit::Invlpg(_)) => paging(core, exit),
+        exit @ Exit::ApicAccess(access) => {
+            face.count(ExitKind::Apic);
+            virtual_apic::accessed(core, access, exit);
+        }
+        Exit::VirtualizedEoi(vector) => {
+            face.count(ExitKind::Apic);
+            virtual_apic::ended(core, vector);
+        }
+        // It was meant for a guest that this core had before.
+        Exit::ExternalInterrupt(_) => {
+            face.count(ExitKind::Other);
+            core.registers.end_of_interrupt();
+        }
         // There is no hypervisor to call.
         Exit::Hypercall => {
             face.count(ExitKind::Instruction);

@@ -3,7 +3,7 @@
 use vmx::injection::Injection;
 use x86::msr::{IA32_APIC_BASE, IA32_BIOS_SIGN_ID, IA32_EFER};
 
-use super::{mmio, shadow};
+use super::{mmio, shadow, virtual_apic};
 use crate::core::Core;
 use crate::devices::local_apic::Effect;
 use crate::exits;
@@ -38,6 +38,16 @@ pub(super) fn read(core: &mut Core) {
     }
 }
 
+/// The processor keeps up the local APIC, of which this has been written.
+#[inline(never)]
+fn show(core: &mut Core, number: u32) {
+    match number {
+        IA32_APIC_BASE => virtual_apic::set_mode(core),
+        X2APIC_FIRST..=X2APIC_LAST => virtual_apic::show(core, number - X2APIC_FIRST),
+        _ => {}
+    }
+}
+
 pub(super) fn write(core: &mut Core) {
     let registers = &core.frame.registers;
     let (number, value) = (registers.rcx as u32, registers.rax & 0xffff_ffff | registers.rdx << 32);
@@ -61,7 +71,11 @@ pub(super) fn write(core: &mut Core) {
     match effect {
         Ok(effect) => {
             local.note(effect);
+            let is_shown = number != TSC_DEADLINE && local.virtual_apic.is_some();
             mmio::follow(core, effect);
+            if is_shown {
+                show(core, number);
+            }
             core.advance();
         }
         Err(_) => core.inject(Injection::GENERAL_PROTECTION),

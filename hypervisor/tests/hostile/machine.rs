@@ -103,6 +103,8 @@ pub fn build() -> (Parts, Registry) {
         places,
         msr_bitmap: page(),
         msr_bitmap_full: page(),
+        msr_bitmap_x2apic: page(),
+        virtualizes_apic: false,
         msr_bitmap_shadow: page(),
         io_none: page(),
         io_control: page(),
@@ -123,7 +125,7 @@ pub fn build() -> (Parts, Registry) {
     let channels = (0..CORES).map(|_| (0..CORES).map(|_| channel()).collect()).collect();
     // Its threads cannot be sent start-up IPIs, so there is no order for one.
     let power = Power::new(&[], 0);
-    (Parts { machine, channels }, Registry::new(table, slots, ept, machine.cpuid.paging(), power))
+    (Parts { machine, channels }, Registry::new(table, slots, machine, power))
 }
 
 /// A core, on the thread that will be it.

@@ -191,6 +191,7 @@ impl Checker<'_> {
             mesh: guest.mesh.unwrap_or(own),
             virt,
             paging,
+            emulated_apic: guest.assisted_apic == Some(false),
             devices,
             on_poweroff: self.policy(&guest.on_poweroff, Policy::Preserve),
             on_reboot: self.policy(&guest.on_reboot, Policy::Restart),
@@ -216,7 +217,10 @@ impl Checker<'_> {
                 self.image(image);
                 (image.get_ref().clone(), self.surroundings.images.contains(image.get_ref()))
             }
-            (None, Some(kernel)) => (self.file(kernel, kernel_problem), false),
+            (None, Some(kernel)) => {
+                let is_full = guest.virt.as_ref().is_some_and(|virt| virt.get_ref() == "full");
+                (self.file(kernel, |path| kernel_problem(path, is_full)), false)
+            }
             (Some(_), Some(kernel)) => {
                 let remedy = "`image` is one of Atoll's own, `kernel` a file: leave one out";
                 self.mistake(kernel, "this guest has an `image` and a `kernel`".into(), remedy);

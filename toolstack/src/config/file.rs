@@ -42,6 +42,7 @@ pub(super) struct Guest {
     pub(super) mesh: Option<bool>,
     pub(super) virt: Option<Spanned<String>>,
     pub(super) paging: Option<Spanned<String>>,
+    pub(super) assisted_apic: Option<bool>,
     #[serde(default)]
     pub(super) devices: Vec<Spanned<String>>,
     pub(super) on_poweroff: Option<Spanned<String>>,
@@ -55,11 +56,11 @@ pub(super) fn read(source: &Source) -> Result<File, Mistake> {
         let message = error.message();
         let remedy = if message.contains("field") {
             "[machine] has cores, memory_mib, stop_when_done; each [[guest]] has name, image, kernel or firmware, ramdisk, disk, \
-             core or cores, near, far, vcpus, memory_mib, command_line, mesh, virt, paging, devices, on_poweroff, on_reboot, \
-             on_crash"
+             core or cores, near, far, vcpus, memory_mib, command_line, mesh, virt, paging, assisted_apic, devices, \
+             on_poweroff, on_reboot, on_crash"
         } else if message.contains("invalid type") {
             "names, images, files, policies and command lines are \"text\"; cores, vcpus and memory are whole numbers; \
-             mesh is true or false"
+             mesh and assisted_apic are true or false"
         } else {
             "this is not TOML as it should be: see https://toml.io for the form of tables and values"
         };

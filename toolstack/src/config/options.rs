@@ -48,6 +48,9 @@ pub struct Options {
     /// How a full guest's memory is translated: by EPT, or by shadow page tables [default: ept]
     #[arg(long, value_name = "HOW", value_parser = ["ept", "shadow"])]
     pub paging: Option<String>,
+    /// Whether processors keep up a full guest's local APIC by themselves, where they can [default: true]
+    #[arg(long, value_name = "BOOL")]
+    pub assisted_apic: Option<bool>,
     /// A device that another guest serves: KIND,backend=NAME
     #[arg(long, value_name = "DEVICE")]
     pub device: Vec<String>,
@@ -102,6 +105,7 @@ impl Options {
         line("mesh", self.mesh.then(|| "true".to_owned()), "--mesh");
         line("virt", quoted(&self.virt), "--virt");
         line("paging", quoted(&self.paging), "--paging");
+        line("assisted_apic", self.assisted_apic.map(|assisted| assisted.to_string()), "--assisted-apic");
         let devices = (!self.device.is_empty()).then(|| serde_json::json!(self.device).to_string());
         line("devices", devices, "--device");
         line("on_poweroff", quoted(&self.on_poweroff), "--on-poweroff");

@@ -118,6 +118,7 @@ fn a_kernel_of_ones_own() {
         mesh: false,
         virt: Virt::Para,
         paging: Paging::Ept,
+        emulated_apic: false,
         devices: vec![],
         on_poweroff: Policy::Preserve,
         on_reboot: Policy::Restart,
@@ -139,6 +140,8 @@ fn a_kernel_of_ones_own() {
     assert_eq!((full.machine.guests[0].virt, full.machine.guests[0].paging), (Virt::Full, Paging::Ept));
     let shadowed = parse_with_files(&format!("{LINUX}virt = \"full\"\npaging = \"shadow\"\n")).unwrap();
     assert_eq!(shadowed.machine.guests[0].paging, Paging::Shadow);
+    let emulated = parse_with_files(&format!("{LINUX}virt = \"full\"\nassisted_apic = false\n")).unwrap();
+    assert!(emulated.machine.guests[0].emulated_apic);
     let disk = parse_with_files(&format!("{LINUX}virt = \"full\"\ndisk = \"initrd.gz\"\n")).unwrap();
     assert_eq!(disk.machine.guests[0].disk.as_deref(), Some("initrd.gz"));
     let pc = parse_with_files(&format!("{FIRMWARE}disk = \"initrd.gz\"\n")).unwrap();

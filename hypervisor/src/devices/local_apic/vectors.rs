@@ -45,6 +45,13 @@ impl Vectors {
         if member { self.insert(vector) } else { self.remove(vector) }
     }
 
+    /// Whether they are not the same as others. Word by word: comparing slices of memory is a loop over bytes here.
+    #[inline]
+    pub const fn differs_from(&self, other: &Self) -> bool {
+        let (one, other) = (&self.0, &other.0);
+        (one[0] ^ other[0]) | (one[1] ^ other[1]) | (one[2] ^ other[2]) | (one[3] ^ other[3]) != 0
+    }
+
     /// 32 of them, as the register with this number shows them.
     pub const fn part(&self, index: u32) -> u32 {
         (self.0[index as usize >> 1 & 3] >> ((index & 1) * 32)) as u32

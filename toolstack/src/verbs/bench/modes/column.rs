@@ -40,13 +40,20 @@ pub const COLUMNS: &[Column] = &[
     },
     Column {
         name: "full-ept",
-        what: "virt = \"full\": the guest finds a PC, and what it does to devices exits and is emulated",
+        what: "virt = \"full\": the guest finds a PC, and what it does to devices exits and is emulated; its local APIC \
+               the processor keeps up, where it can",
         colour: "#e69f00",
         runs: Runs::Guest(|guest| GuestConfig { virt: Virt::Full, ..guest }),
     },
     Column {
+        name: "full-soft-apic",
+        what: "assisted_apic = false: the same with a local APIC that is emulated, too, and not kept up by the processor",
+        colour: "#f0e442",
+        runs: Runs::Guest(|guest| GuestConfig { virt: Virt::Full, emulated_apic: true, ..guest }),
+    },
+    Column {
         name: "full-shadow",
-        what: "the same without the processor's EPT: the hypervisor keeps shadows of the guest's page tables",
+        what: "the same again without the processor's EPT: the hypervisor keeps shadows of the guest's page tables",
         colour: "#d55e00",
         runs: Runs::Guest(|guest| GuestConfig { virt: Virt::Full, paging: Paging::Shadow, ..guest }),
     },
