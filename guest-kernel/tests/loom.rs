@@ -11,6 +11,8 @@ use loom::thread;
 fn excludes(make: Make, cores: usize, times: usize, switches: usize) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(switches);
+    // Whoever waits takes branches all the while.
+    builder.max_branches = 50_000;
     builder.check(move || {
         let shared = Arc::new((make(cores), AtomicUsize::new(0)));
         let work = move |core: usize, shared: &(Box<dyn Lock>, AtomicUsize)| {
@@ -37,19 +39,16 @@ fn excludes(make: Make, cores: usize, times: usize, switches: usize) {
     });
 }
 
-#[test]
-fn two_cores_twice() {
-    for (name, make) in ALL {
-        println!("{name}");
-        excludes(make, 2, 2, 3);
-    }
+macro_rules! locks {
+    ($($name:ident: $place:expr),*) => {
+        $(#[test]
+        fn $name() {
+            let (_, make) = ALL[$place];
+            excludes(make, 2, 2, 3);
+            // A queue of three has somebody in the middle.
+            excludes(make, 3, 1, 2);
+        })*
+    };
 }
 
-/// A queue of three has somebody in the middle.
-#[test]
-fn three_cores() {
-    for (name, make) in ALL {
-        println!("{name}");
-        excludes(make, 3, 1, 2);
-    }
-}
+locks!(test_and_set: 0, test_and_test_and_set: 1, delay: 2, backoff: 3, ticket: 4, anderson: 5, mcs: 6);

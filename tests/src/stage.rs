@@ -29,6 +29,7 @@ pub fn spec(kind: Kind, config: &Config, directory: PathBuf) -> Result<Spec> {
     Ok(Spec {
         kind,
         cores: config.cores,
+        packages: config.packages,
         memory_mib: config.memory_mib,
         boot: Boot::of(images()?, config)?,
         processor: None,

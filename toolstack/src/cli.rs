@@ -13,6 +13,7 @@ use crate::{
         self,
         bench::{Files, On, Suite},
         console::{Dump, Script},
+        lab::LabArgs,
         stop::Wish,
         topology::Wish as Topology,
         xenstore::Form,
@@ -358,6 +359,21 @@ enum Verb {
         #[command(flatten)]
         files: Files,
     },
+    /// Replay a figure of a paper here: chart, the paper's shape, and whether it holds
+    #[command(after_help = "Examples:\n  atoll lab                            which there are\n  \
+        atoll lab locks\n  atoll lab counters --report counters.html --csv counters.csv\n  \
+        atoll lab unmap --on vm              by guests; in Bochs, exact\n\n\
+        Every figure has a label: hosted (this computer's caches), emulated (instructions, exact), nested, or bare.")]
+    Lab {
+        #[command(flatten)]
+        wish: LabArgs,
+        #[command(flatten)]
+        machine: MachineArgs,
+        #[command(flatten)]
+        setup: SetupArgs,
+        #[command(flatten)]
+        json: JsonArgs,
+    },
     /// Which machines this host can run, what is missing, and the remedy
     Doctor {
         #[command(flatten)]
@@ -548,6 +564,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Bench { suite, on, machine, setup, json, files } => {
             verbs::bench::run(suite, on, &machine, setup.yes, json.json, &files)?;
         }
+        Verb::Lab { wish, machine, setup, json } => verbs::lab::run(&wish, &machine, setup.yes, json.json)?,
         Verb::Linux { directory, setup } => verbs::linux::run(&directory, setup.yes)?,
         Verb::Doctor { json } => verbs::doctor::run(json.json),
         Verb::Image { stored: Some(Stored::List { json }), .. } => verbs::image::list(json.json)?,

@@ -51,6 +51,19 @@ pub(super) fn check(file: File, near: &Path, surroundings: &Surroundings) -> Res
             ),
         ),
     };
+    let packages = file.machine.packages.as_ref().and_then(|place| {
+        let packages =
+            u32::try_from(*place.get_ref()).ok().filter(|&packages| packages > 0 && cores % packages == 0);
+        if packages.is_none() {
+            let what = format!("{cores} cores are not in {} packages, as many in each", place.get_ref());
+            checker.mistake(
+                place,
+                what,
+                "choose a number of packages that divides the cores, or leave it out",
+            );
+        }
+        packages
+    });
     let mut guests = Vec::new();
     let mut left = i64::from(memory_mib.saturating_sub(RESERVED_MIB));
     for guest in &file.guest {
@@ -76,7 +89,7 @@ pub(super) fn check(file: File, near: &Path, surroundings: &Surroundings) -> Res
     if checker.mistakes.is_empty() {
         let stop_when_done = file.machine.stop_when_done.unwrap_or(false);
         let machine = MachineConfig { guests, stop_when_done };
-        Ok(Config { cores, memory_mib, machine, files: checker.files })
+        Ok(Config { cores, packages, memory_mib, machine, files: checker.files })
     } else {
         checker.mistakes.sort_by_key(|mistake| mistake.offset);
         Err(checker.mistakes)

@@ -62,6 +62,8 @@ pub const RESERVED_MIB: u32 = 128;
 pub struct Config {
     /// Cores of the machine, core 0 for domain 0.
     pub cores: u32,
+    /// Packages that they are in, as many in each; `None`: as the machine has it by itself.
+    pub packages: Option<u32>,
     /// Memory of the machine.
     pub memory_mib: u32,
     /// What the control domain gets to know.
@@ -94,6 +96,7 @@ impl Config {
     pub fn of_guests(cores: u32, guests: impl IntoIterator<Item = GuestConfig>) -> Self {
         Self {
             cores,
+            packages: None,
             memory_mib: DEFAULT_MEMORY_MIB,
             machine: MachineConfig { guests: guests.into_iter().collect(), stop_when_done: false },
             files: BTreeMap::new(),

@@ -43,10 +43,14 @@ fn every_mistake_has_its_line() {
     let guest = "[[guest]]\nname = \"a\"\nimage = \"mesh\"\ncore = 1\n";
     refused(
         "[machine]\ncoers = 4\n",
-        "web.toml:2: unknown field `coers`, expected one of `cores`, `memory_mib`, `stop_when_done`",
+        "web.toml:2: unknown field `coers`, expected one of `cores`, `packages`, `memory_mib`, `stop_when_done`",
     );
     refused("[machine]\ncores = \"four\"\n", "web.toml:2: invalid type: string \"four\", expected i64");
     refused("[machine]\n\ncores = 99\n", "web.toml:3: cores = 99 is out of range");
+    refused(
+        "[machine]\ncores = 4\npackages = 3\n",
+        "web.toml:3: 4 cores are not in 3 packages, as many in each",
+    );
     refused("[machine\n", "web.toml:1: unclosed table, expected `]`");
     refused("[[guest]]\nimage = \"mesh\"\n", "web.toml:1: missing field `name`");
     refused(

@@ -47,6 +47,9 @@ pub struct Order {
     pub kind: Kind,
     /// Its cores.
     pub cores: u32,
+    /// Packages that they are in, where that was said.
+    #[serde(default)]
+    pub packages: Option<u32>,
     /// Its memory.
     pub memory_mib: u32,
     /// The hypervisor's command line.

@@ -46,6 +46,7 @@ fn boot(directory: &Path) -> Result<(Session, Duration)> {
     let spec = Spec {
         kind: order.kind,
         cores: order.cores,
+        packages: order.packages,
         memory_mib: order.memory_mib,
         boot,
         processor: None,

@@ -40,8 +40,16 @@ pub(super) fn start(
         Boot::Iso(cd) => cd.clone(),
     };
     let processor = spec.processor.as_deref().unwrap_or(PROCESSOR);
-    let hardware =
-        Hardware { processor, cores: spec.cores, memory_mib: spec.memory_mib, cd: &cd, log, port, disk };
+    let hardware = Hardware {
+        processor,
+        cores: spec.cores,
+        packages: spec.packages,
+        memory_mib: spec.memory_mib,
+        cd: &cd,
+        log,
+        port,
+        disk,
+    };
     run(&spec.directory, &hardware)
 }
 
@@ -49,6 +57,7 @@ pub(super) fn start(
 pub(super) struct Hardware<'files> {
     pub(super) processor: &'files str,
     pub(super) cores: u32,
+    pub(super) packages: Option<u32>,
     pub(super) memory_mib: u32,
     /// What it boots from.
     pub(super) cd: &'files Path,
@@ -79,7 +88,12 @@ pub(super) fn run(directory: &Path, hardware: &Hardware) -> Result<Emulator> {
 }
 
 fn resource_file(directory: &Path, hardware: &Hardware) -> String {
-    let &Hardware { processor, cores, memory_mib, cd, log, port, disk } = hardware;
+    let &Hardware { processor, cores, packages, memory_mib, cd, log, port, disk } = hardware;
+    // Packages, cores of each, threads of each.
+    let count = match packages {
+        Some(packages) => format!("{packages}:{}:1", cores / packages.max(1)),
+        None => cores.to_string(),
+    };
     let second = match port {
         Some(port) => format!("mode=socket-server, dev=localhost:{port}"),
         None => "mode=null".to_owned(),
@@ -96,7 +110,7 @@ fn resource_file(directory: &Path, hardware: &Hardware) -> String {
         "plugin_ctrl: serial=1, unmapped=1, biosdev=1\n\
          config_interface: textconfig\n\
          display_library: rfb, options=\"timeout=0\"\n\
-         cpu: model={processor}, count={cores}, ips={INSTRUCTIONS_PER_SECOND}, reset_on_triple_fault=0\n\
+         cpu: model={processor}, count={count}, ips={INSTRUCTIONS_PER_SECOND}, reset_on_triple_fault=0\n\
          memory: guest={memory_mib}, host={memory_mib}\n\
          romimage: file=\"/usr/share/bochs/BIOS-bochs-latest\"\n\
          vgaromimage: file=\"/usr/share/bochs/VGABIOS-lgpl-latest\"\n\
@@ -123,8 +137,16 @@ mod tests {
     fn both_serial_ports_are_connected() {
         let text = |port| {
             let (cd, log) = (Path::new("/run/b.iso"), Path::new("/run/s.log"));
-            let hardware =
-                Hardware { processor: PROCESSOR, cores: 4, memory_mib: 1024, cd, log, port, disk: None };
+            let hardware = Hardware {
+                processor: PROCESSOR,
+                cores: 4,
+                packages: None,
+                memory_mib: 1024,
+                cd,
+                log,
+                port,
+                disk: None,
+            };
             resource_file(Path::new("/run"), &hardware)
         };
         assert!(text(None).contains("com2: enabled=1, mode=null\n"));

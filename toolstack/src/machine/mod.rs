@@ -138,6 +138,8 @@ pub struct Spec {
     pub kind: Kind,
     /// Cores, from 1.
     pub cores: u32,
+    /// Packages that they are in, as many in each; `None`: as the machine has it by itself.
+    pub packages: Option<u32>,
     /// Memory.
     pub memory_mib: u32,
     /// What to boot.

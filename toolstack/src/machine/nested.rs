@@ -45,6 +45,7 @@ pub(super) fn start(spec: &Spec, log: &Path, port: u16) -> Result<Emulator> {
     let hardware = bochs::Hardware {
         processor: bochs::PROCESSOR,
         cores: 1,
+        packages: None,
         memory_mib: bochs::MAX_MEMORY_MIB,
         cd: &cd,
         log,

@@ -14,9 +14,13 @@ pub(super) fn start(spec: &Spec, log: &Path, port: u16, disk: Option<&TransferDi
         Kind::Kvm => command.args(["-accel", "kvm", "-cpu", "host"]),
         _ => command.args(["-accel", "tcg", "-cpu", "max"]),
     };
+    let mut cores = spec.cores.to_string();
+    if let Some(packages) = spec.packages {
+        cores.push_str(&format!(",sockets={packages},cores={},threads=1", spec.cores / packages.max(1)));
+    }
     command
         .args(["-nodefaults", "-display", "none", "-no-reboot", "-device", EXIT_DEVICE])
-        .args(["-smp", &spec.cores.to_string(), "-m", &spec.memory_mib.to_string()])
+        .args(["-smp", &cores, "-m", &spec.memory_mib.to_string()])
         .args(["-chardev", &format!("file,id=log,path={}", option(log)), "-serial", "chardev:log"])
         .args(["-chardev", &format!("socket,id=control,host=127.0.0.1,port={port},server=on,wait=off")])
         .args(["-serial", "chardev:control"]);

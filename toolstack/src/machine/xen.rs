@@ -45,6 +45,7 @@ pub fn run(kernel: &[u8], command_line: &str, cores: u32, directory: &Path) -> R
     let hardware = bochs::Hardware {
         processor: bochs::PROCESSOR,
         cores,
+        packages: None,
         memory_mib: 1024,
         cd: &cd,
         log: log.path(),

@@ -54,6 +54,7 @@ fn demo(machine: &MachineArgs, yes: bool) -> Result<()> {
     let spec = Spec {
         kind,
         cores: config.cores,
+        packages: config.packages,
         memory_mib: config.memory_mib,
         boot: Boot::of(&images, &config)?,
         processor: None,

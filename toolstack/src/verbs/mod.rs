@@ -12,6 +12,7 @@ pub mod down;
 pub mod fuzz;
 pub mod image;
 pub mod info;
+pub mod lab;
 pub mod linux;
 pub mod list;
 pub mod orders;

@@ -26,6 +26,7 @@ pub fn run(file: Option<&Path>, machine: &MachineArgs) -> Result<()> {
     let order = Order {
         kind,
         cores: config.cores,
+        packages: config.packages,
         memory_mib: config.memory_mib,
         command_line: format!("{COMMAND_LINE} dom0_mem={}", control_mib(archive.len())),
         images: machine.images.clone(),

@@ -136,6 +136,7 @@ fn measure_guests(
     let spec = Spec {
         kind,
         cores: config.cores,
+        packages: config.packages,
         memory_mib: config.memory_mib,
         boot: Boot::of(images, &config)?,
         processor: None,

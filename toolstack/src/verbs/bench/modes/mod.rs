@@ -20,10 +20,11 @@ use std::{
 };
 
 pub use boot::measure_boot;
+pub use chart::{Bar, Group, chart, escaped};
 pub use column::{COLUMNS, Column};
 pub use csv::csv;
 pub use figure::{Cost, Figure, Outcome};
-pub use report::report;
+pub use report::{STYLE, report};
 pub use table::table;
 pub use work::{BOOT_WORKS, WORKS, Work};
 
@@ -91,6 +92,7 @@ fn log_of_bare(
     let spec = Spec {
         kind,
         cores,
+        packages: None,
         memory_mib,
         boot: Boot::Iso(cd),
         processor: None,
@@ -158,6 +160,7 @@ fn on_atoll(
     let spec = Spec {
         kind,
         cores: config.cores,
+        packages: config.packages,
         memory_mib: config.memory_mib,
         boot: Boot::of(images, config)?,
         processor: None,

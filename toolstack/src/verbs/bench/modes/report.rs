@@ -12,7 +12,8 @@ use crate::output::grouped;
 const COLOURS: [&str; 8] =
     ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#7f7f7f"];
 
-const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#222}\
+/// How pages look.
+pub const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#222}\
     h1,h2{line-height:1.2}table{border-collapse:collapse;width:100%;font-size:.85rem}\
     th,td{padding:.2rem .5rem;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}\
     td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}\

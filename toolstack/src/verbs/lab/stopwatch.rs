@@ -1,0 +1,167 @@
+//! Threads that are pinned to processors, and how long they take.
+
+use std::{
+    hint, panic,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    error::{Error, Result},
+    verbs::topology::host,
+};
+
+/// What a lab may use.
+#[derive(Clone, Debug)]
+pub struct Bench {
+    /// Processors, by the system's numbers; never more threads than those.
+    pub processors: Vec<usize>,
+    /// Small sizes: the figures mean little.
+    pub quick: bool,
+    /// What it is called in findings.
+    pub machine: String,
+}
+
+impl Bench {
+    /// This computer.
+    pub fn host(quick: bool) -> Self {
+        Self { processors: host::processors(), quick, machine: host::description() }
+    }
+
+    /// How many threads may run at a time.
+    pub fn cores(&self) -> usize {
+        self.processors.len()
+    }
+
+    /// How long one run of a lab that runs for a while is.
+    pub fn span(&self) -> Duration {
+        Duration::from_millis(if self.quick { 2 } else { 40 })
+    }
+
+    /// How often it is run; the best run counts, as the least disturbed.
+    pub fn runs(&self) -> usize {
+        if self.quick { 1 } else { 9 }
+    }
+
+    /// So many operations in a lab that counts them.
+    pub fn operations(&self, usual: u64) -> u64 {
+        if self.quick { usual.div_ceil(100) } else { usual }
+    }
+
+    /// Runs `work` on each of the first `cores` processors at once, from a common start; what each returned. Whoever works
+    /// for a while looks now and then whether it shall stop, which is said after [`Bench::span`]. `work` of core 0 may
+    /// say so earlier.
+    pub fn together<T: Send>(
+        &self,
+        cores: usize,
+        work: impl Fn(usize, &AtomicBool) -> T + Sync,
+    ) -> Result<Vec<T>> {
+        let cores = cores.min(self.cores());
+        let (ready, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let run = |core: usize| {
+            let pinned = host::pin(self.processors[core]);
+            ready.fetch_add(1, Ordering::AcqRel);
+            while ready.load(Ordering::Acquire) < cores {
+                hint::spin_loop();
+            }
+            pinned.then(|| work(core, &stop))
+        };
+        let returned: Vec<Option<T>> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..cores).map(|core| scope.spawn(move || run(core))).collect();
+            while ready.load(Ordering::Acquire) < cores {
+                thread::yield_now();
+            }
+            let begun = Instant::now();
+            while begun.elapsed() < self.span() && !stop.load(Ordering::Relaxed) {
+                thread::sleep(self.span() / 4);
+            }
+            stop.store(true, Ordering::Relaxed);
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|lost| panic::resume_unwind(lost)))
+                .collect()
+        });
+        returned.into_iter().collect::<Option<_>>().ok_or_else(|| {
+            Error::new(
+                "a thread cannot be kept on a processor",
+                "look at `taskset -p $$`: labs pin their threads",
+            )
+        })
+    }
+
+    /// Operations of each of `cores` that do nothing else for the span, and the time that each took: the best run's, by
+    /// what an operation took all of them.
+    pub fn rates(&self, cores: usize, operation: impl Fn(usize) + Sync) -> Result<Vec<(u64, Duration)>> {
+        let mut best: Option<Vec<(u64, Duration)>> = None;
+        for _ in 0..self.runs() {
+            let run = self.together(cores, |core, stop| {
+                let (begun, mut count) = (Instant::now(), 0u64);
+                loop {
+                    for _ in 0..64 {
+                        operation(core);
+                    }
+                    count += 64;
+                    if stop.load(Ordering::Relaxed) {
+                        return (count, begun.elapsed());
+                    }
+                }
+            })?;
+            if best.as_ref().is_none_or(|best| throughput(&run) > throughput(best)) {
+                best = Some(run);
+            }
+        }
+        Ok(best.unwrap_or_default())
+    }
+
+    /// The least of several runs of something that says what it took.
+    pub fn least(&self, mut run: impl FnMut() -> Result<f64>) -> Result<f64> {
+        (0..self.runs()).try_fold(f64::INFINITY, |least, _| Ok(run()?.min(least)))
+    }
+}
+
+/// Operations of all in a microsecond.
+pub fn throughput(run: &[(u64, Duration)]) -> f64 {
+    run.iter().map(|(count, time)| *count as f64 / time.as_secs_f64().max(1e-9) / 1e6).sum()
+}
+
+/// What an operation took each, in nanoseconds, on average over all.
+pub fn each(run: &[(u64, Duration)]) -> f64 {
+    let count: u64 = run.iter().map(|(count, _)| count).sum();
+    run.iter().map(|(_, time)| time.as_nanos() as f64).sum::<f64>() / count.max(1) as f64
+}
+
+/// How evenly they got their turn: 1 where all had as many, 1/n where one had all (Jain's index).
+pub fn fairness(run: &[(u64, Duration)]) -> f64 {
+    let counts = || run.iter().map(|(count, _)| *count as f64);
+    let (sum, squares) = (counts().sum::<f64>(), counts().map(|count| count * count).sum::<f64>());
+    if squares > 0.0 { sum * sum / (squares * run.len() as f64) } else { 1.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_rates_say() {
+        let second = Duration::from_secs(1);
+        let run = [(3_000_000, second), (1_000_000, second)];
+        assert_eq!((throughput(&run), each(&run)), (4.0, 500.0));
+        assert_eq!(fairness(&run), 0.8);
+        assert_eq!(fairness(&[(5, second), (0, second)]), 0.5);
+        assert_eq!(fairness(&[]), 1.0);
+    }
+
+    #[test]
+    fn all_run_until_they_are_told() {
+        let bench = Bench::host(true);
+        let run = bench.rates(bench.cores(), |_| ()).unwrap();
+        assert_eq!(run.len(), bench.cores());
+        assert!(run.iter().all(|(count, _)| *count >= 64));
+        let early = bench.together(1, |core, stop| {
+            stop.store(true, Ordering::Relaxed);
+            core
+        });
+        assert_eq!(early.unwrap(), [0]);
+    }
+}

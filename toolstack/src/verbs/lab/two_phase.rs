@@ -1,0 +1,151 @@
+//! Two-phase commit: one operation at a time, and many.
+
+use std::{sync::atomic::Ordering, time::Instant};
+
+use guest_kernel::{
+    agreement::Topology,
+    knowledge::Knowledge,
+    labs::members::{self, Member},
+};
+
+use super::{
+    Lab, Paper, hosted,
+    result::{Panel, Series, Verdict},
+    stopwatch::Bench,
+    vm,
+};
+use crate::{
+    error::{Error, Result},
+    verbs::topology::host,
+};
+
+/// See the module.
+pub const LAB: Lab = Lab {
+    name: "two-phase",
+    title: "An operation in two phases among all members, one at a time and pipelined",
+    paper: Paper {
+        citation: "Baumann et al., The Multikernel, SOSP 2009, Fig. 8",
+        says: "An operation that is agreed on in two phases takes longer with each core, in steps with the packages; with \
+               many under way at a time each costs a fraction of that.",
+        shape,
+    },
+    note: "Whole members of the multikernel do it: mesh, kernel, monitor, replica; on the host as threads, in a virtual machine \
+           as guests.",
+    measure,
+    judge,
+};
+
+const TITLE: &str = "An operation";
+/// Operations under way at a time.
+pub const DEPTH: u64 = 16;
+
+fn shape() -> Vec<Panel> {
+    let cores = [2.0, 4.0, 8.0, 16.0, 32.0];
+    let line =
+        |name: &str, cost: &dyn Fn(f64) -> f64| Series::new(name, cores.map(|n| (n, cost(n))).to_vec());
+    let series = vec![line("single", &|n| 4.0 + n / 2.0), line("pipelined", &|n| 0.5 + n / 6.0)];
+    vec![super::drawn(TITLE, "members", series)]
+}
+
+fn measure(bench: &Bench) -> Result<Vec<Panel>> {
+    let tree = Topology::of(&Knowledge::of_machine(&host::topology()?));
+    let (mut single, mut pipelined) = (Vec::new(), Vec::new());
+    for members in 2..=bench.cores() {
+        single.push((members as f64, bench.least(|| run(bench, members, &tree, 1))?));
+        pipelined.push((members as f64, bench.least(|| run(bench, members, &tree, DEPTH))?));
+    }
+    let series = vec![Series::new("single", single), Series::new("pipelined", pipelined)];
+    Ok(vec![hosted(bench, TITLE, "members", "ns", series)])
+}
+
+/// Nanoseconds for an operation among so many members on as many cores.
+fn run(bench: &Bench, count: usize, tree: &Topology, depth: u64) -> Result<f64> {
+    let broken = || Error::new("members on threads do not agree", "this is a bug: report it");
+    let operations = bench.operations(10_000);
+    let all = members::gather(count, tree).ok_or_else(broken)?;
+    // Each is taken by the thread of its core.
+    let all: Vec<_> = all.into_iter().map(|member| std::sync::Mutex::new(Some(member))).collect();
+    let times = bench.together(count, |core, stop| {
+        let mut member: Member = all[core].lock().ok()?.take()?;
+        if core != 0 {
+            while !stop.load(Ordering::Relaxed) || member.members() == 0 {
+                member.turn();
+            }
+            return Some(0.0);
+        }
+        while member.members() < count as u32 {
+            member.turn();
+        }
+        let begun = Instant::now();
+        let done = member.operate(2, operations, depth);
+        let took = begun.elapsed();
+        done.then(|| took.as_nanos() as f64 / operations as f64)
+    });
+    let times: Option<Vec<f64>> = times?.into_iter().collect();
+    times.and_then(|times| times.first().copied()).ok_or_else(broken)
+}
+
+fn judge(panels: &[Panel]) -> Vec<Verdict> {
+    const FRACTION: &str = "with many under way each costs a fraction";
+    const GROWS: &str = "an operation takes longer with more members";
+    const LINEAR: &str = "a member more costs the initiator the same each time";
+    let mut verdicts = Vec::new();
+    for panel in panels {
+        let most = panel.most();
+        if panel.title == TITLE {
+            verdicts.push(Verdict::with_cores(FRACTION, most, 2, || {
+                let what = format!("{most} members, one at a time against {DEPTH}");
+                Verdict::at_least(FRACTION, panel.at("single", most), 1.5, panel.at("pipelined", most), &what)
+            }));
+            verdicts.push(Verdict::with_cores(GROWS, most, 3, || {
+                let what = format!("{most} members against 2");
+                Verdict::at_least(GROWS, panel.at("single", most), 1.1, panel.at("single", 2.0), &what)
+            }));
+        } else if panel.title == vm::INITIATOR {
+            verdicts.push(vm::linear(LINEAR, panel, "single"));
+            let what = format!("{most} members, ticks of one alone against one of {DEPTH}");
+            let ticks = panels.iter().find(|panel| panel.title == vm::TICKS);
+            let at = |name: &str| ticks.and_then(|ticks| ticks.at(name, most));
+            verdicts.push(Verdict::at_least(FRACTION, at("single"), 1.2, at("pipelined"), &what));
+        }
+    }
+    verdicts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verbs::lab::result::Outcome::{self, CannotBeJudged, DoesNot, Holds};
+
+    fn outcomes(panels: &[Panel]) -> Vec<Outcome> {
+        judge(panels).into_iter().map(|verdict| verdict.outcome).collect()
+    }
+
+    #[test]
+    fn judged_by_the_figures() {
+        let panel = |single: Vec<(f64, f64)>, pipelined: Vec<(f64, f64)>| {
+            let series = vec![Series::new("single", single), Series::new("pipelined", pipelined)];
+            [super::super::drawn(TITLE, "members", series)]
+        };
+        assert_eq!(outcomes(&panel(vec![(2.0, 900.0)], vec![(2.0, 300.0)])), [Holds, CannotBeJudged]);
+        let flat = panel(vec![(2.0, 900.0), (8.0, 910.0)], vec![(8.0, 800.0)]);
+        assert_eq!(outcomes(&flat), [DoesNot, DoesNot]);
+        assert_eq!(outcomes(&shape()), [Holds, Holds]);
+    }
+
+    #[test]
+    fn a_machine_is_judged_by_instructions() {
+        let points = |steps: [f64; 3]| [2.0, 3.0, 4.0].into_iter().zip(steps).collect::<Vec<_>>();
+        let panels = |steps| {
+            let single = Series::new("single", points(steps));
+            let ticks =
+                vec![Series::new("single", points([30.0; 3])), Series::new("pipelined", points([20.0; 3]))];
+            [
+                super::super::drawn(vm::INITIATOR, "members", vec![single]),
+                super::super::drawn(vm::TICKS, "members", ticks),
+            ]
+        };
+        assert_eq!(outcomes(&panels([100.0, 150.0, 200.0])), [Holds, Holds]);
+        assert_eq!(outcomes(&panels([100.0, 150.0, 300.0])), [DoesNot, Holds]);
+    }
+}
