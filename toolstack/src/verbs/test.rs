@@ -18,7 +18,7 @@ pub fn run(yes: bool, arguments: &[String]) -> Result<()> {
     setup::ensure(NEEDED_FOR, yes)?;
     output::say("== host tests");
     cargo(&root, "host tests", &["test"], &[])?;
-    output::say("== orderings of the rings, and of the labs' locks (loom)");
+    output::say("== orderings of the rings, and of the labs' queue lock (loom)");
     let target = places::target_directory(&root).join("loom").display().to_string();
     for package in ["io-rings", "guest-kernel"] {
         let loom = ["test", "--package", package, "--release", "--target-dir", &target, "--test", "loom"];
