@@ -5,6 +5,7 @@
 //! their instructions (`emulated`), which know no caches. What a machine is too small to show is said to be so.
 
 mod counters;
+pub mod hotplug;
 mod locks;
 mod page;
 mod result;
@@ -59,8 +60,15 @@ pub struct Paper {
 }
 
 /// All of them.
-pub const LABS: &[&Lab] =
-    &[&shared_memory::LAB, &urpc::LAB, &unmap::LAB, &two_phase::LAB, &locks::LAB, &counters::LAB];
+pub const LABS: &[&Lab] = &[
+    &shared_memory::LAB,
+    &urpc::LAB,
+    &unmap::LAB,
+    &two_phase::LAB,
+    &locks::LAB,
+    &counters::LAB,
+    &hotplug::LAB,
+];
 
 /// Where a lab runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -162,9 +170,10 @@ fn findings(lab: &Lab, measured: Vec<Panel>) -> Findings {
 
 /// Boots a machine, and has guests do what the lab is about.
 fn in_vm(lab: &Lab, machine: &MachineArgs, yes: bool) -> Result<Vec<Panel>> {
-    let ways = match lab.name {
-        "unmap" => &vm::UNMAP,
-        "two-phase" => &vm::TWO_PHASE,
+    let ways: Option<&[vm::Way]> = match lab.name {
+        "unmap" => Some(&vm::UNMAP),
+        "two-phase" => Some(&vm::TWO_PHASE),
+        "hotplug" => None,
         name => {
             return Err(Error::new(
                 format!("the lab `{name}` is about caches, or is done elsewhere: {}", lab.note),
@@ -191,7 +200,10 @@ fn in_vm(lab: &Lab, machine: &MachineArgs, yes: bool) -> Result<Vec<Panel>> {
     let mut session = Session::start(&spec)?;
     work.set_message(format!("measuring {}", lab.name));
     let described = described(kind, &session)?;
-    let panels = vm::measure(&session.client, ways, MEMBERS, &described, kind.label());
+    let panels = match ways {
+        Some(ways) => vm::measure(&session.client, ways, MEMBERS, &described, kind.label()),
+        None => hotplug::in_vm(&session.client, &described, kind.label()),
+    };
     let panels = panels.map_err(|error| session.explain(error))?;
     work.finish_and_clear();
     Ok(panels)

@@ -66,7 +66,7 @@ fn run(bench: &Bench, count: usize, tree: &Topology, depth: u64) -> Result<f64> 
     // Each is taken by the thread of its core.
     let all: Vec<_> = all.into_iter().map(|member| std::sync::Mutex::new(Some(member))).collect();
     let times = bench.together(count, |core, stop| {
-        let mut member: Member = all[core].lock().ok()?.take()?;
+        let mut member: Member = all[core].lock().ok()?.take()?.begin()?;
         if core != 0 {
             while !stop.load(Ordering::Relaxed) || member.members() == 0 {
                 member.turn();
