@@ -70,6 +70,7 @@ fn every_verb_has_help() {
         "xenstore-write",
         "xenstore-rm",
         "info",
+        "lab",
         "dmesg",
         "top",
         "crash",
@@ -155,6 +156,24 @@ fn cores_go_and_come() {
     assert_eq!(printed(&core(&["online", "1", "--empty"])), "core 1 is online: 7,000 ticks\n");
     assert!(complaint(&core(&["offline", "0"])).contains("core 0 stays online"));
     assert!(complaint(&core(&["online", "1", "--empty", "--guest", "web"])).contains("cannot be used with"));
+}
+
+#[test]
+fn labs_need_no_machine() {
+    let state = tempfile::tempdir().unwrap();
+    let list = printed(&atoll(state.path(), &["lab"]));
+    assert!(list.contains("shared-memory") && list.contains("hotplug"), "{list}");
+    let complaint = complaint(&atoll(state.path(), &["lab", "nothing"]));
+    assert!(complaint.contains("choose one of: shared-memory"), "{complaint}");
+    let (csv, report) = (state.path().join("x.csv"), state.path().join("x.html"));
+    let files = ["--csv", csv.to_str().unwrap(), "--report", report.to_str().unwrap()];
+    let lab = atoll(state.path(), &[&["lab", "counters", "--quick", "--json"], &files[..]].concat());
+    let found: serde_json::Value = serde_json::from_str(&printed(&lab)).unwrap();
+    assert_eq!((&found["lab"], &found["panels"][0]["label"]), (&"counters".into(), &"hosted".into()));
+    assert_eq!(found["panels"][1]["label"], "shape");
+    assert!(found["verdicts"].as_array().is_some_and(|verdicts| verdicts.len() == 3));
+    assert!(fs::read_to_string(csv).unwrap().starts_with("lab,panel,series,x,"));
+    assert!(fs::read_to_string(report).unwrap().contains("<svg"));
 }
 
 #[test]

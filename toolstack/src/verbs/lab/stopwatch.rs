@@ -36,10 +36,10 @@ impl Bench {
 
     /// How long one run of a lab that runs for a while is.
     pub fn span(&self) -> Duration {
-        Duration::from_millis(if self.quick { 2 } else { 40 })
+        Duration::from_millis(if self.quick { 1 } else { 4 })
     }
 
-    /// How often it is run; the best run counts, as the least disturbed.
+    /// How many runs count.
     pub fn runs(&self) -> usize {
         if self.quick { 1 } else { 9 }
     }
@@ -90,12 +90,13 @@ impl Bench {
         })
     }
 
-    /// Operations of each of `cores` that do nothing else for the span, and the time that each took: the best run's, by
-    /// what an operation took all of them.
+    /// Operations of each of `cores` that do nothing else for the span, and the time that each took. Of runs in which the
+    /// system took no core away, or of all if there is none, the one in the middle by what was done.
     pub fn rates(&self, cores: usize, operation: impl Fn(usize) + Sync) -> Result<Vec<(u64, Duration)>> {
-        let mut best: Option<Vec<(u64, Duration)>> = None;
-        for _ in 0..self.runs() {
+        let (mut quiet, mut disturbed) = (Vec::new(), Vec::new());
+        for _ in 0..self.runs() * 30 {
             let run = self.together(cores, |core, stop| {
+                let before = preemptions();
                 let (begun, mut count) = (Instant::now(), 0u64);
                 loop {
                     for _ in 0..64 {
@@ -103,21 +104,34 @@ impl Bench {
                     }
                     count += 64;
                     if stop.load(Ordering::Relaxed) {
-                        return (count, begun.elapsed());
+                        return ((count, begun.elapsed()), preemptions() == before);
                     }
                 }
             })?;
-            if best.as_ref().is_none_or(|best| throughput(&run) > throughput(best)) {
-                best = Some(run);
+            let (run, undisturbed): (Vec<_>, Vec<bool>) = run.into_iter().unzip();
+            let runs = if undisturbed.into_iter().all(|quiet| quiet) { &mut quiet } else { &mut disturbed };
+            runs.push(run);
+            if quiet.len() == self.runs() {
+                break;
             }
         }
-        Ok(best.unwrap_or_default())
+        let mut runs = if quiet.is_empty() { disturbed } else { quiet };
+        runs.sort_by(|one, other| throughput(one).total_cmp(&throughput(other)));
+        let middle = runs.len() / 2;
+        Ok(runs.into_iter().nth(middle).unwrap_or_default())
     }
 
     /// The least of several runs of something that says what it took.
     pub fn least(&self, mut run: impl FnMut() -> Result<f64>) -> Result<f64> {
-        (0..self.runs()).try_fold(f64::INFINITY, |least, _| Ok(run()?.min(least)))
+        (0..self.runs() * 4).try_fold(f64::INFINITY, |least, _| Ok(run()?.min(least)))
     }
+}
+
+/// How often the system has taken the core from the calling thread; without `/proc`, always the same.
+fn preemptions() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/thread-self/status").ok()?;
+    let count = status.lines().find_map(|line| line.strip_prefix("nonvoluntary_ctxt_switches:"))?;
+    count.trim().parse().ok()
 }
 
 /// Operations of all in a microsecond.

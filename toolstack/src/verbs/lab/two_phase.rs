@@ -1,6 +1,9 @@
 //! Two-phase commit: one operation at a time, and many.
 
-use std::{sync::atomic::Ordering, time::Instant};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
 
 use guest_kernel::{
     agreement::Topology,
@@ -61,14 +64,16 @@ fn measure(bench: &Bench) -> Result<Vec<Panel>> {
 /// Nanoseconds for an operation among so many members on as many cores.
 fn run(bench: &Bench, count: usize, tree: &Topology, depth: u64) -> Result<f64> {
     let broken = || Error::new("members on threads do not agree", "this is a bug: report it");
-    let operations = bench.operations(10_000);
+    let operations = bench.operations(2_000);
     let all = members::gather(count, tree).ok_or_else(broken)?;
     // Each is taken by the thread of its core.
     let all: Vec<_> = all.into_iter().map(|member| std::sync::Mutex::new(Some(member))).collect();
-    let times = bench.together(count, |core, stop| {
+    // The others work until the first is done, however long that takes.
+    let done = AtomicBool::new(false);
+    let times = bench.together(count, |core, _| {
         let mut member: Member = all[core].lock().ok()?.take()?.begin()?;
         if core != 0 {
-            while !stop.load(Ordering::Relaxed) || member.members() == 0 {
+            while !done.load(Ordering::Relaxed) {
                 member.turn();
             }
             return Some(0.0);
@@ -77,9 +82,10 @@ fn run(bench: &Bench, count: usize, tree: &Topology, depth: u64) -> Result<f64> 
             member.turn();
         }
         let begun = Instant::now();
-        let done = member.operate(2, operations, depth);
+        let all_done = member.operate(2, operations, depth);
         let took = begun.elapsed();
-        done.then(|| took.as_nanos() as f64 / operations as f64)
+        done.store(true, Ordering::Relaxed);
+        all_done.then(|| took.as_nanos() as f64 / operations as f64)
     });
     let times: Option<Vec<f64>> = times?.into_iter().collect();
     times.and_then(|times| times.first().copied()).ok_or_else(broken)

@@ -73,7 +73,7 @@ fn measure(bench: &Bench) -> Result<Vec<Panel>> {
 }
 
 fn rounds(bench: &Bench) -> u64 {
-    bench.operations(20_000)
+    bench.operations(5_000)
 }
 
 fn by_line(bench: &Bench, cores: usize) -> Result<f64> {

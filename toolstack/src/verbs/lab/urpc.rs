@@ -70,7 +70,7 @@ fn pair(
 
 /// Half of there and back.
 fn ping_pong(bench: &Bench, far: usize) -> Result<f64> {
-    let rounds = bench.operations(50_000);
+    let rounds = bench.operations(5_000);
     let (there, back) = (ChannelPage::new(), ChannelPage::new());
     let near = || {
         let (mut ask, mut hear) = (Sender::new(&there), Receiver::new(&back));
@@ -101,7 +101,7 @@ fn ping_pong(bench: &Bench, far: usize) -> Result<f64> {
 
 /// As many as there is room for, one way; of one.
 fn stream(bench: &Bench, far: usize) -> Result<f64> {
-    let count = bench.operations(200_000);
+    let count = bench.operations(20_000);
     let there = ChannelPage::new();
     let near = || {
         let mut sender = Sender::new(&there);
