@@ -39,6 +39,11 @@ impl Bench {
         Duration::from_millis(if self.quick { 1 } else { 4 })
     }
 
+    /// How long to try for runs that nobody disturbs.
+    fn patience(&self) -> Duration {
+        if self.quick { Duration::ZERO } else { Duration::from_millis(800) }
+    }
+
     /// How many runs count.
     pub fn runs(&self) -> usize {
         if self.quick { 1 } else { 9 }
@@ -94,7 +99,8 @@ impl Bench {
     /// system took no core away, or of all if there is none, the one in the middle by what was done.
     pub fn rates(&self, cores: usize, operation: impl Fn(usize) + Sync) -> Result<Vec<(u64, Duration)>> {
         let (mut quiet, mut disturbed) = (Vec::new(), Vec::new());
-        for _ in 0..self.runs() * 30 {
+        let begun = Instant::now();
+        while disturbed.is_empty() && quiet.is_empty() || begun.elapsed() < self.patience() {
             let run = self.together(cores, |core, stop| {
                 let before = preemptions();
                 let (begun, mut count) = (Instant::now(), 0u64);
