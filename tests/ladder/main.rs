@@ -29,7 +29,6 @@ mod r26_store;
 mod r27_modes;
 mod r28_multikernel;
 mod r30_firmware;
-mod r31_labs;
 
 use std::process::ExitCode;
 
@@ -67,7 +66,6 @@ fn scenes() -> Vec<Scene> {
         Scene::on("store", r26_store::machine(), r26_store::checks()),
         Scene::on("multikernel", r28_multikernel::machine(), r28_multikernel::checks()),
         Scene::on("firmware", r30_firmware::machine(), r30_firmware::checks()),
-        Scene::on("labs", r31_labs::machine(), r31_labs::checks()),
         Scene::new("modes", r27_modes::checks()),
         Scene::new("line", r10_line::checks()),
         Scene::new("image", r11_image::checks()),
