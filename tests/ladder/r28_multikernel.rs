@@ -7,7 +7,7 @@ use toolstack::{
     control::{Client, Console},
 };
 
-const MEMBERS: [&str; 4] = ["multi1", "multi2", "multi3", "multi4"];
+pub const MEMBERS: [&str; 4] = ["multi1", "multi2", "multi3", "multi4"];
 /// Operations of a bench.
 const OPERATIONS: u64 = 200;
 
@@ -27,13 +27,13 @@ pub fn checks() -> Vec<Check> {
     ]
 }
 
-fn member(slot: usize) -> GuestConfig {
+pub fn member(slot: usize) -> GuestConfig {
     let core = u32::try_from(slot).unwrap_or(u32::MAX);
     GuestConfig { command_line: "pace=poll".into(), ..guest(MEMBERS[slot - 1], "multikernel", core) }
 }
 
 /// Starts a member, and waits until all that there are then have begun the epoch with it.
-fn start(client: &Client, slot: usize, all: &[usize]) -> Result<()> {
+pub fn start(client: &Client, slot: usize, all: &[usize]) -> Result<()> {
     let mut consoles: Vec<(usize, Console, String)> = Vec::new();
     for &other in all.iter().filter(|&&other| other != slot) {
         let mut console = Console::new(client, MEMBERS[other - 1]);
@@ -57,7 +57,7 @@ fn start(client: &Client, slot: usize, all: &[usize]) -> Result<()> {
 }
 
 /// Waits until a member has said this; the line.
-fn said(client: &Client, slot: usize, what: &str) -> Result<String> {
+pub fn said(client: &Client, slot: usize, what: &str) -> Result<String> {
     let name = MEMBERS[slot - 1];
     until(&format!("`{what}` of {name}"), || {
         let printed = mesh::printed(client, name)?;
@@ -69,17 +69,8 @@ fn said(client: &Client, slot: usize, what: &str) -> Result<String> {
 }
 
 /// Types a line at a member and waits for the answer, which begins like `answer`.
-fn ask(client: &Client, slot: usize, line: &str, answer: &str) -> Result<String> {
-    let name = MEMBERS[slot - 1];
-    let mut console = Console::new(client, name);
-    console.read(false)?;
-    client.input(name, format!("{line}\n").as_bytes())?;
-    let (mut text, answer) = (String::new(), format!("multikernel: {answer}"));
-    until(&format!("`{answer}` of {name}"), || {
-        text.push_str(&String::from_utf8_lossy(&console.read(false)?));
-        let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-        Ok(lines.map(str::trim).find(|line| line.starts_with(&answer)).map(str::to_owned))
-    })
+pub fn ask(client: &Client, slot: usize, line: &str, answer: &str) -> Result<String> {
+    mesh::ask(client, MEMBERS[slot - 1], line, &format!("multikernel: {answer}"))
 }
 
 /// What a monitor has done: lines sent, and ticks.

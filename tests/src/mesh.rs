@@ -136,3 +136,16 @@ pub fn audit(client: &Client) -> Result<abi::control::hypercall::AuditReport> {
 pub fn printed(client: &Client, name: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&Console::new(client, name).read(false)?).into_owned())
 }
+
+/// Types a line at a guest's console and waits for the line that answers it, which begins like `answer`.
+pub fn ask(client: &Client, name: &str, line: &str, answer: &str) -> Result<String> {
+    let mut console = Console::new(client, name);
+    console.read(false)?;
+    client.input(name, format!("{line}\n").as_bytes())?;
+    let mut text = String::new();
+    until(&format!("`{answer}` of {name}"), || {
+        text.push_str(&String::from_utf8_lossy(&console.read(false)?));
+        let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        Ok(lines.map(str::trim).find(|line| line.starts_with(answer)).map(str::to_owned))
+    })
+}

@@ -1,4 +1,5 @@
-//! A guest that talks: asks every peer all the time, answers, passes the token, and reports what it counts.
+//! A guest that talks: asks every peer all the time, answers, passes the token, and reports what it counts. At its console
+//! `latency SLOT` tells how long that peer's answers took since it was last asked; any other line tells the counts.
 #![no_std]
 #![no_main]
 
@@ -34,7 +35,17 @@ impl Program<Atoll> for Member {
         self.exchange.peer(slot);
     }
 
-    fn line(&mut self, kernel: &mut Kernel<Atoll>, _: &str) {
+    fn line(&mut self, kernel: &mut Kernel<Atoll>, line: &str) {
+        if let Some(slot) = line.strip_prefix("latency ").and_then(|slot| slot.parse().ok()) {
+            let latency = self.exchange.watch(slot).unwrap_or_default();
+            return say!(
+                "mesh: latency to {slot}: {} answers, {} ticks at the median, {} at 99 %, {} at most",
+                latency.number(),
+                latency.hundredths(50),
+                latency.hundredths(99),
+                latency.most()
+            );
+        }
         if let Some(mesh) = &kernel.mesh {
             let counts = mesh.counts();
             say!(

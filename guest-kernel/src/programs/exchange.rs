@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use abi::mesh::{MAX_SLOTS, kind};
 use io_rings::urpc::Message;
 
+use super::latency::Latency;
 use super::token::Token;
 use crate::kernel::{Kernel, Step};
 use crate::platform::Platform;
@@ -25,10 +26,19 @@ struct Conversation {
     talks: bool,
 }
 
+/// Answers of one peer whose time is taken.
+struct Watched {
+    slot: usize,
+    /// When the questions without answer were asked; 0: before this began.
+    asked_at: [u64; WINDOW as usize],
+    latency: Latency,
+}
+
 /// The workload's state.
 pub struct Exchange {
     conversations: Vec<Conversation>,
     token: Token,
+    watched: Option<Watched>,
     /// The slot to begin with next, so that all get their turn.
     first: usize,
 }
@@ -36,7 +46,12 @@ pub struct Exchange {
 impl Exchange {
     /// Nobody has been asked anything.
     pub fn new() -> Self {
-        Self { conversations: vec![Conversation::default(); MAX_SLOTS], token: Token::new(), first: 0 }
+        Self {
+            conversations: vec![Conversation::default(); MAX_SLOTS],
+            token: Token::new(),
+            watched: None,
+            first: 0,
+        }
     }
 
     /// Asks each peer that has room for a question.
@@ -52,6 +67,9 @@ impl Exchange {
                 continue;
             }
             if mesh.send(slot, &[kind::PING, conversation.asked, 0, 0, 0, 0, 0]).is_ok() {
+                if let Some(watched) = self.watched.as_mut().filter(|watched| watched.slot == slot) {
+                    watched.asked_at[(conversation.asked % WINDOW) as usize] = kernel.platform.now();
+                }
                 conversation.asked += 1;
                 asked = true;
             }
@@ -88,6 +106,14 @@ impl Exchange {
             kind::PONG => {
                 let in_order =
                     message[1] == conversation.answered && conversation.answered < conversation.asked;
+                if let Some(watched) =
+                    self.watched.as_mut().filter(|watched| in_order && watched.slot == slot)
+                {
+                    let asked_at = watched.asked_at[(message[1] % WINDOW) as usize];
+                    if asked_at != 0 {
+                        watched.latency.add(kernel.platform.now().saturating_sub(asked_at));
+                    }
+                }
                 // What came out of order opens no room for more: a peer that lies is asked no further.
                 conversation.answered += u64::from(in_order);
                 in_order
@@ -112,6 +138,13 @@ impl Exchange {
             *conversation = Conversation::default();
         }
         self.token.membership_changed();
+    }
+
+    /// Takes the time of this slot's answers from now on. Those taken so far, if it was the same slot.
+    pub fn watch(&mut self, slot: usize) -> Option<Latency> {
+        let begun = Watched { slot, asked_at: [0; WINDOW as usize], latency: Latency::new() };
+        let before = self.watched.replace(begun).filter(|watched| watched.slot == slot);
+        before.map(|watched| watched.latency)
     }
 
     /// Hops of the first lap since membership changed, once per change, when it is complete.

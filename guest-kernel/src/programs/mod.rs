@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod echo;
 pub mod exchange;
+pub mod latency;
 pub mod measure;
 pub mod multikernel;
 pub mod random;
