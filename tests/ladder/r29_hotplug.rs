@@ -1,6 +1,6 @@
 //! Cores that go offline and come back under message load: nothing is lost, the others do not wait, and it is quick.
 
-use abi::control::wire::{Kept, State};
+use abi::control::wire::{GuestConfig, Kept, Policy, State};
 use ladder::{Check, Result, Stage, ensure, mesh, stage::no_guests, watch::until, wrong};
 use toolstack::{config::Config, control::Client, verbs::core::ask_offline};
 
@@ -8,13 +8,17 @@ use crate::r28_multikernel::{self as multi, MEMBERS};
 
 /// Guests that exchange messages all the time.
 const MESH: [&str; 3] = ["mesh1", "mesh2", "mesh3"];
-/// Cycles of a core with a guest that exchanges messages; a tenth as many go to another core and back.
+/// Cycles of a core with a guest that exchanges messages.
 const CYCLES: u32 = 150;
+/// Times that two guests change places: an even number, so that each is where it was in the end.
+const MOVES: u32 = 16;
 /// Cycles of a core with a member of the multikernel.
 const MEMBER_CYCLES: u32 = 60;
 /// Ticks from request to done, at domain 0.
 const OFFLINE: u64 = 200_000;
 const ONLINE: u64 = 2_000_000;
+/// Ticks from the end of a guest to the first word of its next life.
+const RESTART: u64 = 5_000_000;
 
 pub fn machine() -> Config {
     no_guests(4)
@@ -30,6 +34,7 @@ pub fn checks() -> Vec<Check> {
         Check::new("r29_hotplug::members_leave_their_epoch_and_come_back", members),
         Check::new("r29_hotplug::a_member_that_dies_on_its_way_leaves_an_empty_core", death),
         Check::new("r29_hotplug::a_member_that_nobody_lets_go_is_frozen_and_goes_on", frozen),
+        Check::new("r29_hotplug::members_that_hang_or_panic_are_restarted", restart),
     ]
 }
 
@@ -164,7 +169,7 @@ fn latency(stage: &mut Stage) -> Result<()> {
 fn other_cores(stage: &mut Stage) -> Result<()> {
     let client = &stage.session()?.client;
     let mut longest = Longest::default();
-    for time in 0..CYCLES / 10 {
+    for time in 0..MOVES {
         longest.off(client, 2)?;
         longest.off(client, 3)?;
         let (two, three) = if time % 2 == 0 { (MESH[2], MESH[1]) } else { (MESH[1], MESH[2]) };
@@ -260,6 +265,43 @@ fn frozen(stage: &mut Stage) -> Result<()> {
     for slot in [1, 3] {
         multi::said(client, slot, "service/net is on core 2")?;
     }
+    mesh::audit(client).map(drop)
+}
+
+/// Members that hang and that panic are ended, leave the epoch by the same protocol as any that dies, and are restarted.
+fn restart(stage: &mut Stage) -> Result<()> {
+    let client = &stage.session()?.client;
+    client.destroy(MEMBERS[1])?;
+    until("the others without it", || Ok(epoch(client, 3)?.ends_with(": {1, 3}").then_some(())))?;
+    let config = GuestConfig {
+        watchdog: 1,
+        on_watchdog: Policy::Restart,
+        on_crash: Policy::Restart,
+        memory_mib: 8,
+        ..multi::member(2)
+    };
+    client.create(config)?;
+    for (lives, last_word) in ["hang", "panic"].into_iter().enumerate() {
+        until("all three in one epoch", || {
+            Ok((1..=3)
+                .all(|slot| epoch(client, slot).is_ok_and(|line| line.ends_with(": {1, 2, 3}")))
+                .then_some(()))
+        })?;
+        let before = epoch(client, 1)?;
+        client.input(MEMBERS[1], format!("{last_word}\n").as_bytes())?;
+        let ticks = until("its first word in its next life", || {
+            let guest = mesh::find(&client.list()?, MEMBERS[1])?.clone();
+            Ok(guest.recovery_ticks.filter(|_| guest.restarts as usize == lives + 1))
+        })?;
+        println!("{last_word}: {ticks} ticks from its end to the first word of the next life");
+        ensure!(ticks <= RESTART, "{ticks} ticks, {RESTART} at most");
+        until("an epoch after that", || Ok((epoch(client, 1)? != before).then_some(())))?;
+    }
+    until("all three in one epoch at last", || {
+        Ok((1..=3)
+            .all(|slot| epoch(client, slot).is_ok_and(|line| line.ends_with(": {1, 2, 3}")))
+            .then_some(()))
+    })?;
     for name in MEMBERS.into_iter().take(3) {
         client.destroy(name)?;
     }

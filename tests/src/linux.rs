@@ -56,6 +56,8 @@ pub fn member(name: &str, cores: &[u32]) -> GuestConfig {
         on_poweroff: Policy::Preserve,
         on_reboot: Policy::Restart,
         on_crash: Policy::Preserve,
+        on_watchdog: Policy::Preserve,
+        watchdog: 0,
     }
 }
 

@@ -103,7 +103,9 @@ enum Verb {
         image = \"hello\"\n  core = 1            # left out: the lowest idle one\n  memory_mib = 32\n  command_line = \"a=b\"\n\n  \
         [[guest]]\n  name = \"linux\"\n  kernel = \"vmlinuz\"  # bzImage or ELF with a PVH note, as seen from this file\n  \
         ramdisk = \"initrd.gz\"\n  cores = [2, 3]     # or vcpus = 2: the lowest idle ones\n  memory_mib = 256\n  \
-        command_line = \"console=hvc0\"\n  on_poweroff = \"preserve\"   # or destroy, restart; also on_reboot, on_crash"
+        command_line = \"console=hvc0\"\n  on_poweroff = \"preserve\"   # or destroy, restart; also on_reboot, on_crash, on_watchdog\n  \
+        restart = \"always\"    # or never: after a bad end\n\n  \
+        [[guest]]\n  name = \"multi\"\n  image = \"multikernel\"\n  watchdog = 5          # seconds, for Atoll's own kernels"
     )]
     Up {
         /// Machine and guests, in TOML

@@ -228,6 +228,8 @@ pub struct DomainInfo {
     pub pages: u64,
     /// VM exits by [`ExitKind`].
     pub exits: [u64; ExitKind::COUNT],
+    /// TSC when it stopped last.
+    pub stopped_tsc: u64,
     /// Events it was sent and it sent.
     pub events_in: u64,
     /// See `events_in`.

@@ -93,6 +93,10 @@ pub struct GuestConfig {
     pub on_reboot: Policy,
     /// When it crashes, by its own word or the hypervisor's.
     pub on_crash: Policy,
+    /// When it does not feed its watchdog.
+    pub on_watchdog: Policy,
+    /// Seconds after which it is to be ended unless it has fed its watchdog, for members of the mesh; 0: it has none.
+    pub watchdog: u32,
 }
 
 /// Which of the idle cores a guest gets.
@@ -510,6 +514,10 @@ pub struct Domain {
     pub messages_lost: u64,
     /// Peers it says it dropped because they broke the rules of the ring.
     pub liars: u64,
+    /// How often it was created again after its end.
+    pub restarts: u32,
+    /// TSC ticks from its last end to the first word of the life after it: a message, or what it printed.
+    pub recovery_ticks: Option<u64>,
 }
 
 /// Whose time it was on a guest's core: a task's, or that of another core's tasks, for which work was done here.

@@ -8,6 +8,7 @@ use alloc::format;
 use alloc::string::String;
 
 use guest_kernel::kernel::store::Store;
+use guest_kernel::kernel::watchdog::Watchdog;
 use guest_kernel::kernel::{Kernel, Pace, Program};
 use guest_kernel::platform::atoll::{Atoll, Started};
 use guest_kernel::programs::answer;
@@ -44,6 +45,7 @@ fn run(started: Started) -> ! {
         heap_bytes >> 20
     );
     let mut kernel = Kernel::new(platform, mesh, Pace::from_option(handover.option("pace")));
+    kernel.watchdog = Watchdog::from_option(handover.option("watchdog"));
     kernel.store = store.map(|(page, port)| Store::new(page, port));
     kernel.run(&mut Hello)
 }

@@ -6,6 +6,7 @@
 extern crate alloc;
 
 use guest_kernel::kernel::store::Store;
+use guest_kernel::kernel::watchdog::Watchdog;
 use guest_kernel::kernel::{Kernel, Pace, Program, Step};
 use guest_kernel::platform::atoll::{Atoll, Started};
 use guest_kernel::programs::exchange::Exchange;
@@ -69,6 +70,7 @@ fn run(started: Started) -> ! {
     }
     let pace = Pace::from_option(handover.option("pace"));
     let mut kernel = Kernel::new(platform, mesh, pace);
+    kernel.watchdog = Watchdog::from_option(handover.option("watchdog"));
     kernel.store = store.map(|(page, port)| Store::new(page, port));
     kernel.run(&mut Member { exchange: Exchange::new() })
 }

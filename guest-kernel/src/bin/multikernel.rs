@@ -5,6 +5,7 @@
 
 use guest_kernel::agreement::Topology;
 use guest_kernel::kernel::store::Store;
+use guest_kernel::kernel::watchdog::Watchdog;
 use guest_kernel::kernel::{Kernel, Pace};
 use guest_kernel::knowledge::Knowledge;
 use guest_kernel::platform::atoll::{Started, cpu};
@@ -31,6 +32,7 @@ fn run(started: Started) -> ! {
     let mut kernel = Kernel::new(platform, Some(mesh), Pace::from_option(handover.option("pace")));
     // Domain 0 sleeps: each report would be an event, and so an exit.
     kernel.reporting = handover.option("reports") == Some("1");
+    kernel.watchdog = Watchdog::from_option(handover.option("watchdog"));
     kernel.store = store.map(|(page, port)| Store::new(page, port));
     kernel.begin(&mut program);
     loop {

@@ -61,7 +61,11 @@ pub struct Plan<'a> {
     pub command_line: &'a str,
     /// Its memory.
     pub memory_mib: u32,
-    /// Its cores, ascending.
+    /// The core that a person knows it to be on.
+    pub core: u32,
+    /// Seconds of its watchdog; 0: it has none.
+    pub watchdog: u32,
+    /// The hypervisor's cores for it, ascending.
     pub cores: &'a [u32],
     /// How it is virtualized.
     pub virt: Virt,
@@ -198,7 +202,7 @@ fn load_para<H: Hypervisor>(
     let image = Image::parse(&kernel, memory)?;
     let own_line;
     let (command_line, acpi) = if plan.mesh {
-        own_line = command_line(plan.command_line, plan.name, plan.cores.first().copied().unwrap_or(0));
+        own_line = command_line(plan.command_line, plan.name, plan.core, plan.watchdog);
         (own_line.as_str(), None)
     } else {
         (plan.command_line, Some(plan.cores.len() as u32))
@@ -407,6 +411,8 @@ mod tests {
             disk: &[],
             command_line: "quiet",
             memory_mib: 4,
+            core,
+            watchdog: 0,
             cores: &[[0], [1], [2], [3]][core as usize],
             virt: Virt::Para,
             paging: Paging::Ept,

@@ -24,6 +24,8 @@ pub struct Domain {
     pub memory: Vec<u8>,
     pub state: DomainState,
     pub reason: u32,
+    /// When it stopped last.
+    pub stopped_tsc: u64,
     pub shares: Vec<(GuestPhys, SharedRange)>,
     pub params: BTreeMap<u32, u64>,
     pub entry: Option<(GuestPhys, GuestPhys)>,
@@ -125,9 +127,9 @@ impl Fake {
 
     /// The state of a domain changes by itself.
     pub fn becomes(&mut self, domain: DomId, state: DomainState, reason: u32) {
+        let now = self.now;
         let domain = self.domain_mut(domain).unwrap();
-        domain.state = state;
-        domain.reason = reason;
+        (domain.state, domain.reason, domain.stopped_tsc) = (state, reason, now);
     }
 }
 
@@ -184,6 +186,7 @@ impl Hypervisor for Fake {
             memory: vec![0; (pages * PAGE_SIZE) as usize],
             state: DomainState::Building,
             reason: 0,
+            stopped_tsc: 0,
             shares: Vec::new(),
             params: BTreeMap::new(),
             entry: None,
@@ -305,6 +308,7 @@ impl Hypervisor for Fake {
             reason: domain.reason,
             pages: domain.memory.len() as u64 / PAGE_SIZE,
             exits: domain.exits,
+            stopped_tsc: domain.stopped_tsc,
             events_in: 1,
             events_out: 2,
         })

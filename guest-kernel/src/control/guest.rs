@@ -1,6 +1,7 @@
 //! The guests domain 0 has made, each in its slot until it is destroyed.
 
 use alloc::boxed::Box;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -30,6 +31,14 @@ pub struct Guest {
     pub started: u64,
     /// How often in a row it, and those before it of its name, came to an end soon after the start.
     pub quick_ends: u32,
+    /// When it stopped; 0: it has not.
+    pub stopped_at: u64,
+    /// How often those before it of its name were created again.
+    pub restarts: u32,
+    /// When the one before it of its name stopped, until it has said its first word.
+    pub ended_at: Option<u64>,
+    /// How long it took from there to that word.
+    pub recovery_ticks: Option<u64>,
     /// Its state when we last looked.
     pub state: State,
     /// How it is kept, while a core of its is offline.
@@ -57,6 +66,14 @@ pub struct Guest {
 }
 
 impl Guest {
+    /// It has said something, at `now`. What there is to tell of it, where it is the first word after the end of the one
+    /// before it.
+    pub fn spoke(&mut self, now: u64) -> Option<String> {
+        let ticks = now.saturating_sub(self.ended_at.take()?);
+        self.recovery_ticks = Some(ticks);
+        Some(format!("{} speaks again, {ticks} ticks after its end", self.name))
+    }
+
     /// Whether it may still run.
     pub fn is_alive(&self) -> bool {
         matches!(self.state, State::Running | State::Paused | State::Kept)

@@ -51,6 +51,7 @@ impl<H: Hypervisor> Control<H> {
         let own = self.pages.guest(slot).ok_or_else(|| no_such_core(home))?;
         own.console.reset();
         own.store.reset();
+        let core = self.processor_of(slot).unwrap_or(home);
         let members = if config.mesh { self.make_fresh(slot)? } else { Members::default() };
         let plan = Plan {
             name: &config.name,
@@ -61,6 +62,8 @@ impl<H: Hypervisor> Control<H> {
             command_line: &config.command_line,
             memory_mib: config.memory_mib,
             cores: &cores,
+            core,
+            watchdog: config.watchdog,
             virt: config.virt,
             paging: config.paging,
             emulated_apic: config.emulated_apic,
@@ -86,6 +89,10 @@ impl<H: Hypervisor> Control<H> {
                 cores: cores.clone(),
                 started,
                 quick_ends: 0,
+                stopped_at: 0,
+                restarts: 0,
+                ended_at: None,
+                recovery_ticks: None,
                 state: State::Running,
                 kept: None,
                 was_called_off: false,
@@ -218,6 +225,7 @@ impl<H: Hypervisor> Control<H> {
             self.part(slot);
             let Some(guest) = self.guests.get_mut(slot) else { continue };
             guest.state = state;
+            guest.stopped_at = info.stopped_tsc;
             let name = guest.name.clone();
             let how = match state {
                 State::Shutdown(reason) => format!("{name} shut down, {}", shutdown_reason(reason)),
@@ -332,6 +340,7 @@ fn shutdown_reason(reason: u32) -> String {
         reason::REBOOT => "for a reboot".into(),
         reason::SUSPEND => "suspended".into(),
         reason::CRASH => "by its own word after a crash".into(),
+        reason::WATCHDOG => "since it did not feed its watchdog".into(),
         other => format!("reason {other}"),
     }
 }

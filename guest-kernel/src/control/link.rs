@@ -133,6 +133,11 @@ impl Link {
         Ok(())
     }
 
+    /// How many messages came.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
     /// Whether messages wait that the guest has left no room for.
     pub fn has_outgoing(&self) -> bool {
         !self.outgoing.is_empty()

@@ -23,6 +23,7 @@ impl Guest {
             // It stays as it is, as with `xl`: whoever had it suspend itself has plans for it.
             State::Shutdown(reason::SUSPEND) => Policy::Preserve,
             State::Shutdown(reason::CRASH) | State::Crashed => self.config.on_crash,
+            State::Shutdown(reason::WATCHDOG) => self.config.on_watchdog,
             State::Shutdown(_) => self.config.on_poweroff,
             State::Running | State::Paused | State::Kept => Policy::Preserve,
         }
@@ -81,6 +82,7 @@ impl<H: Hypervisor> Control<H> {
         match (created, self.guests.get_mut(slot)) {
             (Ok(_), Some(new)) => {
                 (new.quick_ends, new.from_boot, new.crash) = (quick_ends, old.from_boot, old.crash);
+                (new.restarts, new.ended_at) = (old.restarts.saturating_add(1), Some(old.stopped_at));
                 new.console.go_on_from(old.console);
                 Ok(new.domain)
             }

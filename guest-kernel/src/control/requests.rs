@@ -128,6 +128,8 @@ impl<H: Hypervisor> Control<H> {
             messages_out: sent,
             messages_lost: lost,
             liars,
+            restarts: known.map_or(0, |guest| guest.restarts),
+            recovery_ticks: known.and_then(|guest| guest.recovery_ticks),
         }
     }
 

@@ -131,10 +131,11 @@ fn memory_map(memory: u64, acpi: bool) -> Vec<(Range<u64>, u32)> {
     Vec::from([(0..TABLES.start, RAM), (TABLES, ACPI), (TABLES.end..memory, RAM), (SPECIAL_PAGES, RESERVED)])
 }
 
-/// What a guest gets for a command line: that there is a mesh, its name and its core, then what was configured. In this
+/// What a guest gets for a command line: that there is a mesh, its name, its core and its watchdog, then what was configured. In this
 /// order, because a kernel may cut what is too long for it.
-pub fn command_line(configured: &str, name: &str, core: u32) -> String {
-    String::from(format!("mesh=1 name={name} core={core} {}", configured.trim()).trim_end())
+pub fn command_line(configured: &str, name: &str, core: u32, watchdog: u32) -> String {
+    let watchdog = if watchdog == 0 { String::new() } else { format!(" watchdog={watchdog}") };
+    String::from(format!("mesh=1 name={name} core={core}{watchdog} {}", configured.trim()).trim_end())
 }
 
 /// The highest place for so many bytes that the image leaves free.
@@ -218,8 +219,8 @@ mod tests {
 
     #[test]
     fn command_lines() {
-        assert_eq!(command_line("", "web", 3), "mesh=1 name=web core=3");
-        assert_eq!(command_line(" a=b ", "web", 3), "mesh=1 name=web core=3 a=b");
+        assert_eq!(command_line("", "web", 3, 0), "mesh=1 name=web core=3");
+        assert_eq!(command_line(" a=b ", "web", 3, 5), "mesh=1 name=web core=3 watchdog=5 a=b");
         let long = String::from_utf8(vec![b'a'; MAX_COMMAND_LINE + 1]).unwrap();
         assert!(StartInfo::new(&image(0..0), &Facts { command_line: &long, ..FACTS }).is_err());
         assert!(StartInfo::new(&image(0..0), &Facts { command_line: "a\0b", ..FACTS }).is_err());

@@ -13,7 +13,7 @@ use super::bench::Exits;
 use super::guest::Guest;
 use super::hypervisor::Hypervisor;
 use super::knowing::Knowing;
-use super::link::Report;
+use super::link::{Link, Report};
 use super::membership::Membership;
 use super::pages::Slot;
 use super::{Control, Follow, OWN_NAME};
@@ -78,17 +78,22 @@ impl<H: Hypervisor> Control<H> {
         let Self { hypervisor, guests, bench, journal, tsc_khz, .. } = self;
         let mut printed = 0;
         for (_, guest) in guests.iter_mut().filter(|(_, guest)| guest.is_alive()) {
+            let now = guest.ended_at.map(|_| hypervisor.ticks());
             let Guest { name, console, log, .. } = guest;
-            printed += console.take(hypervisor, |hypervisor, line| {
+            let taken = console.take(hypervisor, |hypervisor, line| {
                 log.line(hypervisor, name, line, *tsc_khz);
                 let now = hypervisor.ticks();
                 if let Some(figure) = bench.line(line, now) {
                     journal.say(hypervisor, &figure);
                 }
             });
+            printed += taken;
             console.deliver(hypervisor);
             if console.caught_lying() {
                 let what = format!("{name} broke the rules of its console, which is not looked at any more");
+                journal.say(hypervisor, &what);
+            }
+            if let Some(what) = now.filter(|_| taken > 0).and_then(|now| guest.spoke(now)) {
                 journal.say(hypervisor, &what);
             }
         }
@@ -102,6 +107,8 @@ impl<H: Hypervisor> Control<H> {
         let mut more = false;
         for (slot, guest) in guests.iter_mut() {
             let lost_before = guest.report.lost;
+            let heard_before = guest.link.as_ref().map(Link::received);
+            let now = guest.ended_at.map(|_| hypervisor.ticks());
             match serve(hypervisor, (membership, knowing), slot, guest, &mut introductions) {
                 Ok(some) => more |= some,
                 Err(PeerBroken) => {
@@ -115,6 +122,10 @@ impl<H: Hypervisor> Control<H> {
                     );
                     journal.say(hypervisor, &what);
                 }
+            }
+            let has_spoken = guest.link.as_ref().map(Link::received) != heard_before;
+            if let Some(what) = now.filter(|_| has_spoken).and_then(|now| guest.spoke(now)) {
+                journal.say(hypervisor, &what);
             }
             // Once a guest: it may report what it likes, as often as it likes.
             if lost_before == 0 && guest.report.lost > 0 {

@@ -21,9 +21,11 @@ use crate::xenstore::client;
 
 mod probe;
 pub mod store;
+pub mod watchdog;
 
 use probe::Probe;
 use store::Store;
+use watchdog::Watchdog;
 
 /// The longest line that is taken from the console.
 const LINE_BYTES: usize = 256;
@@ -157,6 +159,8 @@ pub struct Kernel<P: Platform> {
     pub pace: Pace,
     /// Whether it tells domain 0 the mesh's counts from time to time.
     pub reporting: bool,
+    /// What ends it, should it hang.
+    pub watchdog: Watchdog,
     /// Its line to xenstore, if it wants one.
     pub store: Option<Store>,
     /// A measurement that domain 0 asked for.
@@ -174,6 +178,7 @@ impl<P: Platform> Kernel<P> {
             mesh,
             pace,
             reporting: true,
+            watchdog: Watchdog::default(),
             store: None,
             probe: None,
             typed: Vec::new(),
@@ -204,6 +209,7 @@ impl<P: Platform> Kernel<P> {
 
     /// Begins the program.
     pub fn begin(&mut self, program: &mut impl Program<P>) {
+        self.watchdog.feed(&self.platform);
         program.start(self);
         self.notify_store();
     }
@@ -236,6 +242,9 @@ impl<P: Platform> Kernel<P> {
         let mut busy = self.take_messages(program);
         busy |= self.take_interrupts(program);
         let step = program.step(self);
+        if self.watchdog.next().is_some() {
+            self.watchdog.feed(&self.platform);
+        }
         self.report();
         if let Some(mesh) = &mut self.mesh {
             mesh.flush(&self.platform);
@@ -257,7 +266,7 @@ impl<P: Platform> Kernel<P> {
             Step::Idle => None,
             Step::IdleUntil(tick) => Some(tick),
         };
-        let mut until = until.unwrap_or(u64::MAX);
+        let mut until = until.unwrap_or(u64::MAX).min(self.watchdog.next().unwrap_or(u64::MAX));
         if let Some(mesh) = &self.mesh {
             if self.reporting && mesh.report_is_due() {
                 until = until.min(self.next_report);

@@ -244,3 +244,23 @@ impl Program<Fake> for Quiet<'_> {
         self.0.message(kernel, slot, message);
     }
 }
+
+#[test]
+fn a_watchdog_is_fed_in_time_and_by_the_loop_alone() {
+    let (mut kernel, mut diary) = alone();
+    kernel.watchdog = Watchdog::from_option(Some("2"));
+    let ms = kernel.platform.ticks_per_millisecond();
+    kernel.watchdog.feed(&kernel.platform);
+    assert_eq!(kernel.round(&mut diary), Round::Quiet(Some(kernel.platform.now() + 500 * ms)));
+    for _ in 0..10 {
+        kernel.platform.switch().advance(400 * ms);
+        kernel.round(&mut diary);
+    }
+    let fed = kernel.platform.fed.take();
+    assert_eq!((fed[0].1, fed[1].1), (0, 1), "the first makes it");
+    assert!(fed.windows(2).all(|pair| pair[1].0 - pair[0].0 <= 1000 * ms) && fed.len() >= 5, "{fed:?}");
+    let (mut kernel, mut diary) = alone();
+    kernel.watchdog = Watchdog::from_option(None);
+    assert_eq!(kernel.round(&mut diary), Round::Quiet(None));
+    assert!(kernel.platform.fed.take().is_empty());
+}

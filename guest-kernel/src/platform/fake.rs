@@ -47,6 +47,7 @@ impl Switch {
             printed: RefCell::default(),
             typed: RefCell::default(),
             halts: Cell::new(0),
+            fed: RefCell::default(),
             suspended: Cell::new(0),
             deadline: Cell::new(None),
         }
@@ -77,6 +78,8 @@ pub struct Fake {
     pub typed: RefCell<VecDeque<u8>>,
     /// How often it halted.
     pub halts: Cell<u64>,
+    /// When its watchdog was fed, which, and for how long.
+    pub fed: RefCell<Vec<(u64, u32, u32)>>,
     /// How often it suspended itself, and was resumed at once.
     pub suspended: Cell<u64>,
     /// Its timer.
@@ -84,6 +87,11 @@ pub struct Fake {
 }
 
 impl Fake {
+    /// The machine it is in.
+    pub fn switch(&self) -> &Switch {
+        &self.switch
+    }
+
     /// What [`Platform::now`] says, for those who have no platform at hand.
     pub fn clock(&self) -> impl Fn() -> u64 + 'static {
         let switch = self.switch.clone();
@@ -105,6 +113,7 @@ impl Handed for Fake {
             printed: RefCell::default(),
             typed: RefCell::default(),
             halts: Cell::new(0),
+            fed: RefCell::default(),
             suspended: Cell::new(0),
             deadline: Cell::new(None),
         }
@@ -194,6 +203,11 @@ impl Platform for Fake {
 
     fn console_flush(&self) -> bool {
         false
+    }
+
+    fn watchdog(&self, id: u32, seconds: u32) -> Result<u32, Errno> {
+        self.fed.borrow_mut().push((self.now(), id, seconds));
+        Ok(if id == 0 { 1 } else { 0 })
     }
 
     fn suspend(&self) {

@@ -62,6 +62,10 @@ pub trait Platform {
     /// Moves on what the console could not take at once; true while some is left.
     fn console_flush(&self) -> bool;
 
+    /// Sets a watchdog: a new one if `id` is 0, and its number then. Unless it is set again within so many seconds this kernel
+    /// is ended.
+    fn watchdog(&self, id: u32, seconds: u32) -> Result<u32, Errno>;
+
     /// Leaves the core. Returns when somebody has this kernel go on, with all it had.
     fn suspend(&self);
 

@@ -90,6 +90,10 @@ impl Platform for Thread {
         false
     }
 
+    fn watchdog(&self, _: u32, _: u32) -> Result<u32, Errno> {
+        Err(Errno::ENOSYS)
+    }
+
     fn suspend(&self) {}
 
     fn shutdown(&self, reason: u32) -> ! {

@@ -15,6 +15,8 @@
 //! tasks              whose time it was
 //! replace [FAILURE]  another kernel takes over this core; or fails: read, mesh, monitor, built, damaged
 //! leave, join        the members
+//! panic              ends in a panic, as a kernel that has gone wrong and noticed
+//! hang               does nothing any more, as a kernel that has gone wrong: for its watchdog to find
 //! ```
 //!
 //! Each line is answered with one that begins alike, in the order in which they were typed. The ticks of `counts` are those
@@ -211,6 +213,13 @@ impl<P: Platform> Program<P> for Multikernel {
     }
 
     fn line(&mut self, kernel: &mut Kernel<P>, line: &str) {
+        match line.trim() {
+            "panic" => panic!("asked to"),
+            "hang" => loop {
+                core::hint::spin_loop();
+            },
+            _ => {}
+        }
         let mut lines = self.app.lines.borrow_mut();
         if lines.len() >= LINES {
             kernel.platform.console_write(b"multikernel: busy\n");

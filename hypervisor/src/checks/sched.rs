@@ -8,6 +8,8 @@ use abi::xen::sched::{WATCHDOGS, Watchdog};
 pub struct Watchdogs {
     /// When each is due.
     due: [Option<u64>; WATCHDOGS],
+    /// Since when the domain does not run: that is no time in which it could have fed them.
+    held_since: Option<u64>,
 }
 
 impl Watchdogs {
@@ -26,6 +28,16 @@ impl Watchdogs {
         Ok(0)
     }
 
+    /// The domain runs from now on, or does not.
+    pub fn runs(&mut self, runs: bool, now: u64) {
+        if !runs {
+            self.held_since.get_or_insert(now);
+        } else if let Some(since) = self.held_since.take() {
+            let held = now.saturating_sub(since);
+            self.due.iter_mut().flatten().for_each(|due| *due = due.saturating_add(held));
+        }
+    }
+
     /// When the next is due; `None`: there is none.
     pub fn next(&self) -> Option<u64> {
         self.due.iter().flatten().min().copied()
@@ -35,6 +47,19 @@ impl Watchdogs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_does_not_run_need_not_feed() {
+        let mut dogs = Watchdogs::default();
+        dogs.set(&Watchdog { id: 0, timeout: 5 }, u64::from).unwrap();
+        dogs.runs(true, 1);
+        assert_eq!(dogs.next(), Some(5));
+        dogs.runs(false, 2);
+        dogs.runs(false, 3);
+        dogs.runs(true, 102);
+        dogs.runs(true, 200);
+        assert_eq!(dogs.next(), Some(105));
+    }
 
     #[test]
     fn a_dog_s_life() {

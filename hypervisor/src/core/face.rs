@@ -50,6 +50,8 @@ pub struct Face {
     pub parked: AtomicU32,
     /// Home: the domain's `DomainState`, and above [`REASON_SHIFT`] its `SHUTDOWN_*` reason.
     state: AtomicU32,
+    /// Home: TSC when the domain stopped.
+    pub stopped_at: AtomicU64,
     /// Home: its cores, a bit each.
     pub cores: AtomicU64,
     /// Home: the cores, a bit each, that may have had a channel with it, and so may be about to send to it.
@@ -74,6 +76,7 @@ impl Face {
             callback: AtomicU32::new(0),
             shared_info: AtomicU64::new(0),
             vcpu_info: AtomicU64::new(0),
+            stopped_at: AtomicU64::new(0),
             cores: AtomicU64::new(0),
             acquainted: AtomicU64::new(0),
             exits: [const { AtomicU64::new(0) }; ExitKind::COUNT],

@@ -21,7 +21,7 @@ use crate::checks::start::Start;
 use crate::domain::{Domain, Home, Life, Vcpu};
 use crate::memory::frame_table::Owner;
 use crate::pc::posted::POSTED;
-use crate::{events, interrupts, pc, stop};
+use crate::{events, interrupts, machine, pc, stop};
 
 impl Core {
     /// Carries out a request of another core's, or of this core's own.
@@ -295,9 +295,11 @@ impl Core {
         self.running = false;
         let Some(domain) = self.vcpu.as_ref().map(|vcpu| vcpu.domain) else { return };
         let stoppable = [DomainState::Running, DomainState::Paused];
+        let now = machine::now();
         if !domain.face().change_state(&stoppable, state, reason) {
             return;
         }
+        domain.face().stopped_at.store(now, Relaxed);
         if domain.is_privileged {
             stop::fail(
                 abi::exit_code::ExitCode::ControlDomainLost,

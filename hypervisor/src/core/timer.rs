@@ -190,8 +190,11 @@ impl Core {
         Ok(time.runstate.at_last_change())
     }
 
-    /// Takes note of whether the guest runs from now on.
+    /// Takes note of whether the guest runs from now on: where it does not, its watchdogs wait.
     pub(super) fn account(&mut self, runs: bool) {
+        if let Some(home) = self.home.as_deref_mut() {
+            home.watchdogs.runs(runs, machine::now());
+        }
         let now = self.machine.system_time();
         if let Some(vcpu) = self.vcpu.as_mut()
             && vcpu.time.runstate.change(runs, now)

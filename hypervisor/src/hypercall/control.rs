@@ -238,6 +238,7 @@ fn domain_info(core: &mut Core, from: u64, at: GuestVirt) -> HypercallResult {
         reason: domain.face().reason(),
         pages: domain.pages.load(Relaxed),
         exits: core::array::from_fn::<_, { ExitKind::COUNT }, _>(exits),
+        stopped_tsc: domain.face().stopped_at.load(Relaxed),
         events_in: all(events_to).wrapping_sub(record.events_in_before),
         events_out: all(events_from).wrapping_sub(record.events_out_before),
     };

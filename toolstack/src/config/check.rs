@@ -23,6 +23,8 @@ use super::{
 
 /// The least memory a guest kernel starts in.
 const MIN_GUEST_MIB: i64 = 4;
+/// The most seconds that a watchdog may give.
+const MAX_WATCHDOG_SECONDS: i64 = 3600;
 /// The most memory a machine may be described with.
 const MAX_MEMORY_MIB: i64 = 64 * 1024;
 /// The longest name.
@@ -189,6 +191,8 @@ impl Checker<'_> {
             guest.command_line.as_ref().map(|line| self.command_line(line)).unwrap_or_default();
         let virt = self.virt(guest, own);
         let paging = self.paging(guest, virt, vcpus);
+        let (reboots, ends) = self.restart(&guest.restart);
+        let watchdog = self.watchdog(guest, guest.mesh.unwrap_or(own));
         let devices = guest.devices.iter().filter_map(|device| self.device(device, guest)).collect();
         GuestConfig {
             name: guest.name.get_ref().clone(),
@@ -207,8 +211,10 @@ impl Checker<'_> {
             emulated_apic: guest.assisted_apic == Some(false),
             devices,
             on_poweroff: self.policy(&guest.on_poweroff, Policy::Preserve),
-            on_reboot: self.policy(&guest.on_reboot, Policy::Restart),
-            on_crash: self.policy(&guest.on_crash, Policy::Preserve),
+            on_reboot: self.policy(&guest.on_reboot, reboots),
+            on_crash: self.policy(&guest.on_crash, ends),
+            on_watchdog: self.policy(&guest.on_watchdog, ends),
+            watchdog,
         }
     }
 
@@ -368,6 +374,37 @@ impl Checker<'_> {
             self.mistake(place, what, "name another guest, described before it");
         }
         placement
+    }
+
+    /// What becomes of a guest that reboots, and of one that comes to a bad end, unless its policies say otherwise.
+    fn restart(&mut self, place: &Option<Spanned<String>>) -> (Policy, Policy) {
+        let usual = (Policy::Restart, Policy::Preserve);
+        let Some(place) = place else { return usual };
+        match place.get_ref().as_str() {
+            "always" => (Policy::Restart, Policy::Restart),
+            "never" => (Policy::Preserve, Policy::Preserve),
+            other => {
+                let what = format!("`{other}` is not when a guest is restarted");
+                self.mistake(
+                    place,
+                    what,
+                    "choose always or never; on_crash and the like say it for each end",
+                );
+                usual
+            }
+        }
+    }
+
+    fn watchdog(&mut self, guest: &Guest, mesh: bool) -> u32 {
+        let seconds = self.number(&guest.watchdog, 1..=MAX_WATCHDOG_SECONDS, 0, "watchdog");
+        if let Some(place) = guest.watchdog.as_ref().filter(|_| !mesh) {
+            let what = format!(
+                "guest `{}` is none of Atoll's own kernels, and would not feed it",
+                guest.name.get_ref()
+            );
+            self.mistake(place, what, "leave it out; Linux has a watchdog of its own for this, xen_wdt");
+        }
+        seconds
     }
 
     fn policy(&mut self, place: &Option<Spanned<String>>, usual: Policy) -> Policy {

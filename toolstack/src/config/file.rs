@@ -49,6 +49,9 @@ pub(super) struct Guest {
     pub(super) on_poweroff: Option<Spanned<String>>,
     pub(super) on_reboot: Option<Spanned<String>>,
     pub(super) on_crash: Option<Spanned<String>>,
+    pub(super) on_watchdog: Option<Spanned<String>>,
+    pub(super) restart: Option<Spanned<String>>,
+    pub(super) watchdog: Option<Spanned<i64>>,
 }
 
 /// Reads the text; what is no TOML, or has keys or types of its own, is a mistake.
@@ -58,9 +61,9 @@ pub(super) fn read(source: &Source) -> Result<File, Mistake> {
         let remedy = if message.contains("field") {
             "[machine] has cores, packages, memory_mib, stop_when_done; each [[guest]] has name, image, kernel or firmware, ramdisk, disk, \
              core or cores, near, far, vcpus, memory_mib, command_line, mesh, virt, paging, assisted_apic, devices, \
-             on_poweroff, on_reboot, on_crash"
+             on_poweroff, on_reboot, on_crash, on_watchdog, restart, watchdog"
         } else if message.contains("invalid type") {
-            "names, images, files, policies and command lines are \"text\"; cores, vcpus and memory are whole numbers; \
+            "names, images, files, policies and command lines are \"text\"; cores, vcpus, memory and seconds are whole numbers; \
              mesh and assisted_apic are true or false"
         } else {
             "this is not TOML as it should be: see https://toml.io for the form of tables and values"

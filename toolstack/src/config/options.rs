@@ -63,6 +63,15 @@ pub struct Options {
     /// When it crashes [default: preserve]
     #[arg(long, value_name = "POLICY", value_parser = POLICIES)]
     pub on_crash: Option<String>,
+    /// When it does not feed its watchdog [default: preserve]
+    #[arg(long, value_name = "POLICY", value_parser = POLICIES)]
+    pub on_watchdog: Option<String>,
+    /// Whether it is created again after a bad end
+    #[arg(long, value_name = "WHEN", value_parser = ["always", "never"])]
+    pub restart: Option<String>,
+    /// Seconds after which a guest of Atoll's own that hangs is ended
+    #[arg(long, value_name = "SECONDS")]
+    pub watchdog: Option<u32>,
 }
 
 impl Options {
@@ -111,6 +120,9 @@ impl Options {
         line("on_poweroff", quoted(&self.on_poweroff), "--on-poweroff");
         line("on_reboot", quoted(&self.on_reboot), "--on-reboot");
         line("on_crash", quoted(&self.on_crash), "--on-crash");
+        line("on_watchdog", quoted(&self.on_watchdog), "--on-watchdog");
+        line("restart", quoted(&self.restart), "--restart");
+        line("watchdog", self.watchdog.map(|seconds| seconds.to_string()), "--watchdog");
         (text, names)
     }
 }

@@ -127,6 +127,8 @@ fn a_kernel_of_ones_own() {
         on_poweroff: Policy::Preserve,
         on_reboot: Policy::Restart,
         on_crash: Policy::Restart,
+        on_watchdog: Policy::Preserve,
+        watchdog: 0,
     };
     assert_eq!(config.machine.guests, [expected]);
     let names: Vec<&String> = config.files.keys().collect();
@@ -232,4 +234,28 @@ fn the_running_machine_sets_the_limits() {
         Surroundings { images: vec!["mesh".into()], running: Some((2, 1024)), ..Surroundings::default() };
     let error = Config::parse(text, Path::new("a.toml"), &surroundings).unwrap_err();
     assert!(error.what().starts_with("a.toml:4: there is no core 3"), "{error}");
+}
+
+#[test]
+fn when_a_guest_is_restarted() {
+    let text = |lines: &str| format!("[[guest]]\nname = \"a\"\nimage = \"mesh\"\n{lines}");
+    let policies = |lines: &str| {
+        let config = parse_with_files(&text(lines)).unwrap();
+        let guest = &config.machine.guests[0];
+        (guest.on_reboot, guest.on_crash, guest.on_watchdog, guest.watchdog)
+    };
+    let (keep, again) = (Policy::Preserve, Policy::Restart);
+    assert_eq!(policies(""), (again, keep, keep, 0));
+    assert_eq!(policies("restart = \"always\"\nwatchdog = 5\n"), (again, again, again, 5));
+    assert_eq!(policies("restart = \"never\"\n"), (keep, keep, keep, 0));
+    let some = policies("restart = \"always\"\non_watchdog = \"destroy\"\n");
+    assert_eq!(some, (again, again, Policy::Destroy, 0));
+    for (lines, word) in [
+        ("restart = \"often\"\n", "choose always or never"),
+        ("watchdog = 0\n", "watchdog = 0 is out of range"),
+        ("watchdog = 5\nmesh = false\n", "would not feed it"),
+    ] {
+        let error = parse_with_files(&text(lines)).unwrap_err().to_string();
+        assert!(error.contains(word), "{error}");
+    }
 }

@@ -77,6 +77,7 @@ pub fn state(state: State) -> String {
                 reason::REBOOT => "reboot",
                 reason::SUSPEND => "suspend",
                 reason::CRASH => "crash",
+                reason::WATCHDOG => "watchdog",
                 _ => "unknown",
             };
             format!("shutdown ({why})")
@@ -107,6 +108,8 @@ pub fn domain_json(domain: &Domain) -> Value {
         "messages_out": domain.messages_out,
         "messages_lost": domain.messages_lost,
         "liars": domain.liars,
+        "restarts": domain.restarts,
+        "recovery_ticks": domain.recovery_ticks,
     })
 }
 

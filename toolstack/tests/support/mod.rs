@@ -429,5 +429,7 @@ fn domain(id: u16, name: &str) -> Domain {
         messages_out: 0,
         messages_lost: 0,
         liars: 0,
+        restarts: 0,
+        recovery_ticks: None,
     }
 }

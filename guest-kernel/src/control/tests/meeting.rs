@@ -63,6 +63,10 @@ impl Platform for Ports<'_> {
         false
     }
 
+    fn watchdog(&self, _: u32, _: u32) -> Result<u32, Errno> {
+        Err(Errno::ENOSYS)
+    }
+
     fn suspend(&self) {}
 
     fn shutdown(&self, _: u32) -> ! {

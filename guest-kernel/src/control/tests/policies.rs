@@ -69,6 +69,29 @@ fn a_guest_that_suspends_itself_stays() {
 }
 
 #[test]
+fn a_guest_that_hangs_is_restarted_and_its_first_word_waited_for() {
+    let mut machine = Machine::with(&[]);
+    machine.ask(config(|config| (config.on_watchdog, config.watchdog) = (Policy::Restart, 5))).unwrap();
+    assert_eq!((machine.list()[1].restarts, machine.list()[1].recovery_ticks), (0, None));
+    let ended = machine.control.hypervisor.now + 100_000_000;
+    ends(&mut machine, reason::WATCHDOG);
+    let silent = machine.list()[1].clone();
+    assert_eq!((silent.state, silent.restarts, silent.recovery_ticks), (State::Running, 1, None));
+    machine.inside(1).says(&[kind::REPORT, 1, 1]);
+    machine.settle();
+    let ticks = machine.list()[1].recovery_ticks.expect("it has spoken");
+    assert!(ticks > 0 && ended + ticks <= machine.control.hypervisor.now);
+    assert!(machine.control.hypervisor.printed.contains(&format!("web speaks again, {ticks} ticks")));
+    ends(&mut machine, reason::WATCHDOG);
+    machine.inside(1).screen.write(b"here\n");
+    machine.settle();
+    let again = machine.list()[1].clone();
+    assert!(again.restarts == 2 && again.recovery_ticks.is_some());
+    ends(&mut machine, reason::POWEROFF);
+    assert_eq!(machine.list()[1].state, State::Shutdown(reason::POWEROFF), "that is another end");
+}
+
+#[test]
 fn two_virtual_cpus_have_two_cores() {
     let mut machine = Machine::with(&[]);
     let two = |config: &mut GuestConfig| (config.vcpus, config.mesh) = (2, false);

@@ -185,6 +185,14 @@ pub fn bind_virq(virq: u32) -> Result<Port, Errno> {
     Ok(argument.port)
 }
 
+/// `SCHEDOP_watchdog`.
+pub fn watchdog(id: u32, timeout: u32) -> Result<u32, Errno> {
+    // SAFETY: the structure of that operation, without addresses.
+    let given = unsafe { with(number::SCHED_OP, sched::WATCHDOG, &mut sched::Watchdog { id, timeout }) }?;
+    // A new one where there is no more: Xen computes that error in 32 bits.
+    u32::try_from(given).ok().filter(|given| *given <= sched::WATCHDOGS as u32).ok_or(Errno::ENOSPC)
+}
+
 /// `SCHEDOP_shutdown` for a suspension. 1: it is over, and all that was there is there; 0: in a new domain.
 pub fn suspend() -> HypercallResult {
     // SAFETY: the structure of that operation, without addresses.

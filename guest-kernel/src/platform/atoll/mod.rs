@@ -255,6 +255,10 @@ impl Platform for Atoll {
         console::flush()
     }
 
+    fn watchdog(&self, id: u32, seconds: u32) -> Result<u32, Errno> {
+        if self.on_pc { Err(Errno::ENOSYS) } else { hypercall::watchdog(id, seconds) }
+    }
+
     fn suspend(&self) {
         // In a new domain, as a real Xen may make one, no channel and no grant is there any more.
         if hypercall::suspend() == Ok(0) {

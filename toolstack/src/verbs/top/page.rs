@@ -235,6 +235,8 @@ mod tests {
             messages_out: 0,
             messages_lost: 0,
             liars: 0,
+            restarts: 0,
+            recovery_ticks: None,
         };
         domain.exits[ExitKind::Hypercall as usize] = hypercalls;
         domain.exits[ExitKind::Rdmsr as usize] = 1;
