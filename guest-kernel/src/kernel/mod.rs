@@ -147,6 +147,7 @@ pub enum Round {
 pub struct Carried {
     typed: Vec<u8>,
     reporting: bool,
+    watchdog: Watchdog,
 }
 
 /// The kernel's state on one core.
@@ -189,12 +190,12 @@ impl<P: Platform> Kernel<P> {
 
     /// What of it goes over to another kernel: half a line that was typed. Its mesh is carried by itself.
     pub fn carry(&self) -> Carried {
-        Carried { typed: self.typed.clone(), reporting: self.reporting }
+        Carried { typed: self.typed.clone(), reporting: self.reporting, watchdog: self.watchdog }
     }
 
     /// A kernel that goes on where another stood; none if that cannot have stood there.
     pub fn take_over(carried: Carried, platform: P, mesh: Mesh<'static>, pace: Pace) -> Option<Self> {
-        let Carried { typed, reporting } = carried;
+        let Carried { typed, reporting, watchdog } = carried;
         let kernel = Self::new(platform, Some(mesh), pace);
         (typed.len() <= LINE_BYTES).then_some(Self { typed, reporting, ..kernel })
     }

@@ -3,13 +3,15 @@
 //! It is fed four times as often as it has to be, by the loop itself: a program that does not come back from a call does
 //! not feed it, and neither does a kernel that has stopped for good with interrupts off.
 
+use serde::{Deserialize, Serialize};
+
 use crate::platform::Platform;
 
 /// Feedings within the time that it gives.
 const FEEDINGS: u64 = 4;
 
 /// A watchdog, or none.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watchdog {
     seconds: u32,
     id: u32,

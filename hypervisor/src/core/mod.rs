@@ -145,10 +145,14 @@ impl Core {
         }
     }
 
-    /// Asks another core, or this one, and waits for the answer, serving leaf requests meanwhile.
+    /// Asks another core, or this one, and waits for the answer, serving leaf requests meanwhile. `EAGAIN`: that core is off,
+    /// and asked nothing.
     pub fn ask(&mut self, core: usize, request: Request) -> HypercallResult {
         if core == self.index {
             return self.carry_out(request);
+        }
+        if FACES.get(core).is_none_or(Face::is_off) {
+            return Err(Errno::EAGAIN);
         }
         self.send(core, request.encode());
         let mut patience = Patience::default();

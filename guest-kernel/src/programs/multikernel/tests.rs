@@ -4,6 +4,7 @@ use std::string::String;
 use std::vec::Vec;
 
 use super::*;
+use crate::agreement::Replica;
 use crate::kernel::{Pace, Round};
 use crate::mesh::fixture::gather;
 use crate::platform::fake::Fake;
@@ -160,4 +161,38 @@ fn calls_are_answered_by_a_server_here_or_there() {
     members.settle();
     let tasks = members.printed(2);
     assert!(tasks.contains(" monitor0 worked 0") && tasks.contains("sent 500 received 500"), "{tasks}");
+}
+
+/// As often as a seed says, in an order that it decides: members leave, are suspended, resumed and come back, while the
+/// first one asks for operations all the time. Each is done once, none is refused, and in the end all know the same.
+#[test]
+fn a_thousand_times_members_go_and_come_while_one_asks() {
+    const CYCLES: u64 = 1000;
+    const BENCHES: [&str; 2] = ["bench 2pc 4", "bench 1pc 4"];
+    let mut members = Members::new(4);
+    let mut random = crate::programs::random::Random::new(0x5eed);
+    let (mut begun, mut cycles) = (0, 0);
+    for step in 0_u64.. {
+        let slot = random.below(4) as usize + 1;
+        let (kernel, program) = &mut members.0[slot - 1];
+        kernel.round(program);
+        if slot == 1 && program.is_done() {
+            program.line(kernel, BENCHES[begun % 2]);
+            begun += 1;
+        } else if slot != 1 && program.look(Monitor::epoch).is_some() && random.below(20) == 0 {
+            kernel.suspend_soon();
+        }
+        cycles = members.0.iter().map(|(kernel, _)| kernel.platform.suspended.get()).sum();
+        if cycles >= CYCLES {
+            break;
+        }
+        assert!(step < 4000 * (cycles + 10), "{cycles} cycles after {step} steps: nothing moves any more");
+    }
+    members.settle();
+    for (_, program) in &members.0 {
+        let told = |program: &Multikernel| program.look(|monitor| (monitor.epoch(), monitor.system().state()));
+        assert!(program.look(Monitor::is_quiet) && told(program) == told(&members.0[0].1));
+    }
+    let done = members.printed(1).matches(": 4 operations").count();
+    assert!(done == begun && begun > 50, "{done} of {begun} done, {cycles} cycles");
 }
