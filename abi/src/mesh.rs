@@ -50,8 +50,8 @@ pub struct MeshPage {
     pub own_slot: u32,
     /// Slots in use by this machine, empty ones included.
     pub slots: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Guests that it will be told of later, when they have let go of who was in its slot before.
+    pub strangers: u32,
     /// The peers, by slot; the own slot's entry holds the own domain id and no port.
     pub peers: [PeerInfo; MAX_SLOTS],
     /// Where each slot's core is in the machine.

@@ -379,7 +379,7 @@ fn mesh_page(
         magic: MESH_MAGIC,
         own_slot: plan.slot as u32,
         slots: slots as u32,
-        reserved: 0,
+        strangers: plan.strangers.len() as u32,
         peers,
         places,
     }

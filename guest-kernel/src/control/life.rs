@@ -212,7 +212,7 @@ impl<H: Hypervisor> Control<H> {
             .filter(|(_, guest)| guest.is_alive() && guest.kept.is_none())
             .map(|(slot, guest)| (slot, guest.domain))
             .collect();
-        let mut stopped = Vec::new();
+        let (mut stopped, mut told) = (Vec::new(), Vec::new());
         for (slot, domain) in alive {
             let Ok(info) = self.hypervisor.domain_info(domain) else { continue };
             let state = guest::state(&info);
@@ -238,11 +238,15 @@ impl<H: Hypervisor> Control<H> {
                     Err(error) => format!("{name} crashed: no record of it ({error:?})"),
                 },
             };
-            self.journal.say(&mut self.hypervisor, &how);
+            told.push(how);
             self.news.push(Event::Stopped { name: name.clone(), state });
             stopped.push(name);
         }
         self.apply_policies(stopped);
+        // The serial line is slow: who is to live again does before it is told why it died.
+        for how in told {
+            self.journal.say(&mut self.hypervisor, &how);
+        }
     }
 
     /// A guest runs no more: its last words are heard and its peers told.

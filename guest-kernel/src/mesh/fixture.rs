@@ -41,7 +41,7 @@ pub fn page(own_slot: u32, slots: u32, present: &[(usize, PeerInfo)]) -> MeshPag
         magic: MESH_MAGIC,
         own_slot,
         slots,
-        reserved: 0,
+        strangers: 0,
         peers: [PeerInfo { domain: 0xffff, reserved: 0, port: 0 }; MAX_SLOTS],
         places: [MeshPlace::default(); MAX_SLOTS],
     };

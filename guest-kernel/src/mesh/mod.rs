@@ -81,6 +81,8 @@ pub struct Counts {
 pub struct Mesh<'a> {
     own_slot: usize,
     own_domain: DomId,
+    /// Guests that were there before us, and of which we are told later.
+    strangers: u32,
     peers: Vec<Peer<'a>>,
     /// Where the slots' cores are in the machine.
     places: Vec<MeshPlace>,
@@ -120,6 +122,7 @@ impl<'a> Mesh<'a> {
             own_slot,
             own_domain: page.peers[own_slot].domain,
             places: page.places.iter().take(slots).copied().collect(),
+            strangers: page.strangers,
             peers: page.peers.iter().take(slots).enumerate().map(peer).collect(),
             next: 0,
             counts: Counts::default(),
@@ -152,9 +155,9 @@ impl<'a> Mesh<'a> {
         (CONTROL_SLOT + 1..self.peers.len()).filter(|&slot| self.peers[slot].life == Life::Live)
     }
 
-    /// Whether no guest is there or on its way.
+    /// Whether no guest was there or on its way at the start.
     pub fn is_lonely(&self) -> bool {
-        self.peers.iter().skip(CONTROL_SLOT + 1).all(|peer| peer.life == Life::Absent)
+        self.strangers == 0 && self.peers.iter().skip(CONTROL_SLOT + 1).all(|peer| peer.life == Life::Absent)
     }
 
     /// Whether the slot's owner can be talked to.
