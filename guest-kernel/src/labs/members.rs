@@ -47,7 +47,7 @@ pub fn gather(count: usize, topology: &Topology) -> Option<Vec<Newcomer>> {
             *peer = PeerInfo { domain: older as u16, reserved: 0, port: 0 };
         }
         let (own_slot, places) = (slot as u32, [MeshPlace::default(); MAX_SLOTS]);
-        let page = MeshPage { magic: MESH_MAGIC, own_slot, slots: slots as u32, reserved: 0, peers, places };
+        let page = MeshPage { magic: MESH_MAGIC, own_slot, slots: slots as u32, strangers: 0, peers, places };
         let platform = Thread::begin();
         let mut mesh = Mesh::new(&page, |peer| between(slot, peer))?;
         for (control, (platform, mesh)) in controls.iter_mut().zip(&mut members) {

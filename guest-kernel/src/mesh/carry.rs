@@ -79,6 +79,8 @@ impl<'a> Mesh<'a> {
         let Carried { own_domain, counts, reported, .. } = *carried;
         let places = carried.places.clone();
         (places.len() == peers.len()).then_some(Self {
+            // Whoever takes over begins nothing anew.
+            strangers: 0,
             own_slot,
             own_domain,
             peers,

@@ -190,7 +190,8 @@ fn a_thousand_times_members_go_and_come_while_one_asks() {
     }
     members.settle();
     for (_, program) in &members.0 {
-        let told = |program: &Multikernel| program.look(|monitor| (monitor.epoch(), monitor.system().state()));
+        let told =
+            |program: &Multikernel| program.look(|monitor| (monitor.epoch(), monitor.system().state()));
         assert!(program.look(Monitor::is_quiet) && told(program) == told(&members.0[0].1));
     }
     let done = members.printed(1).matches(": 4 operations").count();
