@@ -197,7 +197,7 @@ impl<P: Platform> Kernel<P> {
     pub fn take_over(carried: Carried, platform: P, mesh: Mesh<'static>, pace: Pace) -> Option<Self> {
         let Carried { typed, reporting, watchdog } = carried;
         let kernel = Self::new(platform, Some(mesh), pace);
-        (typed.len() <= LINE_BYTES).then_some(Self { typed, reporting, ..kernel })
+        (typed.len() <= LINE_BYTES).then_some(Self { typed, reporting, watchdog, ..kernel })
     }
 
     /// Runs the program for ever.
