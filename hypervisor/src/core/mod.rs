@@ -250,7 +250,7 @@ impl Core {
         // With shadow page tables the guest's own registers are others than those it runs with.
         let believed = pc::shadow::shadows(self).map(|shadows| *shadows.tables.paging());
         let mut code = [0; LONGEST];
-        let (code_bytes, code_bits) = pc::mmio::fetch(self, &mut code).unwrap_or_default();
+        let (code_bytes, code_bits) = pc::mmio::code(self, &mut code);
         let (registers, vmcs) = (&self.frame.registers, &self.vmcs);
         let record = CrashRecord {
             exit_reason: reason.field(),

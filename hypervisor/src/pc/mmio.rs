@@ -72,7 +72,7 @@ pub(super) enum Place {
 
 /// Why an instruction was not carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
+pub(super) enum Refused {
     /// Its other operand raises this page fault, at this address.
     Fault(GuestVirt, PageFaultCode),
     /// It raises this exception.
@@ -211,8 +211,10 @@ fn base(core: &Core, segment: u8) -> u64 {
 }
 
 /// The bytes of the instruction at RIP: how many there are, and the code segment's width.
-#[inline]
-pub(crate) fn fetch(core: &mut Core, bytes: &mut [u8; LONGEST]) -> Result<(usize, u32), Refused> {
+///
+/// By itself in each of its two callers, or each exit of registers in memory would pay for the call that a crash makes.
+#[inline(always)]
+fn fetch(core: &mut Core, bytes: &mut [u8; LONGEST]) -> Result<(usize, u32), Refused> {
     const DEFAULT_32: u32 = 1 << 14;
     let vmcs = &core.vmcs;
     let rights = vmcs.get(field::GUEST_CS_ACCESS_RIGHTS);
@@ -240,12 +242,19 @@ pub(crate) fn fetch(core: &mut Core, bytes: &mut [u8; LONGEST]) -> Result<(usize
 
 /// What a guest with EPT has there, where that is found as the pointers of hypercalls are, which is the quickest way: the
 /// processor has just fetched it, so no rights are to be asked for.
-#[inline]
+#[inline(always)]
 fn whole_code(core: &mut Core, at: GuestVirt) -> Option<[u8; LONGEST]> {
     if shadow::shadows(core).is_some() {
         return None;
     }
     core.guest_memory().and_then(|memory| memory.read(at)).ok()
+}
+
+/// The same for a crash's record; no bytes where they can not be read.
+#[cold]
+#[inline(never)]
+pub fn code(core: &mut Core, bytes: &mut [u8; LONGEST]) -> (usize, u32) {
+    fetch(core, bytes).unwrap_or_default()
 }
 
 /// The page of this core's local APIC, where that is in xAPIC mode.
