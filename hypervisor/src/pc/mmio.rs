@@ -8,7 +8,7 @@ use vmx::field;
 use vmx::injection::Injection;
 
 use super::posted::POSTED;
-use super::{at_board, attend, interrupts, linear, shadow, virtual_apic};
+use super::{Local, at_board, attend, interrupts, linear, shadow, virtual_apic};
 use crate::core::Core;
 use crate::core::message::Request;
 use crate::devices::decode::execute::Registers;
@@ -91,7 +91,9 @@ impl Registers for Core {
     }
 }
 
-/// Carries out the instruction that touched this address.
+/// Carries out the instruction that touched this address. In line in both of its callers, which are exits: the answer of a
+/// call would go through memory.
+#[inline(always)]
 pub(super) fn emulate(
     core: &mut Core,
     address: GuestPhys,
@@ -257,10 +259,13 @@ pub fn code(core: &mut Core, bytes: &mut [u8; LONGEST]) -> (usize, u32) {
     fetch(core, bytes).unwrap_or_default()
 }
 
-/// The page of this core's local APIC, where that is in xAPIC mode.
-fn is_local_apic(core: &mut Core, address: GuestPhys) -> bool {
-    address.as_u64() & !(PAGE_SIZE - 1) == local_apic::ADDRESS
-        && core.local().is_some_and(|local| local.apic.is_on() && !local.apic.is_x2apic())
+/// What has this core's local APIC, where the address is in its page and it is in xAPIC mode.
+#[inline(always)]
+fn local_apic_at(core: &mut Core, address: GuestPhys) -> Option<&mut Local> {
+    if address.as_u64() & !(PAGE_SIZE - 1) != local_apic::ADDRESS {
+        return None;
+    }
+    core.local().filter(|local| local.apic.is_on() && !local.apic.is_x2apic())
 }
 
 fn is_io_apic(address: GuestPhys) -> bool {
@@ -272,8 +277,8 @@ fn read(core: &mut Core, address: GuestPhys, bytes: u8) -> u64 {
     let now = machine::now();
     // Registers are 32 bits at multiples of 16; what else is read of them is a part of those.
     let (register, part) = (offset & !3, 8 * (offset & 3));
-    let value = if is_local_apic(core, address) {
-        core.local().map_or(0, |local| local.apic.read_page(register, now))
+    let value = if let Some(local) = local_apic_at(core, address) {
+        local.apic.read_page(register, now)
     } else if is_io_apic(address) {
         ask_home(core, IoApicAccess::Read(register)).unwrap_or(0) as u32
     } else {
@@ -290,16 +295,10 @@ fn write(core: &mut Core, address: GuestPhys, bytes: u8, value: u64) {
     if bytes < 4 || offset & 3 != 0 {
         return;
     }
-    if is_local_apic(core, address) {
-        let now = machine::now();
-        let effect = core.local().map(|local| {
-            let effect = local.apic.write_page(offset, value as u32, now);
-            local.note(effect);
-            effect
-        });
-        if let Some(effect) = effect {
-            follow(core, effect);
-        }
+    if let Some(local) = local_apic_at(core, address) {
+        let effect = local.apic.write_page(offset, value as u32, machine::now());
+        local.note(effect);
+        follow(core, effect);
     } else if is_io_apic(address) {
         // Its own home is there.
         let _ = ask_home(core, IoApicAccess::Write(offset, value as u32));
