@@ -18,7 +18,7 @@ use crate::checks::sched::Watchdogs;
 use crate::core::face::FACES;
 use crate::devices::local_apic;
 use crate::memory::frame_table::{CHUNK_FRAMES, FrameTable, Owner};
-use crate::memory::physical::{Identity, Pool, scrub};
+use crate::memory::physical::{Identity, Pool, copy_bytes, pointer, scrub};
 use crate::registry::{Record, Registry, events_from, events_to};
 
 /// Frames for page tables that a running domain may use without asking.
@@ -374,16 +374,27 @@ fn give_back_scrubbed(frames: &mut FrameTable, frame: HostPhys) {
 }
 
 /// Copies bytes into a domain that is being built. `EFAULT` where it has no memory.
-pub fn write(domain: &Domain, mut to: GuestPhys, mut bytes: &[u8]) -> Result<(), Errno> {
-    while !bytes.is_empty() {
+pub fn write(domain: &Domain, to: GuestPhys, bytes: &[u8]) -> Result<(), Errno> {
+    // SAFETY: a slice is memory, as long as it is.
+    unsafe { write_from(domain, to, bytes.as_ptr(), bytes.len()) }
+}
+
+/// The same from memory that somebody may write to meanwhile: then what is copied is any mixture.
+///
+/// # Safety
+/// It is memory, `bytes` long.
+pub unsafe fn write_from(
+    domain: &Domain,
+    mut to: GuestPhys,
+    mut from: *const u8,
+    mut bytes: usize,
+) -> Result<(), Errno> {
+    while bytes != 0 {
         let found = domain.view.translate(&Identity, to, ept::Access::Write).ok_or(Errno::EFAULT)?;
-        let count = bytes.len().min(found.bytes_left as usize);
-        let (now, later) = bytes.split_at(count);
-        // SAFETY: by its EPT the domain's memory, and it does not run.
-        unsafe {
-            core::ptr::copy_nonoverlapping(now.as_ptr(), crate::memory::physical::pointer(found.hpa), count);
-        }
-        bytes = later;
+        let count = bytes.min(found.bytes_left as usize);
+        // SAFETY: the one by the caller; the other is by its EPT the domain's memory, and it does not run.
+        unsafe { copy_bytes(from, pointer(found.hpa), count) };
+        (from, bytes) = (from.wrapping_add(count), bytes - count);
         to = to.checked_add(count as u64).ok_or(Errno::EFAULT)?;
     }
     Ok(())

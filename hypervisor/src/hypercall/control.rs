@@ -9,6 +9,7 @@ use abi::xen::DomId;
 use abi::xen::errno::{Errno, HypercallResult};
 use abi::xen::hvm::param;
 use abi::xen::vcpu::HvmContext;
+use ept::Access;
 
 use super::{arguments, audit};
 use crate::checks::start::Start;
@@ -16,6 +17,7 @@ use crate::core::Core;
 use crate::core::face::FACES;
 use crate::core::guest_state::CR4_ALLOWED;
 use crate::domain::{Domain, Home, NO_CODE, build, physmap};
+use crate::memory::physical::pointer;
 use crate::registry::{Registry, events_from, events_to};
 use crate::{console, interrupts, machine, stop};
 
@@ -153,13 +155,15 @@ fn core_info(core: &mut Core, index: u64, at: GuestVirt) -> HypercallResult {
 fn domain_write(core: &mut Core, id: DomId, to: GuestPhys, from: GuestVirt, bytes: u64) -> HypercallResult {
     let (domain, _) = building(core, id)?;
     let memory = core.guest_memory()?;
-    let mut chunk = [0; 1024];
     let mut done = 0;
     while done < bytes {
-        let now = (bytes - done).min(chunk.len() as u64) as usize;
-        memory.read_bytes(from.checked_add(done).ok_or(Errno::EFAULT)?, &mut chunk[..now])?;
-        build::write(domain, to.checked_add(done).ok_or(Errno::EFAULT)?, &chunk[..now])?;
-        done += now as u64;
+        let (from, to) = (from.checked_add(done), to.checked_add(done));
+        let from = from.ok_or(Errno::EFAULT)?;
+        let (host, left) = memory.translate(from, Access::Read).ok_or(Errno::EFAULT)?;
+        let now = left.min(bytes - done);
+        // SAFETY: so much from there on is the caller's memory, by its EPT.
+        unsafe { build::write_from(domain, to.ok_or(Errno::EFAULT)?, pointer(host), now as usize)? };
+        done += now;
     }
     Ok(0)
 }

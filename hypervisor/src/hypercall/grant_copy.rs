@@ -16,7 +16,7 @@ use crate::grants::access::{Granted, acquire, release};
 use crate::grants::entry::Wish;
 use crate::memory::frame_table::{Owner, words};
 use crate::memory::orphans;
-use crate::memory::physical::{Identity, pointer};
+use crate::memory::physical::{Identity, copy_bytes, pointer};
 
 pub(super) fn copy(core: &mut Core, list: GuestVirt, count: u32) -> HypercallResult {
     each(core, list, count, |core, op: &mut Copy| {
@@ -149,26 +149,4 @@ fn own_frame(own: &Domain, gfn: u64, write: bool) -> Option<HostPhys> {
     let found = own.view.translate(&Identity, physmap::address(gfn).ok()?, access)?;
     let is_own = found.hpa != own.shared_info && words().owner(found.hpa) == Owner::Domain(own.id);
     is_own.then_some(found.hpa)
-}
-
-/// Copies eight bytes at a time, and the rest singly. Guests may write to either page meanwhile: then the copy is any
-/// mixture.
-///
-/// # Safety
-/// Both are memory, `bytes` long.
-#[inline]
-unsafe fn copy_bytes(from: *const u8, to: *mut u8, bytes: usize) {
-    // SAFETY: by the caller.
-    unsafe {
-        core::arch::asm!(
-            "rep movsq",
-            "mov ecx, {rest:e}",
-            "rep movsb",
-            rest = in(reg) bytes % 8,
-            inout("rcx") bytes / 8 => _,
-            inout("rsi") from => _,
-            inout("rdi") to => _,
-            options(nostack, preserves_flags),
-        );
-    }
 }

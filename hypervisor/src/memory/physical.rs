@@ -21,6 +21,28 @@ pub unsafe fn scrub(start: HostPhys, bytes: u64) {
     }
 }
 
+/// Copies eight bytes at a time, and the rest singly. Guests may write to either page meanwhile: then the copy is any
+/// mixture.
+///
+/// # Safety
+/// Both are memory, `bytes` long.
+#[inline]
+pub unsafe fn copy_bytes(from: *const u8, to: *mut u8, bytes: usize) {
+    // SAFETY: by the caller.
+    unsafe {
+        core::arch::asm!(
+            "rep movsq",
+            "mov ecx, {rest:e}",
+            "rep movsb",
+            rest = in(reg) bytes % 8,
+            inout("rcx") bytes / 8 => _,
+            inout("rsi") from => _,
+            inout("rdi") to => _,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
 /// One word of a page table, as the processor shares it with us.
 fn entry(table: HostPhys, index: usize) -> &'static AtomicU64 {
     let words: *mut AtomicU64 = pointer(table);
