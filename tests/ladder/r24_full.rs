@@ -172,6 +172,10 @@ pub fn reset(stage: &mut Stage) -> Result<()> {
 
 fn small(stage: &mut Stage) -> Result<()> {
     let client = &session(stage)?.client;
+    mesh::audit(client)?;
+    for left in client.list()?.iter().filter(|domain| domain.id != 0) {
+        client.destroy(&left.name)?;
+    }
     for (name, _) in SMALL {
         let command_line = format!("{name} was started");
         let guest = config::guest(name, name, 1);
@@ -185,6 +189,7 @@ fn small(stage: &mut Stage) -> Result<()> {
         let said = Console::new(client, name).read(false)?;
         let said = String::from_utf8_lossy(&said);
         ensure!(said.contains(&command_line), "{name} said {said}");
+        mesh::audit(client)?;
         client.destroy(name)?;
     }
     mesh::audit(client)?;

@@ -288,7 +288,11 @@ fn add_apic_page(frames: &mut FrameTable, domain: &Domain, home: &mut Home) -> R
     mapped.map_err(|error| {
         frames.give_back(frame, true);
         errno(error)
-    })
+    })?;
+    // Memory of its own, as the audit will find.
+    domain.pages.fetch_add(1, Relaxed);
+    domain.max_pages.fetch_add(1, Relaxed);
+    Ok(())
 }
 
 /// A grant table has a frame from the start.
