@@ -25,36 +25,41 @@ pub fn write(
     scratch: &Path,
     output: &Path,
 ) -> Result<()> {
-    let tree = scratch.join("iso");
-    let grub = tree.join("boot/grub");
-    places::make(&grub)?;
     let menu = menu(command_line, archive.is_some());
-    let kernel = (tree.join("boot/atoll"), kernel);
-    let archive = archive.map(|archive| (tree.join("boot/archive"), archive));
-    for (path, content) in [kernel, (grub.join("grub.cfg"), menu.as_bytes())].into_iter().chain(archive) {
-        fs::write(&path, content).at("writing", &path)?;
-    }
-    mkrescue(&tree, MODULES, output)
+    let archive = archive.map(|archive| ("boot/archive", archive));
+    let files = [("boot/atoll", kernel)].into_iter().chain(archive);
+    make(files, &menu, MODULES, scratch, output)
 }
 
 /// The same with Linux: a kernel, and a file system in memory.
 pub fn write_linux(
-    kernel: &Path,
-    ramdisk: &Path,
+    kernel: &[u8],
+    ramdisk: &[u8],
     command_line: &str,
     scratch: &Path,
     output: &Path,
 ) -> Result<()> {
-    let tree = scratch.join("iso");
-    let grub = tree.join("boot/grub");
-    places::make(&grub)?;
-    for (from, name) in [(kernel, "boot/vmlinuz"), (ramdisk, "boot/initrd")] {
-        fs::copy(from, tree.join(name)).at("copying", from)?;
-    }
     let menu =
         format!("{HEAD}menuentry Linux {{\n linux /boot/vmlinuz {command_line}\n initrd /boot/initrd\n}}\n");
-    fs::write(grub.join("grub.cfg"), menu).at("writing", grub.join("grub.cfg"))?;
-    mkrescue(&tree, "normal iso9660 linux serial biosdisk part_msdos", output)
+    let files = [("boot/vmlinuz", kernel), ("boot/initrd", ramdisk)];
+    make(files, &menu, "normal iso9660 linux serial biosdisk part_msdos", scratch, output)
+}
+
+/// An image with these files and this menu.
+fn make<'files>(
+    files: impl IntoIterator<Item = (&'files str, &'files [u8])>,
+    menu: &'files str,
+    modules: &str,
+    scratch: &Path,
+    output: &Path,
+) -> Result<()> {
+    let tree = scratch.join("iso");
+    places::make(&tree.join("boot/grub"))?;
+    for (name, content) in files.into_iter().chain([("boot/grub/grub.cfg", menu.as_bytes())]) {
+        let path = tree.join(name);
+        fs::write(&path, content).at("writing", &path)?;
+    }
+    mkrescue(&tree, modules, output)
 }
 
 /// Runs `grub-mkrescue` on a directory.

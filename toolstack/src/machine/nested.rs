@@ -39,9 +39,9 @@ pub(super) fn start(spec: &Spec, log: &Path, port: u16) -> Result<Emulator> {
         Entry::file("init", 0o755, script.as_bytes()),
     ]);
     initrd.extend(ours.at("packing", "the nested machine's files")?);
-    let (ramdisk, cd) = (spec.directory.join("initrd"), spec.directory.join("boot.iso"));
-    fs::write(&ramdisk, initrd).at("writing", &ramdisk)?;
-    iso::write_linux(&linux.kernel, &ramdisk, &linux_command_line(), &spec.directory, &cd)?;
+    let kernel = fs::read(&linux.kernel).at("reading", &linux.kernel)?;
+    let cd = spec.directory.join("boot.iso");
+    iso::write_linux(&kernel, &initrd, &linux_command_line(), &spec.directory, &cd)?;
     let hardware = bochs::Hardware {
         processor: bochs::PROCESSOR,
         cores: 1,

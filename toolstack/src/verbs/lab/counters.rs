@@ -30,9 +30,11 @@ const THRESHOLDS: [u64; 2] = [16, 1024];
 
 fn shape() -> Vec<Panel> {
     let cores = [1.0, 2.0, 4.0, 8.0, 16.0, 48.0];
-    let line =
-        |name: &str, cost: &dyn Fn(f64) -> f64| Series::new(name, cores.map(|n| (n, cost(n))).to_vec());
-    vec![super::drawn(TITLE, "cores", vec![line("shared", &|n| n), line("sloppy 1024", &|_| 1.0)])]
+    vec![super::drawn(
+        TITLE,
+        "cores",
+        vec![Series::drawn("shared", &cores, |n| n), Series::drawn("sloppy 1024", &cores, |_| 1.0)],
+    )]
 }
 
 fn measure(bench: &Bench) -> Result<Vec<Panel>> {

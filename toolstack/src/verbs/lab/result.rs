@@ -68,6 +68,11 @@ impl Series {
         Self { name: name.into(), points }
     }
 
+    /// One that is drawn and not measured: what `cost` is at each x.
+    pub fn drawn(name: &str, xs: &[f64], cost: impl Fn(f64) -> f64) -> Self {
+        Self::new(name, xs.iter().map(|&x| (x, cost(x))).collect())
+    }
+
     /// The point at x.
     pub fn at(&self, x: f64) -> Option<f64> {
         self.points.iter().find(|point| point.0 == x).map(|point| point.1)

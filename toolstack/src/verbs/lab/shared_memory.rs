@@ -35,13 +35,11 @@ const TITLE: &str = "An update";
 /// Costs in units of the cheapest; the slopes are drawn, not measured.
 fn shape() -> Vec<Panel> {
     let cores = [1.0, 2.0, 4.0, 8.0, 16.0];
-    let line =
-        |name: &str, cost: &dyn Fn(f64) -> f64| Series::new(name, cores.map(|n| (n, cost(n))).to_vec());
     let series = vec![
-        line("SHM1", &|n| n),
-        line("SHM8", &|n| 1.0 + 8.0 * (n - 1.0)),
-        line("MSG1", &|n| 12.0 + n / 2.0),
-        line("MSG8", &|n| 14.0 + n / 2.0),
+        Series::drawn("SHM1", &cores, |n| n),
+        Series::drawn("SHM8", &cores, |n| 1.0 + 8.0 * (n - 1.0)),
+        Series::drawn("MSG1", &cores, |n| 12.0 + n / 2.0),
+        Series::drawn("MSG8", &cores, |n| 14.0 + n / 2.0),
     ];
     vec![super::drawn(TITLE, "cores", series)]
 }

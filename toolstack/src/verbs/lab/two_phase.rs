@@ -44,9 +44,10 @@ pub const DEPTH: u64 = 16;
 
 fn shape() -> Vec<Panel> {
     let cores = [2.0, 4.0, 8.0, 16.0, 32.0];
-    let line =
-        |name: &str, cost: &dyn Fn(f64) -> f64| Series::new(name, cores.map(|n| (n, cost(n))).to_vec());
-    let series = vec![line("single", &|n| 4.0 + n / 2.0), line("pipelined", &|n| 0.5 + n / 6.0)];
+    let series = vec![
+        Series::drawn("single", &cores, |n| 4.0 + n / 2.0),
+        Series::drawn("pipelined", &cores, |n| 0.5 + n / 6.0),
+    ];
     vec![super::drawn(TITLE, "members", series)]
 }
 

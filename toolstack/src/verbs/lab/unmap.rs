@@ -41,13 +41,11 @@ const WAYS: [&str; 4] = ["broadcast", "unicast", "multicast", "NUMA-aware"];
 
 fn shape() -> Vec<Panel> {
     let cores = [2.0, 4.0, 8.0, 16.0, 32.0];
-    let line =
-        |name: &str, cost: &dyn Fn(f64) -> f64| Series::new(name, cores.map(|n| (n, cost(n))).to_vec());
     let series = vec![
-        line("broadcast", &|n| 1.5 * n),
-        line("unicast", &|n| n),
-        line("multicast", &|n| 2.0 + n / 3.0),
-        line("NUMA-aware", &|n| 2.0 + n / 4.0),
+        Series::drawn("broadcast", &cores, |n| 1.5 * n),
+        Series::drawn("unicast", &cores, |n| n),
+        Series::drawn("multicast", &cores, |n| 2.0 + n / 3.0),
+        Series::drawn("NUMA-aware", &cores, |n| 2.0 + n / 4.0),
     ];
     vec![super::drawn(TITLE, "cores", series)]
 }

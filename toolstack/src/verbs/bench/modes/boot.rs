@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -22,7 +23,7 @@ use super::{
 use crate::{
     config::{self, Config},
     control::Console,
-    error::{Error, Result},
+    error::{At, Error, Result},
     images::Images,
     iso,
     linux::guest::{self, Files},
@@ -88,7 +89,9 @@ fn command_line(kind: Kind, console: &str) -> String {
 fn on_bare(kind: Kind, files: &Files, directory: &Path) -> Result<f64> {
     let cd = directory.join("boot.iso");
     places::make(directory)?;
-    iso::write_linux(&files.kernel, &files.ramdisk, &command_line(kind, "ttyS0"), directory, &cd)?;
+    let read = |path: &Path| fs::read(path).at("reading", path);
+    let (kernel, ramdisk) = (read(&files.kernel)?, read(&files.ramdisk)?);
+    iso::write_linux(&kernel, &ramdisk, &command_line(kind, "ttyS0"), directory, &cd)?;
     let there = |log: &str| guest::seconds_to_shell(log).is_some();
     let log = log_of_bare(kind, 1, MEMORY_MIB, cd, directory, there)?;
     guest::seconds_to_shell(&log).ok_or_else(|| Error::new("the shell did not say when it came", ""))
