@@ -284,7 +284,13 @@ fn read(core: &mut Core, address: GuestPhys, bytes: u8) -> u64 {
     } else {
         return u64::MAX;
     };
-    let value = u64::from(value >> part);
+    part_of(value, part, bytes)
+}
+
+/// So many bytes of a register, from this bit of it on.
+#[inline(always)]
+pub(super) fn part_of(register: u32, part: u32, bytes: u8) -> u64 {
+    let value = u64::from(register >> part);
     if bytes < 4 { value & ((1 << (8 * bytes)) - 1) } else { value }
 }
 

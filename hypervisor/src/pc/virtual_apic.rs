@@ -78,12 +78,11 @@ pub fn begin(core: &mut Core, domain: &Domain) -> Result<(), Failed> {
     let access = domain.view.translate(&Identity, GuestPhys::new(local_apic::ADDRESS), Access::Write);
     let (Some(access), true) = (access, core.capabilities.virtualizes_apic()) else { return Ok(()) };
     let Some(local) = core.local() else { return Ok(()) };
+    // From here on `set_mode` makes the page what it is after reset.
     local.virtual_apic = Some(VirtualApic { mode: ApicMode::Off, levels: Vectors::NONE });
-    PAGES[index].0.iter().for_each(|word| word.store(0, Relaxed));
     let vmcs = &mut core.vmcs;
     vmcs.set(field::VIRTUAL_APIC_ADDRESS, PAGES[index].address().as_u64())?;
     vmcs.set(field::APIC_ACCESS_ADDRESS, access.hpa.as_u64())?;
-    vmcs.set(field::GUEST_INTERRUPT_STATUS, 0)?;
     vmcs.set(field::TPR_THRESHOLD, 0)?;
     for bitmap in EOI_EXIT_BITMAPS {
         vmcs.set(bitmap, 0)?;
@@ -199,8 +198,7 @@ pub(super) fn read(core: &mut Core, offset: u32, bytes: u8) -> u64 {
         Some(local) if local.apic.is_on() => page.get(register >> 4),
         _ => return u64::MAX,
     };
-    let value = u64::from(value >> part);
-    if bytes < 4 { value & ((1 << (8 * bytes)) - 1) } else { value }
+    mmio::part_of(value, part, bytes)
 }
 
 /// A write that the processor has left to us: to what can only be read, or is no register; or one that is not of the 32 bits
