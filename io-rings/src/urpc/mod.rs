@@ -10,7 +10,7 @@
 //! looks for it in that line alone, so a message costs one cache line that moves once. The sender may run a whole
 //! ring ahead of the last acknowledgement, which the receiver writes once a quarter ring: the way back costs a
 //! sixteenth of a line per message. Both look ahead of their need, the sender for the acknowledgement, the receiver
-//! into lines to come, so that lines are on their way while others are used; nothing is concluded from the latter.
+//! for lines to come, which it prefetches, so that lines are on their way while others are used.
 //! Numbers have 64 bits and do not wrap within the life of any machine.
 //!
 //! **The notify rule.** A receiver that wants to sleep calls [`Receiver::sleep`]: it raises the sleeping word,
