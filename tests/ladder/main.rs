@@ -30,6 +30,7 @@ mod r27_modes;
 mod r28_multikernel;
 mod r29_hotplug;
 mod r30_firmware;
+mod r31_labs;
 
 use std::process::ExitCode;
 
@@ -67,6 +68,7 @@ fn scenes() -> Vec<Scene> {
         Scene::on("store", r26_store::machine(), r26_store::checks()),
         Scene::on("multikernel", r28_multikernel::machine(), r28_multikernel::checks()),
         Scene::on("firmware", r30_firmware::machine(), r30_firmware::checks()),
+        Scene::on("labs", r31_labs::machine(), r31_labs::checks()),
         Scene { long: true, ..Scene::on("hotplug", r29_hotplug::machine(), r29_hotplug::checks()) },
         Scene::new("modes", r27_modes::checks()),
         Scene::new("line", r10_line::checks()),

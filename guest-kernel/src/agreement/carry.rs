@@ -4,6 +4,7 @@
 
 use super::core_set::CoreId;
 use super::transaction::{WINDOW, WISHES};
+use super::tree::Routes;
 use super::{Agreement, HELD, Replica};
 
 /// No number of anything is as great as this.
@@ -22,6 +23,8 @@ impl<R: Replica> Agreement<R> {
             && self.txns.keys().all(|txn| txn.sequence < NEVER && usize::from(txn.initiator) < cores)
             && (!self.member || self.members.contains(me))
             && self.members.iter().all(|core| usize::from(core) < cores)
+            && self.topology.is_sound()
+            && self.routes == Routes::of(&self.topology, self.members, self.me)
             && own.clone().all(|txn| txn.sequence < self.next_sequence)
             && own.count() <= 2 * WINDOW + WISHES
             && self.wishes.len() <= WISHES

@@ -33,6 +33,7 @@ use serde::{Deserialize, Serialize};
 
 use super::core_set::{CoreId, CoreSet};
 use super::message::{Action, Body, Decision, Message, Refusal, Standing};
+use super::tree::Routes;
 use super::{Agreement, Out, Replica};
 
 /// A change of epoch, at its steward.
@@ -343,6 +344,7 @@ impl<R: Replica> Agreement<R> {
         self.unsure = true;
         let gone = self.members.without(decision.members);
         self.members = decision.members;
+        self.routes = Routes::of(&self.topology, self.members, self.me);
         self.member = self.members.contains(self.me);
         self.epoch = epoch;
         self.stopped = false;

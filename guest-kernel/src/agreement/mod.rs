@@ -34,6 +34,7 @@ pub use core_set::{CoreId, CoreSet};
 use membership::Change;
 pub use message::{Action, Body, Decision, Event, Message, Refusal, Standing, Ticket, TxnId};
 use transaction::{Txn, Wish};
+use tree::Routes;
 pub use tree::Topology;
 
 /// Messages of epochs to come that are kept for one peer. An honest peer has fewer on the way.
@@ -80,6 +81,8 @@ pub struct Agreement<R: Replica> {
     /// This core's replica.
     pub replica: R,
     topology: Topology,
+    /// This core's part in the trees of this epoch.
+    routes: Routes,
     /// The epoch this core is in, or was in last.
     epoch: u64,
     /// Whether it is in.
@@ -124,6 +127,7 @@ impl<R: Replica> Agreement<R> {
             me,
             replica,
             topology,
+            routes: Routes::default(),
             epoch: 0,
             member: false,
             members: CoreSet::EMPTY,
@@ -153,7 +157,8 @@ impl<R: Replica> Agreement<R> {
     pub fn founder(me: CoreId, members: CoreSet, mut replica: R, topology: Topology) -> Self {
         replica.epoch(CoreSet::EMPTY, members);
         let member = members.contains(me);
-        Self { epoch: 1, member, members, ..Self::outside(me, replica, topology) }
+        let routes = Routes::of(&topology, members, me);
+        Self { epoch: 1, member, members, routes, ..Self::outside(me, replica, topology) }
     }
 
     /// The epoch, and who is in it; none for a core that is outside.

@@ -73,11 +73,11 @@ impl<O> Txn<O> {
 
 impl<R: Replica> Agreement<R> {
     fn children(&self, txn: TxnId) -> CoreSet {
-        self.topology.children(self.members, txn.initiator, self.me)
+        self.routes.children(&self.topology, self.members, txn.initiator, self.me)
     }
 
     fn parent(&self, txn: TxnId) -> Option<CoreId> {
-        self.topology.parent(self.members, txn.initiator, self.me)
+        self.routes.parent(&self.topology, self.members, txn.initiator, self.me)
     }
 
     /// A program's operation: it waits for its turn.

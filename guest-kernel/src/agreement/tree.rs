@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 use super::core_set::{CoreId, CoreSet};
 use crate::knowledge::Knowledge;
 
+/// Nodes, packages, caches, threads: no machine has more.
+const MOST_LEVELS: usize = 8;
+
 /// The machine's groups of cores. Without levels the tree is flat: the root sends to each by itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Topology {
@@ -62,6 +65,11 @@ impl Topology {
         Self { levels: vec![groups] }
     }
 
+    /// Whether this can be a machine's: no more groups than cores, and few levels.
+    pub(super) fn is_sound(&self) -> bool {
+        self.levels.len() <= MOST_LEVELS && self.levels.iter().all(|groups| groups.len() <= 64)
+    }
+
     /// Whom `core` passes a message of `root` on to.
     pub fn children(&self, members: CoreSet, root: CoreId, core: CoreId) -> CoreSet {
         if self.levels.is_empty() {
@@ -89,6 +97,51 @@ impl Topology {
             }
         });
         found
+    }
+}
+
+/// One core's part in the trees of all roots, looked up once an epoch: a transaction asks for it at each of its steps.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(super) struct Routes {
+    /// By root. Of a flat tree there is nothing to look up.
+    by_root: Vec<(CoreSet, Option<CoreId>)>,
+}
+
+impl Routes {
+    /// Those of `core` among these members.
+    pub(super) fn of(topology: &Topology, members: CoreSet, core: CoreId) -> Self {
+        let roots = match members.iter().last() {
+            Some(last) if !topology.levels.is_empty() => 0..=last,
+            _ => return Self::default(),
+        };
+        let route = |root| (topology.children(members, root, core), topology.parent(members, root, core));
+        Self { by_root: roots.map(route).collect() }
+    }
+
+    fn route(&self, root: CoreId) -> Option<(CoreSet, Option<CoreId>)> {
+        self.by_root.get(usize::from(root)).copied()
+    }
+
+    /// As [`Topology::children`].
+    pub(super) fn children(
+        &self,
+        topology: &Topology,
+        members: CoreSet,
+        root: CoreId,
+        core: CoreId,
+    ) -> CoreSet {
+        self.route(root).map_or_else(|| topology.children(members, root, core), |(children, _)| children)
+    }
+
+    /// As [`Topology::parent`].
+    pub(super) fn parent(
+        &self,
+        topology: &Topology,
+        members: CoreSet,
+        root: CoreId,
+        core: CoreId,
+    ) -> Option<CoreId> {
+        self.route(root).map_or_else(|| topology.parent(members, root, core), |(_, parent)| parent)
     }
 }
 

@@ -55,13 +55,13 @@ pub(super) fn check(file: File, near: &Path, surroundings: &Surroundings) -> Res
     };
     let packages = file.machine.packages.as_ref().and_then(|place| {
         let packages =
-            u32::try_from(*place.get_ref()).ok().filter(|&packages| packages > 0 && cores % packages == 0);
+            u32::try_from(*place.get_ref()).ok().filter(|&packages| are_alike(cores, packages));
         if packages.is_none() {
-            let what = format!("{cores} cores are not in {} packages, as many in each", place.get_ref());
+            let what = format!("{cores} cores are not in {} packages of 1, 2, 4 or 8 each", place.get_ref());
             checker.mistake(
                 place,
                 what,
-                "choose a number of packages that divides the cores, or leave it out",
+                "choose another number, or leave it out: a processor tells its package by bits of its APIC id",
             );
         }
         packages
@@ -518,4 +518,11 @@ impl Checker<'_> {
         }
         line.clone()
     }
+}
+
+/// Whether these cores make so many packages of the same size. APIC ids follow one another, so that the bits that number the
+/// core within its package must have no value to spare.
+fn are_alike(cores: u32, packages: u32) -> bool {
+    let each = cores.checked_div(packages).filter(|each| each * packages == cores);
+    each.is_some_and(|each| packages == 1 || each.is_power_of_two())
 }

@@ -49,7 +49,11 @@ fn every_mistake_has_its_line() {
     refused("[machine]\n\ncores = 99\n", "web.toml:3: cores = 99 is out of range");
     refused(
         "[machine]\ncores = 4\npackages = 3\n",
-        "web.toml:3: 4 cores are not in 3 packages, as many in each",
+        "web.toml:3: 4 cores are not in 3 packages of 1, 2, 4 or 8 each",
+    );
+    refused(
+        "[machine]\ncores = 6\npackages = 2\n",
+        "web.toml:3: 6 cores are not in 2 packages of 1, 2, 4 or 8 each",
     );
     refused("[machine\n", "web.toml:1: unclosed table, expected `]`");
     refused("[[guest]]\nimage = \"mesh\"\n", "web.toml:1: missing field `name`");

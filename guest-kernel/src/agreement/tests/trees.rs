@@ -6,6 +6,7 @@ use std::vec::Vec;
 
 use proptest::prelude::*;
 
+use crate::agreement::tree::Routes;
 use crate::agreement::{CoreSet, Topology};
 
 proptest! {
@@ -26,6 +27,9 @@ proptest! {
                 prop_assert_eq!(topology.parent(set, root, child), Some(core));
                 next.push(child);
             }
+            let routes = Routes::of(&topology, set, core);
+            prop_assert_eq!(routes.children(&topology, set, root, core), topology.children(set, root, core));
+            prop_assert_eq!(routes.parent(&topology, set, root, core), topology.parent(set, root, core));
         }
         prop_assert_eq!(reached, members);
         prop_assert_eq!(topology.parent(set, root, root), None);

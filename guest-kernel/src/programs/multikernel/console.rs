@@ -50,7 +50,11 @@ impl App {
                 let (wanted, begun) = (count.parse().unwrap_or(0), self.spawner.ledger().now());
                 let depth =
                     depth.first().and_then(|depth| depth.parse().ok()).unwrap_or(1).clamp(1, MAX_DEPTH);
-                let lanes = (0..depth).map(|_| Lane::default()).collect();
+                // A bench before this one may have left names.
+                let left = |lane| {
+                    self.desk.look(|monitor| monitor.system().names.look_up(&self.lane_name(lane)).is_some())
+                };
+                let lanes = (0..depth).map(|lane| Lane { ticket: None, turn: left(lane).into() }).collect();
                 let bench = Bench { phases, wanted, asked: 0, done: 0, begun, lanes, refusal: None };
                 self.state.borrow_mut().bench = Some(bench);
             }
@@ -133,6 +137,11 @@ impl App {
         self.say(&format!("bench {name}: {done} operations, {members} members, {ticks} ticks"));
     }
 
+    /// The name that a lane of a bench registers and gives up.
+    fn lane_name(&self, lane: u64) -> String {
+        format!("bench{}.{lane}", self.core())
+    }
+
     /// Begins what there is a lane for. False if nothing is under way.
     fn fill_lanes(&self) -> bool {
         let core = self.core();
@@ -144,7 +153,7 @@ impl App {
             if *asked >= *wanted || refusal.is_some() {
                 break;
             }
-            let (name, service) = (format!("bench{core}.{number}"), lane.turn);
+            let (name, service) = (self.lane_name(number as u64), lane.turn);
             (*asked, lane.turn) = (*asked + 1, lane.turn + 1);
             lane.ticket = Some(self.desk.ask(match (*phases, service % 2) {
                 (Phases::One, _) => Op::Cap(CapOp::Unmap { cap: MEMORY }),

@@ -38,7 +38,7 @@ pub(super) struct Bench {
 pub(super) struct Lane {
     /// Of the operation that is under way.
     pub(super) ticket: Option<Ticket>,
-    /// How many there were before.
+    /// Its name is registered in even turns, and given up in odd ones.
     pub(super) turn: u64,
 }
 

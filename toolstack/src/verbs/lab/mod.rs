@@ -102,8 +102,9 @@ pub struct LabArgs {
 /// What is said of figures of a debug build.
 const UNOPTIMIZED: &str = "without optimization: `cargo lab NAME` builds it with";
 
-/// Members in a virtual machine: on all its cores but domain 0's.
-const MEMBERS: usize = 5;
+/// The virtual machine: two packages of four cores, members on all but domain 0's.
+const CORES: u32 = 8;
+const MEMBERS: [usize; 6] = [2, 3, 4, 5, 6, 7];
 
 /// Runs a lab, or lists them.
 pub fn run(wish: &LabArgs, machine: &MachineArgs, yes: bool, as_json: bool) -> Result<()> {
@@ -185,7 +186,7 @@ fn in_vm(lab: &Lab, machine: &MachineArgs, yes: bool) -> Result<Vec<Panel>> {
     setup::ensure(&[kind.name()], yes)?;
     super::can_run(kind)?;
     let images = Images::find(machine.images.as_deref())?;
-    let config = Config { packages: Some(2), ..Config::of_guests(MEMBERS as u32 + 1, []) };
+    let config = Config { packages: Some(2), ..Config::of_guests(CORES, []) };
     let spec = Spec {
         kind,
         cores: config.cores,
@@ -201,7 +202,7 @@ fn in_vm(lab: &Lab, machine: &MachineArgs, yes: bool) -> Result<Vec<Panel>> {
     work.set_message(format!("measuring {}", lab.name));
     let described = described(kind, &session)?;
     let panels = match ways {
-        Some(ways) => vm::measure(&session.client, ways, MEMBERS, &described, kind.label()),
+        Some(ways) => vm::measure(&session.client, ways, &MEMBERS, &described, kind.label()),
         None => hotplug::in_vm(&session.client, &described, kind.label()),
     };
     let panels = panels.map_err(|error| session.explain(error))?;

@@ -66,12 +66,11 @@ pub struct Cost {
     pub ticks: u64,
 }
 
-/// Measures each way with 2 members, 3, ... up to `most`, which need the idle cores from 1 on. The members are gone at
-/// the end.
+/// Measures each way with so many members, by turns, on the idle cores from 1 on. The members are gone at the end.
 pub fn measure(
     client: &Client,
     ways: &[Way],
-    most: usize,
+    counts: &[usize],
     machine: &str,
     label: &'static str,
 ) -> Result<Vec<Panel>> {
@@ -87,9 +86,13 @@ pub fn measure(
     let mut trees: Vec<&str> = ways.iter().map(|way| way.tree).collect();
     trees.dedup();
     for tree in trees {
-        start(client, 1, tree)?;
-        for members in 2..=most {
+        let most = counts.iter().copied().max().unwrap_or(0);
+        for members in 1..=most {
             start(client, members, tree)?;
+            if !counts.contains(&members) {
+                continue;
+            }
+            gathered(client, members)?;
             for (place, way) in ways.iter().enumerate().filter(|(_, way)| way.tree == tree) {
                 let cost = cost(client, members, way)?;
                 for (panel, value) in panels.iter_mut().zip([cost.initiator, cost.ticks, cost.messages]) {
@@ -108,16 +111,18 @@ fn name(member: usize) -> String {
     format!("lab{member}")
 }
 
-/// Starts a member, and waits until all have begun the epoch with it.
+/// Starts a member. The first founds the epoch before the others come.
 fn start(client: &Client, member: usize, tree: &str) -> Result<()> {
     let config = guest(&name(member), "multikernel", member as u32);
     client.create(GuestConfig { command_line: format!("pace=poll tree={tree}"), ..config })?;
-    if member == 1 {
-        return said(client, 1, "core 1 of").map(drop);
-    }
-    let members: Vec<String> = (1..=member).map(|member| member.to_string()).collect();
-    let epoch = format!(": {{{}}}", members.join(", "));
-    (1..=member).try_for_each(|member| said(client, member, &epoch).map(drop))
+    if member == 1 { said(client, 1, "core 1 of").map(drop) } else { Ok(()) }
+}
+
+/// Waits until so many have begun an epoch together.
+fn gathered(client: &Client, members: usize) -> Result<()> {
+    let all: Vec<String> = (1..=members).map(|member| member.to_string()).collect();
+    let epoch = format!(": {{{}}}", all.join(", "));
+    (1..=members).try_for_each(|member| said(client, member, &epoch).map(drop))
 }
 
 /// What one way costs with so many members.

@@ -1,0 +1,80 @@
+//! The labs in a virtual machine of two packages: what members send for an operation is exact, along a tree or not, one at a time
+//! or many; and what domain 0 knows of the machine.
+
+use guest_kernel::knowledge::Knowledge;
+use ladder::{Check, Result, Stage, ensure, stage::no_guests, wrong};
+use toolstack::{
+    config::{Config, any_core},
+    verbs::{
+        lab::{
+            Panel,
+            vm::{self, INITIATOR, MESSAGES, TWO_PHASE, UNMAP, Way},
+        },
+        topology,
+    },
+};
+
+/// Members: as many as there are cores but domain 0's.
+const MEMBERS: usize = 7;
+
+/// Two packages of four cores.
+pub fn machine() -> Config {
+    Config { packages: Some(2), ..no_guests(8) }
+}
+
+pub fn checks() -> Vec<Check> {
+    vec![
+        Check::new("r31_labs::domain_0_knows_the_machine", known),
+        Check::new("r31_labs::one_phase_is_two_messages_a_member", |stage| messages(stage, &UNMAP, 2)),
+        Check::new("r31_labs::two_phases_are_four_messages_a_member", |stage| messages(stage, &TWO_PHASE, 4)),
+    ]
+}
+
+/// Packages, placement by distance, and latencies of all pairs in the mesh.
+fn known(stage: &mut Stage) -> Result<()> {
+    use abi::control::wire::{GuestConfig, Placement};
+    let client = &stage.session()?.client;
+    let poll = |name: &str| GuestConfig { command_line: "pace=poll".into(), ..any_core(name, "mesh") };
+    let (_, first, _) = client.create(poll("first"))?;
+    let near = GuestConfig { placement: Placement::Near("first".into()), ..poll("near") };
+    let far = GuestConfig { placement: Placement::Far("first".into()), ..poll("far") };
+    let (_, near, _) = client.create(near)?;
+    let (_, far, _) = client.create(far)?;
+    ensure!((&first[..], &near[..], &far[..]) == (&[1], &[2], &[7]), "{first:?}, {near:?}, {far:?}");
+    let known = topology::measured(client)?;
+    let mut pairs: Vec<(u32, u32)> =
+        known.latencies.iter().map(|latency| (latency.from, latency.to)).collect();
+    pairs.sort_unstable();
+    ensure!(pairs == [(1, 2), (1, 7), (2, 1), (2, 7), (7, 1), (7, 2)], "{pairs:?}");
+    ensure!(known.latencies.iter().all(|latency| latency.ticks > 0), "{:?}", known.latencies);
+    let knowledge = Knowledge::of_machine(&known.topology);
+    // Below the packages there are caches that Bochs says two cores share.
+    let packages = knowledge.levels().into_iter().next().unwrap_or_default();
+    ensure!(packages.len() == 2 && packages.iter().all(|package| package.len() == 4), "{packages:?}");
+    let rows = knowledge.ask("same_package(5, B)").map_err(|mistake| wrong(mistake.to_string()))?.rows;
+    ensure!(rows.len() == 3, "{rows:?}");
+    ["first", "near", "far"].iter().try_for_each(|name| client.destroy(name))
+}
+
+/// So many messages for each member but the initiator, and the initiator's share of the work.
+fn messages(stage: &mut Stage, ways: &[Way], each: u64) -> Result<()> {
+    let client = &stage.session()?.client;
+    let panels = vm::measure(client, ways, &[MEMBERS], "bochs", "emulated")?;
+    let panel =
+        |title: &str| panels.iter().find(|panel| panel.title == title).ok_or_else(|| wrong("no panel"));
+    for panel in &panels {
+        println!("{}: {:?}", panel.title, panel.series);
+    }
+    for series in &panel(MESSAGES)?.series {
+        for &(members, messages) in &series.points {
+            ensure!(messages == each as f64 * (members - 1.0), "{}: {:?}", series.name, series.points);
+        }
+        ensure!(series.points.len() == 1, "{:?}", series.points);
+    }
+    if ways.iter().any(|way| way.tree == "flat") {
+        let at = |panel: &Panel, name: &str| panel.at(name, MEMBERS as f64);
+        let initiator = panel(INITIATOR)?;
+        ensure!(at(initiator, "multicast") < at(initiator, "unicast"), "{:?}", initiator.series);
+    }
+    Ok(())
+}
