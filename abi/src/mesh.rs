@@ -2,7 +2,8 @@
 //!
 //! Domain 0 owns the memory of all mesh channels and shares it with the two guests of each pair, so that a peer's
 //! death leaves no hole in the survivor's memory. A guest learns its place from the [`MeshPage`], which lies at a
-//! fixed guest-physical address; each pair of slots has a window of two pages behind it, one per direction.
+//! fixed guest-physical address; each pair of slots has a window behind it: a page of messages per direction, and
+//! [`PAGES`] that change hands.
 //!
 //! A slot is a place in the mesh and outlives its domain: a domain that is destroyed and created again takes the
 //! same slot with a new domain id. Domain 0 is slot 0, and the channel with it carries membership ([`MeshMessage`]).
@@ -21,11 +22,15 @@ pub const MESH_BASE: GuestPhys = GuestPhys::new(0xf000_0000);
 /// `MeshPage::magic` of a page that domain 0 has filled.
 pub const MESH_MAGIC: u32 = u32::from_le_bytes(*b"MESH");
 
+/// Pages of a pair that change hands ([`kind::PAGE`]). At first each side has half of them: the lower slot the first.
+pub const PAGES: usize = 8;
+
 /// The page the window to `slot` starts with.
 ///
-/// Of the two pages, the first carries messages from the lower slot to the higher one, the second the way back.
+/// Its first page carries messages from the lower slot to the higher one, its second the way back; behind them are the
+/// pair's [`PAGES`].
 pub const fn window(slot: usize) -> GuestPhys {
-    GuestPhys::new(MESH_BASE.as_u64() + PAGE_SIZE + slot as u64 * 2 * PAGE_SIZE)
+    GuestPhys::new(MESH_BASE.as_u64() + PAGE_SIZE + slot as u64 * (2 + PAGES as u64) * PAGE_SIZE)
 }
 
 /// What domain 0 tells a guest about one peer at its start.
@@ -108,6 +113,9 @@ pub mod kind {
     /// [`FIRST_CORE`](super::FIRST_CORE) on a core's. `word 1` = its name, at most 8 bytes; `word 2` = ticks it worked, `word 3` = ticks it
     /// paid, `word 4` = polls, `word 5` = messages sent, `word 6` = messages received.
     pub const ACCOUNT: u64 = 19;
+    /// A page changes hands: its reader has it from now on. As [`CHANNEL`], but `word 1` = the page's number among the
+    /// pair's, and five words are the programs' own.
+    pub const PAGE: u64 = 20;
     /// From here on a program's own kinds.
     pub const PROGRAM: u64 = 64;
 }

@@ -22,6 +22,7 @@ pub fn checks() -> Vec<Check> {
         Check::new("r28_multikernel::names_are_seen_everywhere", names),
         Check::new("r28_multikernel::of_conflicting_retypes_one_wins", retypes),
         Check::new("r28_multikernel::a_server_s_time_is_its_clients", accounts),
+        Check::new("r28_multikernel::pages_change_hands_and_are_not_copied", pages),
         Check::new("r28_multikernel::a_kernel_is_replaced_under_calls", replaces),
         Check::new("r28_multikernel::a_member_that_dies_is_out_and_comes_back", death),
     ]
@@ -211,6 +212,22 @@ fn accounts(stage: &mut Stage) -> Result<()> {
     let task = |name: &str| before.iter().find(|account| !account.is_core && account.name == name);
     let monitor = task("monitor").ok_or_else(|| wrong(format!("no monitor: {before:?}")))?;
     ensure!(monitor.worked > monitor.paid, "others pay for what the monitor does for them: {monitor:?}");
+    Ok(())
+}
+
+/// Calls that come with a page of 4 KiB: a line there and a line back, and one in sixteen for room.
+fn pages(stage: &mut Stage) -> Result<()> {
+    const CALLS: u64 = 400;
+    let client = &stage.session()?.client;
+    for slot in [1, 3, 2] {
+        let (before, _) = counts(client, slot)?;
+        let answer = ask(client, slot, &format!("call service/sum {CALLS} 4 pages"), "call service/sum:")?;
+        ensure!(answer.contains(&format!("{CALLS} calls, 0 wrong")), "{slot}: {answer}");
+        let lines = counts(client, slot)?.0 - before;
+        println!("with a page each: {answer}, {lines} lines");
+        let most = if slot == 2 { 0 } else { CALLS + CALLS / 8 };
+        ensure!(lines <= most, "{lines} lines of core {slot} for {CALLS} pages");
+    }
     Ok(())
 }
 

@@ -16,7 +16,7 @@ use super::console::Console;
 use super::guest::{self, Guest};
 use super::hypervisor::Hypervisor;
 use super::journal::GuestLog;
-use super::link::{self, Link, Report};
+use super::link::{Link, Report};
 use super::pages::Slot;
 use super::refusal::{hypercall_failed, no_such_guest, refuse};
 use super::{Control, OWN_NAME, crash};
@@ -130,11 +130,11 @@ impl<H: Hypervisor> Control<H> {
     /// are fresh or left alone. Tells who the guest will know, and whom it may meet later.
     fn make_fresh(&mut self, slot: Slot) -> Result<Members, Refusal> {
         let window = self.pages.pair(0, slot).ok_or_else(|| no_such_core(slot as u32))?;
-        link::reset(window);
+        window.reset();
         let peers = self.with_domains(self.membership.meetable(slot));
         let strangers = self.with_domains(self.membership.strangers(slot));
         for window in peers.iter().filter_map(|(peer, _)| self.pages.pair(slot, *peer)) {
-            link::reset(window);
+            window.reset();
         }
         Ok(Members { peers, strangers })
     }
@@ -282,7 +282,7 @@ impl<H: Hypervisor> Control<H> {
         };
         let (old, new, spare) = (old.domain, new.domain, &new.spare);
         let Some(&(_, port)) = spare.iter().find(|(stranger, _)| *stranger == older) else { return };
-        link::reset(window);
+        window.reset();
         // First whoever waits, though either order would do: the greeting stays in the page until it is read.
         if let Some(link) = self.link(newer) {
             link.peer_await(older, old, port);

@@ -18,12 +18,6 @@ use crate::mesh::Window;
 /// Answers that may wait before no more questions are taken. Notices of membership come on top: two a slot.
 const MAX_ANSWERS: usize = 16;
 
-/// Makes a pair's channels fresh, when no guest has an end of them any more.
-pub fn reset(window: &Window) {
-    window.upwards.reset();
-    window.downwards.reset();
-}
-
 /// A guest's own figures, as it reports them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {

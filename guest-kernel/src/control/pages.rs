@@ -4,45 +4,15 @@
 //! gets the same page, made fresh. Who may make what fresh, and when, is [membership](super::membership)'s to say.
 
 use alloc::{boxed::Box, vec::Vec};
-use core::sync::atomic::{AtomicU64, Ordering};
 
-use abi::address::PAGE_SIZE;
 use abi::mesh::{MAX_SLOTS, MeshPage};
 use zerocopy::IntoBytes;
 
-use crate::mesh::Window;
+use crate::mesh::{SharedPage, Window};
 use io_rings::bytes::{ConsolePage, XenstorePage};
 
 /// A place in the mesh; by Atoll's custom the number of the core.
 pub type Slot = usize;
-
-/// A page of words that both sides may write at any time.
-#[derive(Debug)]
-#[repr(C, align(4096))]
-pub struct SharedPage([AtomicU64; PAGE_SIZE as usize / 8]);
-
-impl SharedPage {
-    const fn new() -> Self {
-        Self([const { AtomicU64::new(0) }; PAGE_SIZE as usize / 8])
-    }
-
-    /// Makes these bytes, and zeroes behind them, what the page holds.
-    pub fn fill(&self, bytes: &[u8]) {
-        let mut words = bytes.chunks(8);
-        for place in &self.0 {
-            let mut word = [0; 8];
-            let chunk = words.next().unwrap_or_default();
-            word.iter_mut().zip(chunk).for_each(|(to, from)| *to = *from);
-            place.store(u64::from_le_bytes(word), Ordering::Relaxed);
-        }
-    }
-
-    /// What the page holds now.
-    #[cfg(test)]
-    pub fn bytes(&self) -> Vec<u8> {
-        self.0.iter().flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes()).collect()
-    }
-}
 
 /// What one guest has for itself.
 #[derive(Clone, Copy)]
@@ -125,15 +95,5 @@ mod tests {
         }
         assert_eq!(seen.len(), 10);
         assert!(pages.pair(0, 5).is_none() && pages.guest(0).is_none() && pages.guest(5).is_none());
-    }
-
-    #[test]
-    fn filling_leaves_nothing_of_before() {
-        let page = SharedPage::new();
-        page.fill(&[0xff; 4096]);
-        page.fill(b"123456789");
-        let bytes = page.bytes();
-        assert_eq!(&bytes[..9], b"123456789");
-        assert!(bytes[9..].iter().all(|byte| *byte == 0));
     }
 }

@@ -3,14 +3,17 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+use abi::mesh::PAGES;
 use io_rings::PeerBroken;
 use io_rings::urpc::{ChannelPage, Message, Receiver, SendError, Sender};
 use serde::{Deserialize, Serialize};
 
+use super::page::SharedPage;
+
 /// The most messages that wait for room in the channel. An honest peer's answers never need as many.
 const BACKLOG: usize = 256;
 
-/// The two pages a pair of slots shares, as [`abi::mesh::window`] lays them out.
+/// The pages a pair of slots shares, as [`abi::mesh::window`] lays them out.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub struct Window {
@@ -18,6 +21,19 @@ pub struct Window {
     pub upwards: ChannelPage,
     /// From the higher slot to the lower.
     pub downwards: ChannelPage,
+    /// Those that change hands.
+    pub pages: [SharedPage; PAGES],
+}
+
+impl Window {
+    /// Makes all of it fresh, when nobody has an end of the channels any more. What one life wrote is not for the next.
+    pub fn reset(&self) {
+        self.upwards.reset();
+        self.downwards.reset();
+        for page in &self.pages {
+            page.fill(&[]);
+        }
+    }
 }
 
 /// Why a message was not taken.

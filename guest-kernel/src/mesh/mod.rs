@@ -10,6 +10,7 @@
 
 mod carry;
 mod link;
+mod page;
 
 use alloc::vec::Vec;
 
@@ -24,6 +25,7 @@ use crate::platform::Platform;
 pub use carry::Carried;
 use link::Link;
 pub use link::{NotSent, Window};
+pub use page::{SharedPage, WORDS};
 
 /// `PeerInfo::domain` of an empty slot.
 const EMPTY: DomId = 0xffff;

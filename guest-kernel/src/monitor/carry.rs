@@ -29,6 +29,7 @@ impl Monitor {
             && self.inside == self.agreement.epoch().is_some()
             && self.system().caps.me() == me
             && self.channels.is_sound(cores)
+            && self.shelves.is_sound(me, cores.min(64), self.channels.pages())
             && self.strangers.keys().chain(self.accused.keys()).all(|&core| usize::from(core) < cores)
             && counts.iter().chain([&self.next_ticket]).all(|&count| count < NEVER)
             // It is written down between its steps.

@@ -21,7 +21,8 @@ use abi::mesh::kind;
 use io_rings::urpc::Message;
 use serde::{Deserialize, Serialize};
 
-use super::wire::Say;
+use super::pages::{Held, Note};
+use super::wire::{Say, kind_of};
 use super::{Monitor, News};
 use crate::agreement::{CoreId, CoreSet};
 
@@ -34,6 +35,15 @@ const PER_PEER: usize = 64;
 pub type ChannelId = u32;
 /// What one line carries.
 pub type Line = [u64; 6];
+
+/// What has come over a channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Unread {
+    /// A line.
+    Line(Line),
+    /// A page, which is in this core's hands now.
+    Page(Held, Note),
+}
 
 /// Why a line was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +59,7 @@ struct Channel {
     peer: CoreId,
     /// What the other side calls it; none before it has answered.
     theirs: Option<ChannelId>,
-    unread: VecDeque<Line>,
+    unread: VecDeque<Unread>,
     /// Lines that may be sent.
     room: u32,
     /// Lines read that the other side has not been told of.
@@ -61,6 +71,13 @@ struct Channel {
 impl Channel {
     fn new(peer: CoreId, theirs: Option<ChannelId>) -> Self {
         Self { peer, theirs, unread: VecDeque::new(), room: WINDOW, read: 0, moved: false }
+    }
+
+    fn pages(&self) -> impl Iterator<Item = &Held> {
+        self.unread.iter().filter_map(|unread| match unread {
+            Unread::Page(page, _) => Some(page),
+            Unread::Line(_) => None,
+        })
     }
 }
 
@@ -97,6 +114,7 @@ impl Channels {
     pub(super) fn is_sound(&self, cores: usize) -> bool {
         let sound = |channel: &Channel| {
             usize::from(channel.peer) < cores
+                && channel.pages().all(|page| page.peer == channel.peer)
                 && channel.room <= WINDOW
                 && channel.unread.len() as u64 + u64::from(channel.read) <= u64::from(WINDOW)
         };
@@ -105,6 +123,11 @@ impl Channels {
         self.open.values().all(sound)
             && self.moved.len() <= self.open.len() + PER_PEER
             && self.moved.iter().all(moved)
+    }
+
+    /// Pages that have come and are not read.
+    pub(super) fn pages(&self) -> impl Iterator<Item = &Held> {
+        self.open.values().flat_map(Channel::pages)
     }
 
     fn of(&mut self, peer: CoreId, number: ChannelId) -> Option<&mut Channel> {
@@ -133,20 +156,24 @@ impl Monitor {
 
     /// Sends a line.
     pub fn send(&mut self, number: ChannelId, line: &Line) -> Result<(), NotNow> {
+        self.send_as(kind::CHANNEL, number, line)
+    }
+
+    pub(super) fn send_as(&mut self, kind: u64, number: ChannelId, line: &Line) -> Result<(), NotNow> {
         let channel = self.channels.open.get_mut(&number).ok_or(NotNow::Closed)?;
         let theirs = channel.theirs.filter(|_| channel.room > 0).ok_or(NotNow::Full)?;
         let peer = self.peers.get_mut(usize::from(channel.peer)).ok_or(NotNow::Closed)?;
         channel.room -= 1;
         let [a, b, c, d, e, f] = *line;
-        peer.send(&[kind::CHANNEL | u64::from(theirs) << 32, a, b, c, d, e, f]);
+        peer.send(&[kind | u64::from(theirs) << 32, a, b, c, d, e, f]);
         self.counts.lines_out += 1;
         Ok(())
     }
 
-    /// The next line, if one is there.
-    pub fn receive(&mut self, number: ChannelId) -> Option<Line> {
+    /// The next line or page, if one is there.
+    pub fn receive(&mut self, number: ChannelId) -> Option<Unread> {
         let channel = self.channels.open.get_mut(&number)?;
-        let line = channel.unread.pop_front()?;
+        let unread = channel.unread.pop_front()?;
         channel.read += 1;
         if channel.read >= WINDOW / 2
             && let Some(theirs) = channel.theirs
@@ -154,7 +181,7 @@ impl Monitor {
             let (peer, lines) = (channel.peer, core::mem::take(&mut channel.read));
             self.tell(CoreSet::one(peer), &Say::Room { number: theirs, lines });
         }
-        Some(line)
+        Some(unread)
     }
 
     /// The next channel with a line to read or room for one that was not there before.
@@ -175,19 +202,37 @@ impl Monitor {
 
     /// Closes it. What was not read is gone.
     pub fn close(&mut self, number: ChannelId) {
-        if let Some(Channel { peer, theirs: Some(theirs), .. }) = self.channels.open.remove(&number) {
+        if let Some(Channel { peer, theirs: Some(theirs), .. }) = self.forget(number) {
             self.tell(CoreSet::one(peer), &Say::Close { number: theirs });
         }
     }
 
+    /// Takes it off the list. The pages on it that were not read go back.
+    fn forget(&mut self, number: ChannelId) -> Option<Channel> {
+        let channel = self.channels.open.remove(&number)?;
+        channel.pages().for_each(|page| self.give_back(*page));
+        Some(channel)
+    }
+
     /// A line for a channel came; false if it breaks the rules.
     pub(super) fn channel_line(&mut self, from: CoreId, line: &Message) -> bool {
-        let [head, line @ ..] = *line;
-        // One that was closed meanwhile is none.
-        let Some(channel) = self.channels.of(from, (head >> 32) as ChannelId) else { return true };
-        channel.unread.push_back(line);
+        let [head, words @ ..] = *line;
+        let number = (head >> 32) as ChannelId;
+        let unread = match kind_of(line) {
+            kind::PAGE => self.page_came(from, words),
+            _ => Some(Unread::Line(words)),
+        };
+        let Some(unread) = unread else { return false };
+        let Some(channel) = self.channels.of(from, number) else {
+            // It was closed meanwhile.
+            if let Unread::Page(page, _) = unread {
+                self.give_back(page);
+            }
+            return true;
+        };
+        channel.unread.push_back(unread);
         let within = channel.unread.len() as u64 + u64::from(channel.read) <= u64::from(WINDOW);
-        self.channels.move_on((head >> 32) as ChannelId);
+        self.channels.move_on(number);
         within
     }
 
@@ -223,7 +268,7 @@ impl Monitor {
                 self.channels.move_on(number);
             }
             Say::Close { number } if self.channels.of(from, number).is_some() => {
-                self.channels.open.remove(&number);
+                self.forget(number);
                 self.news.push_back(News::Closed(number));
             }
             _ => {}
@@ -241,7 +286,7 @@ impl Monitor {
             .map(|(&number, _)| number)
             .collect();
         for number in gone {
-            self.channels.open.remove(&number);
+            self.forget(number);
             self.news.push_back(News::Closed(number));
         }
     }

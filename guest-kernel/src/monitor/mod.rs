@@ -18,6 +18,7 @@
 
 mod carry;
 pub mod channels;
+pub mod pages;
 mod peer;
 pub mod wire;
 
@@ -34,6 +35,7 @@ use crate::mesh::{Mesh, NotSent};
 use crate::platform::Platform;
 use crate::replica::{Op, State, System};
 use channels::{ChannelId, Channels};
+use pages::Shelves;
 use peer::Peer;
 use wire::{Life, Say};
 
@@ -102,6 +104,7 @@ pub struct Monitor {
     next_ticket: Ticket,
     counts: Counts,
     channels: Channels,
+    shelves: Shelves,
     /// What is to be told to the state machine, one after the other.
     events: VecDeque<Event<Op, State>>,
     stepping: bool,
@@ -146,6 +149,7 @@ impl Monitor {
             next_ticket: 0,
             counts: Counts::default(),
             channels: Channels::default(),
+            shelves: Shelves::new(me, cores.min(64)),
             events: VecDeque::new(),
             stepping: false,
         }
@@ -209,6 +213,7 @@ impl Monitor {
         let Some(peer) = self.peers.get_mut(core) else { return };
         peer.reborn(up);
         let core = core as CoreId;
+        self.shelves.reborn(core);
         self.close_channels_of(core);
         self.accused.remove(&core);
         self.strangers.remove(&core);
@@ -225,15 +230,15 @@ impl Monitor {
         }
     }
 
-    /// A line came; false if it is neither a monitor's nor a channel's.
+    /// A line came; false if it is not a monitor's, nor a channel's.
     pub fn line(&mut self, from: usize, line: &Message) -> bool {
         let kind = wire::kind_of(line);
-        if kind != kind::MONITOR && kind != kind::CHANNEL {
+        if !matches!(kind, kind::MONITOR | kind::CHANNEL | kind::PAGE) {
             return false;
         }
         let Some(peer) = self.peers.get_mut(from) else { return true };
         self.counts.lines_in += 1;
-        if kind == kind::CHANNEL {
+        if kind != kind::MONITOR {
             if peer.is_heard() && !self.channel_line(from as CoreId, line) {
                 self.accuse(from as CoreId);
             }
@@ -324,6 +329,11 @@ impl Monitor {
             }
             Say::Open { .. } | Say::Opened { .. } | Say::Room { .. } | Say::Close { .. } => {
                 if !self.channel_word(from, say) {
+                    self.accuse(from);
+                }
+            }
+            Say::Returned { page } => {
+                if !self.page_returned(from, page) {
                     self.accuse(from);
                 }
             }

@@ -41,6 +41,8 @@ pub enum Say {
     Room { number: u32, lines: u32 },
     /// It is not open, or not any more.
     Close { number: u32 },
+    /// This page is its reader's again.
+    Returned { page: u8 },
 }
 
 /// It could not have been said.

@@ -11,6 +11,7 @@
 //! bench 2pc COUNT [DEPTH]   the same of names that come and go
 //! serve NAME         a server of that name begins: it answers calls
 //! call NAME COUNT DEPTH   a client calls it so often, so many calls in flight
+//! call NAME COUNT DEPTH pages   the same, each with a page that changes hands and comes back
 //! counts             what this monitor has done so far
 //! tasks              whose time it was
 //! replace [FAILURE]  another kernel takes over this core; or fails: read, mesh, monitor, built, damaged
@@ -159,11 +160,13 @@ impl Multikernel {
 
     /// Of a guest in this mesh.
     pub fn in_mesh(
-        mesh: &Mesh,
+        mesh: &Mesh<'static>,
         topology: Topology,
         clock: impl Fn() -> u64 + 'static,
     ) -> Result<Self, Crowded> {
-        Self::new(Monitor::in_mesh(mesh, Self::replica, topology), clock)
+        let program = Self::new(Monitor::in_mesh(mesh, Self::replica, topology), clock)?;
+        program.app.desk.reach(mesh);
+        Ok(program)
     }
 
     /// The monitor, to look at.

@@ -17,6 +17,7 @@
 
 pub mod desk;
 pub mod ledger;
+pub mod pages;
 pub mod pipe;
 pub mod rpc;
 mod signal;

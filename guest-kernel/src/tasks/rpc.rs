@@ -1,12 +1,13 @@
 //! Calls between tasks, many of them in flight: [`io_rings::rpc`] over a [`Wire`].
 //!
-//! The number of a call is the first word of its line, and of its answer's.
+//! The number of a call is the first word of its line, and of its answer's; of what goes along with a page, where one does.
 
 use io_rings::PeerBroken;
 use io_rings::rpc::{CallId, Window};
 
+use super::pages::Page;
 use super::talk;
-use super::wire::Wire;
+use super::wire::{Parcel, Wire};
 use crate::monitor::channels::{Line, WINDOW};
 
 /// What a call or an answer carries.
@@ -55,6 +56,31 @@ impl Client {
         Ok(Some(call))
     }
 
+    /// A page that the other side can reach, if one is free.
+    pub fn free_page(&self) -> Option<Page> {
+        self.wire.free_page()
+    }
+
+    /// The same, as soon as one is. To be used where no call is in flight: an answer may have to be read before.
+    pub async fn page(&self) -> Result<Page, PeerBroken> {
+        self.wire.page().await
+    }
+
+    /// Makes a call with this page, and four words of its note; if the window has no place the page is free again.
+    pub async fn call_with(&mut self, mut page: Page) -> Result<Option<CallId>, PeerBroken> {
+        let Some(call) = self.window.next() else { return Ok(None) };
+        page.note[0] = call.word();
+        talk::put(&mut self.wire, page).await?;
+        self.window.called(call);
+        Ok(Some(call))
+    }
+
+    /// The next answer of those that were called with a page: it comes back.
+    pub async fn answer_with(&mut self) -> Result<(CallId, Page), PeerBroken> {
+        let page: Page = talk::take(&mut self.wire).await?;
+        Ok((self.window.answered(page.note[0])?, page))
+    }
+
     /// The next answer, in whichever order they come. An answer that nobody waits for breaks the rules.
     pub async fn answer(&mut self) -> Result<(CallId, Body), PeerBroken> {
         let [number, body @ ..]: Line = talk::take(&mut self.wire).await?;
@@ -74,14 +100,30 @@ impl Client {
 /// Answers calls, at their caller's cost, until the other side is gone.
 ///
 /// Between a call and its answer nothing is waited for but room, so a server's state is whole whenever it waits for calls.
-pub async fn serve(wire: &mut Wire, mut answer: impl FnMut(&Body) -> Body) -> PeerBroken {
+pub async fn serve(wire: &mut Wire, answer: impl FnMut(&Body) -> Body) -> PeerBroken {
+    serve_all(wire, answer, |_| Err(PeerBroken)).await
+}
+
+/// The same, of calls that come with a page as well: `work` leaves its answer there.
+pub async fn serve_all(
+    wire: &mut Wire,
+    mut answer: impl FnMut(&Body) -> Body,
+    mut work: impl FnMut(&mut Page) -> Result<(), PeerBroken>,
+) -> PeerBroken {
     loop {
-        let [number, body @ ..]: Line = match talk::take(wire).await {
-            Ok(line) => line,
-            Err(broken) => return broken,
+        let answered = match talk::take(wire).await {
+            Ok(Parcel::Line([number, body @ ..])) => {
+                let [a, b, c, d, e] = answer(&body);
+                Ok(Parcel::Line([number, a, b, c, d, e]))
+            }
+            Ok(Parcel::Page(mut page)) => work(&mut page).map(|()| Parcel::Page(page)),
+            Err(broken) => Err(broken),
         };
-        let [a, b, c, d, e] = answer(&body);
-        if let Err(broken) = talk::put(wire, [number, a, b, c, d, e]).await {
+        let put = match answered {
+            Ok(parcel) => talk::put(wire, parcel).await,
+            Err(broken) => Err(broken),
+        };
+        if let Err(broken) = put {
             return broken;
         }
     }

@@ -3,13 +3,13 @@
 use super::*;
 use crate::agreement::{CoreSet, Topology};
 use crate::monitor::News;
-use crate::monitor::channels::{ChannelId, NotNow, WINDOW};
+use crate::monitor::channels::{ChannelId, NotNow, Unread, WINDOW};
 use crate::replica::tests::register;
 
 const SERVICE: u64 = 77;
 
 /// Core 2 has a service, and core 1 a channel to it: both ends' numbers.
-fn connected(seed: u64) -> (Cluster, ChannelId, ChannelId) {
+pub(super) fn connected(seed: u64) -> (Cluster, ChannelId, ChannelId) {
     let mut cluster = Cluster::of_members(4, seed, Topology::flat());
     cluster.core(2).monitor.offer(SERVICE, true);
     cluster.request(2, register("echo", 2, SERVICE));
@@ -39,7 +39,7 @@ fn lines_come_in_order_and_a_reader_that_sleeps_stops_its_sender_alone() {
                 }
                 1 => {
                     while let Some(line) = cluster.core(2).monitor.receive(far) {
-                        assert_eq!(line, [read; 6], "seed {seed}");
+                        assert_eq!(line, Unread::Line([read; 6]), "seed {seed}");
                         read += 1;
                     }
                 }

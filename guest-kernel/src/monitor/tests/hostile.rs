@@ -71,7 +71,8 @@ fn words(random: &mut Random) -> Say {
         12 => Body::Begun,
         _ => Body::Stale,
     };
-    match random.below(16) {
+    match random.below(17) {
+        16 => Say::Returned { page: random.below(12) as u8 },
         12 => Say::Open { service: 1, number: random.draw() as u32 },
         13 => Say::Opened { number: random.below(3) as u32, theirs: random.draw() as u32 },
         14 => Say::Room { number: random.below(3) as u32, lines: random.draw() as u32 },

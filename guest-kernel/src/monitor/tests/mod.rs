@@ -3,6 +3,7 @@
 mod channels;
 mod cluster;
 mod hostile;
+mod pages;
 mod random;
 mod rules;
 mod wire;

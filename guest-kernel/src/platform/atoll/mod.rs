@@ -172,7 +172,7 @@ fn attach_mesh() -> Option<Mesh<'static>> {
         log::warn!("the mesh page has no magic: no mesh");
         return None;
     }
-    // SAFETY: domain 0 maps two channel pages for each slot but the guest's own, whose window is never asked for; every
+    // SAFETY: domain 0 maps the pages of a window for each slot but the guest's own, which is never asked for; every
     // byte pattern is a valid page of atomics, and `Mesh` makes one end of each per life of the peer.
     let pages = |slot: usize| unsafe { &*(window(slot).as_u64() as *const Window) };
     Mesh::new(&page, pages)

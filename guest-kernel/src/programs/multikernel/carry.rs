@@ -158,6 +158,7 @@ impl Multikernel {
         let me = u8::try_from(mesh.own_slot()).map_err(|_| Refused::Mesh)?;
         let place = (me, Life::from(mesh.own_domain()), mesh.slots());
         let desk = Desk::take_over(desk, place, tasks.spawner())?;
+        desk.reach(&mesh);
         after(Stage::Monitor)?;
         if !state.is_sound() {
             return Err(Refused::Program);

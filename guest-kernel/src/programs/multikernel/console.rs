@@ -69,7 +69,10 @@ impl App {
             }
             ["serve", name] => self.serve(name),
             ["call", name, count, depth] => {
-                self.call(name, count.parse().unwrap_or(0), depth.parse().unwrap_or(1));
+                self.call(name, count.parse().unwrap_or(0), depth.parse().unwrap_or(1), false);
+            }
+            ["call", name, count, depth, "pages"] => {
+                self.call(name, count.parse().unwrap_or(0), depth.parse().unwrap_or(1), true);
             }
             _ => match self.op(&words) {
                 Some(op) => {

@@ -57,6 +57,7 @@ impl<P: Again> Core<P> {
         let (replica, life) = (Multikernel::replica(slot), u32::from(mesh.own_domain()));
         let monitor = make(slot, life, mesh.slots(), replica, Topology::flat());
         let mut program = Multikernel::new(monitor, platform.ticks()).unwrap();
+        program.app.desk.reach(&mesh);
         let mut kernel = Kernel::new(platform, Some(mesh), Pace::Poll);
         kernel.reporting = false;
         // The fixture has introduced them already.
@@ -111,7 +112,7 @@ impl<P: Again> Core<P> {
 fn work(slot: usize, random: &mut Random) -> Vec<String> {
     let mut lines: Vec<String> = std::vec![
         std::format!("call service/a {CALLS} {}", 1 + random.below(16)),
-        std::format!("call service/b {CALLS} {}", 1 + random.below(16)),
+        std::format!("call service/b {CALLS} {} pages", 1 + random.below(16)),
         "bench 2pc 6".into(),
         "bench 1pc 6".into(),
         std::format!("register service/of{slot}"),

@@ -5,16 +5,19 @@ use alloc::rc::Rc;
 use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use io_rings::PeerBroken;
-use io_rings::rpc::Window;
+use io_rings::rpc::{CallId, Window};
 
 use super::App;
 use super::state::{Calls, Server};
+use crate::mesh::WORDS;
 use crate::replica::Op;
 use crate::replica::names::{NameOp, Place};
 use crate::tasks::Crowded;
 use crate::tasks::desk::{Listener, NotOpen};
+use crate::tasks::pages::Page;
 use crate::tasks::rpc::{self, Body, Client, WIDEST};
 use crate::tasks::wire::Wire;
 
@@ -22,8 +25,26 @@ use crate::tasks::wire::Wire;
 const FIRST_SERVICE: u64 = 16;
 
 /// What a server makes of a call: anything, so long as a client can tell whether it is the answer to what it asked.
-fn answer_to(body: &Body) -> Body {
+fn answer_to<const COUNT: usize>(body: &[u64; COUNT]) -> [u64; COUNT] {
     body.map(|word| word.wrapping_mul(3).wrapping_add(1))
+}
+
+/// The same, of each word of a page.
+fn answer_in(words: &[AtomicU64; WORDS]) {
+    for word in words {
+        let [answer] = answer_to(&[word.load(Ordering::Relaxed)]);
+        word.store(answer, Ordering::Relaxed);
+    }
+}
+
+/// What a client asks with its call of this number, in the words of a page.
+fn ask_in(words: &[AtomicU64; WORDS], call: u64) {
+    words.iter().zip(call..).for_each(|(word, ask)| word.store(ask, Ordering::Relaxed));
+}
+
+/// Whether these are the answers to that.
+fn is_answered(words: &[AtomicU64; WORDS], call: u64) -> bool {
+    words.iter().zip(call..).all(|(word, ask)| answer_to(&[ask]) == [word.load(Ordering::Relaxed)])
 }
 
 impl App {
@@ -118,18 +139,23 @@ impl App {
 
     async fn answers(self: Rc<Self>, server: usize, mut wire: Wire) {
         let number = wire.number();
-        rpc::serve(&mut wire, |body| {
-            self.of_server(server, |own| own.served += 1);
+        let served = || _ = self.of_server(server, |own| own.served += 1);
+        let answer = |body: &Body| {
+            served();
             answer_to(body)
-        })
-        .await;
+        };
+        let work = |page: &mut Page| {
+            served();
+            page.with(answer_in)
+        };
+        rpc::serve_all(&mut wire, answer, work).await;
         if let Some(number) = number {
             self.goodbye(server, number);
         }
     }
 
     /// Begins a client.
-    pub(super) fn call(self: &Rc<Self>, name: &str, wanted: u64, depth: u32) {
+    pub(super) fn call(self: &Rc<Self>, name: &str, wanted: u64, depth: u32, pages: bool) {
         if self.state.borrow().calls.iter().any(|calls| calls.name == name) {
             return self.say(&format!("call {name}: busy"));
         }
@@ -139,6 +165,7 @@ impl App {
             name: name.clone(),
             wanted,
             depth,
+            pages,
             made: 0,
             answered: 0,
             wrong: 0,
@@ -174,8 +201,9 @@ impl App {
 
     /// Makes the calls. What was made and answered is written down with each.
     async fn calls(self: &Rc<Self>, name: &str) -> Result<(), Unserved> {
-        let begun = self.of_calls(name, |calls| (calls.depth as usize, calls.channel, calls.in_flight));
-        let Some((depth, channel, in_flight)) = begun else { return Ok(()) };
+        let begun =
+            self.of_calls(name, |calls| (calls.depth as usize, calls.pages, calls.channel, calls.in_flight));
+        let Some((depth, pages, channel, in_flight)) = begun else { return Ok(()) };
         let mut client = match channel {
             Some(number) => {
                 let wire = self.desk.resume(number, false).ok_or(Unserved::Gone)?;
@@ -206,7 +234,7 @@ impl App {
             }
             if made < wanted
                 && !rests
-                && let Some(call) = client.call([made, !made, 0, 0, 0]).await?
+                && let Some(call) = ask(&mut client, pages, made).await?
             {
                 self.of_calls(name, |calls| {
                     calls.made += 1;
@@ -216,14 +244,42 @@ impl App {
                 });
                 continue;
             }
-            let (call, body) = client.answer().await?;
+            let asked = |call: CallId| {
+                let asked = |calls: &mut Calls| calls.asked.get(call.word() as usize).copied();
+                self.of_calls(name, asked).flatten().unwrap_or(u64::MAX)
+            };
+            let is_right = if pages {
+                let (call, page) = client.answer_with().await?;
+                page.with(|words| is_answered(words, asked(call)))?
+            } else {
+                let (call, body) = client.answer().await?;
+                let asked = asked(call);
+                body == answer_to(&[asked, !asked, 0, 0, 0])
+            };
             self.of_calls(name, |calls| {
-                let asked = calls.asked.get(call.word() as usize).copied().unwrap_or(u64::MAX);
                 calls.answered += 1;
-                calls.wrong += u64::from(body != answer_to(&[asked, !asked, 0, 0, 0]));
+                calls.wrong += u64::from(!is_right);
             });
         }
     }
+}
+
+/// Makes the call of this number, if the window has a place for it; with a page, if one is free or will be without an answer
+/// being read.
+async fn ask(client: &mut Client, pages: bool, made: u64) -> Result<Option<CallId>, PeerBroken> {
+    if !pages {
+        return client.call([made, !made, 0, 0, 0]).await;
+    }
+    if client.window().next().is_none() {
+        return Ok(None);
+    }
+    let page = match client.free_page() {
+        Some(page) => page,
+        None if client.window().in_flight() == 0 => client.page().await?,
+        None => return Ok(None),
+    };
+    page.with(|words| ask_in(words, made))?;
+    client.call_with(page).await
 }
 
 /// Why a client gave up.

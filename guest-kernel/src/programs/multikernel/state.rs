@@ -58,6 +58,8 @@ pub(super) struct Calls {
     pub(super) name: String,
     pub(super) wanted: u64,
     pub(super) depth: u32,
+    /// With each call goes a page.
+    pub(super) pages: bool,
     pub(super) made: u64,
     pub(super) answered: u64,
     /// Answers to other calls than those that were made.

@@ -3,10 +3,11 @@
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 
+use io_rings::urpc::Message;
 use serde::{Deserialize, Serialize};
 
 use super::doors::Knock;
-use super::{Arrival, Desk, Outcome};
+use super::{Desk, Outcome};
 use crate::agreement::CoreId;
 use crate::handover::{Carry, Refused};
 use crate::monitor::wire::Life;
@@ -20,7 +21,7 @@ const MOST: usize = 1 << 16;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Carried {
     monitor: Monitor,
-    inbox: Vec<Arrival>,
+    inbox: Vec<(usize, Message)>,
 }
 
 impl Carry for Desk {
@@ -74,6 +75,7 @@ impl Desk {
     /// All tasks are there.
     pub fn release(&self) {
         self.held.set(false);
+        self.monitor.borrow_mut().reclaim_pages();
         self.hand_out();
     }
 }

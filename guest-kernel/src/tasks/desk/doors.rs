@@ -5,11 +5,11 @@ use core::future::poll_fn;
 use core::task::{Context, Poll};
 
 use super::super::pipe::{PipeEnd, pipe};
-use super::super::wire::Wire;
+use super::super::wire::{Parcel, Wire};
 use super::{Desk, Outcome, Queue};
 use crate::agreement::{CoreId, Refusal, Ticket};
 use crate::monitor::News;
-use crate::monitor::channels::{ChannelId, Line, WINDOW};
+use crate::monitor::channels::{ChannelId, WINDOW};
 use crate::replica::Op;
 use crate::replica::names::Notice;
 
@@ -24,7 +24,7 @@ pub enum NotOpen {
 
 /// A client at a service's door.
 pub(super) enum Knock {
-    Near(PipeEnd<Line, Line>),
+    Near(PipeEnd<Parcel, Parcel>),
     Far(ChannelId, CoreId),
 }
 
@@ -78,7 +78,7 @@ impl Desk {
             let (client, server) = pipe(&self.ledger, WINDOW as usize);
             let listeners = self.listeners.borrow();
             listeners.get(&place.service).ok_or(NotOpen::Refused)?.push(Knock::Near(server));
-            return Ok(Wire::near(client));
+            return Ok(Wire::near(self.clone(), client));
         }
         let number = self.monitor(|monitor| monitor.open(name)).ok_or(NotOpen::NoSuchName)?;
         Ok(Wire::far(self.clone(), number, place.core, self.know(number), false))
@@ -137,7 +137,7 @@ impl Listener {
 
     fn wire(&self, knock: Knock) -> Wire {
         match knock {
-            Knock::Near(end) => Wire::near(end),
+            Knock::Near(end) => Wire::near(self.desk.clone(), end),
             Knock::Far(number, peer) => {
                 let far = self.desk.know(number);
                 Wire::far(self.desk.clone(), number, peer, far, true)

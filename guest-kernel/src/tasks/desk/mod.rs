@@ -4,24 +4,27 @@
 //! wakes the tasks that wait for it: for the outcome of an operation, for a name, for a channel's line or room. A task that
 //! asks the monitor for something calls it, as one calls a library: the work is the monitor's, and the task pays.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::rc::Rc;
-use core::cell::{Cell, RefCell};
+use alloc::vec::Vec;
+use core::cell::{Cell, OnceCell, RefCell};
 use core::future::poll_fn;
 use core::task::{Poll, Waker};
 
 mod carry;
 mod doors;
+mod memory;
 mod queue;
 
+use abi::mesh::PAGES;
 use io_rings::urpc::Message;
-use serde::{Deserialize, Serialize};
 
 use super::ledger::{Account, Ledger};
 use super::wire::Far;
 use super::{Crowded, Signal, Spawner, TaskId};
 use crate::agreement::{CoreId, Refusal, Ticket};
-use crate::mesh::NotSent;
+use crate::mesh::{NotSent, SharedPage, Window};
 use crate::monitor::channels::ChannelId;
 use crate::monitor::{Monitor, News};
 use crate::replica::names::Notice;
@@ -33,12 +36,6 @@ use queue::Queue;
 /// Lines that the monitor takes in at a time, so that the other tasks have their turn.
 const LINES_PER_TURN: usize = 64;
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum Arrival {
-    Line(usize, Message),
-    Peer(usize, bool),
-}
-
 enum Outcome {
     Awaited(Option<Waker>),
     Known(Result<(), Refusal>),
@@ -49,13 +46,19 @@ pub struct Desk {
     monitor: RefCell<Monitor>,
     account: Cell<Account>,
     ledger: Rc<Ledger>,
-    inbox: RefCell<VecDeque<Arrival>>,
+    /// Lines, and whose they are.
+    inbox: RefCell<VecDeque<(usize, Message)>>,
     arrived: Signal,
     outcomes: RefCell<BTreeMap<Ticket, Outcome>>,
     channels: RefCell<BTreeMap<ChannelId, Rc<Far>>>,
     listeners: RefCell<BTreeMap<u64, Rc<Queue<Knock>>>>,
     watches: RefCell<BTreeMap<u32, Rc<Queue<Notice>>>>,
     events: Queue<News>,
+    /// The pages that are shared with others, by their cores; and with nobody.
+    windows: OnceCell<Vec<Option<&'static Window>>>,
+    own: OnceCell<Box<[SharedPage; PAGES]>>,
+    /// Who waits for a page to be free.
+    wanted: RefCell<Vec<Waker>>,
     /// The tasks of a kernel that takes over are not all there.
     held: Cell<bool>,
 }
@@ -75,6 +78,9 @@ impl Desk {
             listeners: RefCell::default(),
             watches: RefCell::default(),
             events: Queue::default(),
+            windows: OnceCell::new(),
+            own: OnceCell::new(),
+            wanted: RefCell::default(),
             held: Cell::new(false),
         });
         let task: TaskId = spawner.spawn("monitor", desk.clone().work())?;
@@ -94,13 +100,15 @@ impl Desk {
 
     /// A line came over the mesh, for the monitor's task.
     pub fn line(&self, slot: usize, line: &Message) {
-        self.inbox.borrow_mut().push_back(Arrival::Line(slot, *line));
+        self.inbox.borrow_mut().push_back((slot, *line));
         self.arrived.notify();
     }
 
-    /// A place in the mesh was taken, or is empty.
+    /// A place in the mesh was taken, or is empty. At once: what a former life has said, and what it had of this core's, is
+    /// nothing to its next.
     pub fn peer(&self, slot: usize, up: bool) {
-        self.inbox.borrow_mut().push_back(Arrival::Peer(slot, up));
+        self.inbox.borrow_mut().retain(|(from, _)| *from != slot);
+        self.monitor(|monitor| monitor.peer(slot, up));
         self.arrived.notify();
     }
 
@@ -145,15 +153,10 @@ impl Desk {
     /// What others ask for, their cores pay.
     fn take_in(&self) {
         for _ in 0..LINES_PER_TURN {
-            let Some(arrival) = self.inbox.borrow_mut().pop_front() else { break };
-            match arrival {
-                Arrival::Line(slot, line) => {
-                    self.ledger.serve(Account::core(slot as CoreId));
-                    self.ledger.received();
-                    self.monitor.borrow_mut().line(slot, &line);
-                }
-                Arrival::Peer(slot, up) => self.monitor.borrow_mut().peer(slot, up),
-            }
+            let Some((slot, line)) = self.inbox.borrow_mut().pop_front() else { break };
+            self.ledger.serve(Account::core(slot as CoreId));
+            self.ledger.received();
+            self.monitor.borrow_mut().line(slot, &line);
         }
         self.ledger.serve_self();
     }
@@ -169,6 +172,9 @@ impl Desk {
         }
         while let Some(number) = monitor.take_moved() {
             self.tell(number, |_| {});
+        }
+        if monitor.take_freed() {
+            self.tell_freed();
         }
         if monitor.system().names.has_notices() {
             for notice in monitor.system_mut().names.take_notices() {

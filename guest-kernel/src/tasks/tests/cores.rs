@@ -1,19 +1,20 @@
 //! Tasks of different cores, on threads of the host that race for real.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
 use super::*;
 use crate::agreement::{CoreSet, Topology};
 use crate::kernel::{Kernel, Pace, Program, Round, Step};
-use crate::mesh::Mesh;
 use crate::mesh::fixture::gather;
+use crate::mesh::{Mesh, WORDS};
 use crate::monitor::Monitor;
 use crate::platform::Platform;
 use crate::platform::threads::Thread;
 use crate::replica::tests::register;
 use crate::replica::{Op, System};
 use crate::tasks::desk::{Desk, NotOpen};
+use crate::tasks::pages::Page;
 use crate::tasks::rpc::{self, Client};
 use crate::tasks::wire::Wire;
 
@@ -57,6 +58,7 @@ fn core_of(
     let tasks = Tasks::new(kernel.platform.clock());
     let spawner = tasks.spawner().clone();
     let desk = Desk::open_with(monitor, &spawner).unwrap();
+    desk.reach(kernel.mesh.as_ref().unwrap());
     let over = Rc::new(Cell::new(false));
     let (own, at_desk, turns) = (over.clone(), desk.clone(), spawner.clone());
     let task = async move {
@@ -206,6 +208,62 @@ fn a_typed_conversation_goes_from_core_to_core() {
                     assert_eq!(same, number);
                     session = next;
                 }
+            }
+        },
+        |_| {},
+    );
+}
+
+/// A page goes there and comes back, again and again.
+struct Milling;
+
+impl Named for Milling {
+    type Round = Send<Page, Recv<Page, Again<Milling>>>;
+}
+
+#[test]
+fn pages_change_hands_on_the_same_core_and_on_others() {
+    on_cores(
+        async |desk, spawner| {
+            let core = desk.look(Monitor::core);
+            if core == 2 {
+                let listener = desk.offer(SERVICE);
+                registered(&desk, "mill").await;
+                let turns = spawner.clone();
+                let mill = async move {
+                    loop {
+                        let wire = listener.accept().await;
+                        let work = async move {
+                            type Miller = <Again<Milling> as io_rings::session::Protocol>::Dual;
+                            let mut session = Session::<Miller, _>::new(wire);
+                            while let Ok((page, heard)) = receive(session.again()).await {
+                                let double = |word: &AtomicU64| {
+                                    word.store(2 * word.load(Ordering::Relaxed), Ordering::Relaxed);
+                                };
+                                page.with(|words| words.iter().for_each(double)).unwrap();
+                                session = send(heard, page).await.unwrap();
+                            }
+                        };
+                        turns.spawn("miller", work).unwrap();
+                    }
+                };
+                spawner.spawn("mill", mill).unwrap();
+            }
+            let mut session = Session::<Again<Milling>, _>::new(opened(&desk, "mill").await);
+            for round in 0..ROUNDS / 10 {
+                let asking = session.again();
+                let mut page = asking.wire().page().await.unwrap();
+                page.note[0] = round;
+                let ask = round << 8 | u64::from(core);
+                page.with(|words| words.iter().for_each(|word| word.store(ask, Ordering::Relaxed))).unwrap();
+                let asked = send(asking, page).await.unwrap();
+                let (page, next): (Page, _) = receive(asked).await.unwrap();
+                assert_eq!(page.note[0], round);
+                let doubled = |words: &[AtomicU64; WORDS]| {
+                    words.iter().all(|word| word.load(Ordering::Relaxed) == 2 * ask)
+                };
+                assert!(page.with(doubled).unwrap(), "core {core}, round {round}");
+                session = next;
             }
         },
         |_| {},
