@@ -3,7 +3,7 @@
 //!
 //! Asked on one core, and taken to hold for all: a machine of unequal cores is seen as if all were like the first.
 
-use abi::control::topology::{Cache, CorePlace, IoApicPlace, MAX_CACHES, Topology};
+use abi::control::topology::{Cache, CorePlace, IoApicPlace, MAX_CACHES, PciFunction, Topology};
 use raw_cpuid::{CacheType, CpuId, CpuIdReader, TopologyType};
 
 use crate::cores;
@@ -52,8 +52,12 @@ pub fn of_processor<R: CpuIdReader>(cpuid: &CpuId<R>) -> Topology {
     topology
 }
 
-/// The machine: what CPUID says, and what ACPI says of cores, I/O APICs and nodes.
-pub fn of_machine<R: CpuIdReader>(cpuid: &CpuId<R>, found: &cores::Topology) -> Topology {
+/// The machine: what CPUID says, what ACPI says of cores, I/O APICs and nodes, and these PCI functions.
+pub fn of_machine<R: CpuIdReader>(
+    cpuid: &CpuId<R>,
+    found: &cores::Topology,
+    functions: &[PciFunction],
+) -> Topology {
     let mut topology = of_processor(cpuid);
     for (place, &apic_id) in topology.core.iter_mut().zip(&found.apic_ids) {
         *place = CorePlace { apic_id, node: found.numa.node(apic_id) };
@@ -62,6 +66,10 @@ pub fn of_machine<R: CpuIdReader>(cpuid: &CpuId<R>, found: &cores::Topology) -> 
     for (place, io) in topology.io_apic.iter_mut().zip(&found.io_apics) {
         *place = IoApicPlace { address: io.address, first_gsi: io.first_gsi };
         topology.io_apics += 1;
+    }
+    for (place, function) in topology.pci.iter_mut().zip(functions) {
+        *place = *function;
+        topology.pci_functions += 1;
     }
     topology.nodes = found.numa.nodes();
     topology.distances = found.numa.distances();
@@ -119,7 +127,7 @@ mod tests {
     fn cores_come_in_the_order_of_the_tables() {
         let mut found = cores::Topology::default();
         found.apic_ids.extend([2, 0, 5]);
-        let topology = of_machine(&CpuId::with_cpuid_fn(intel), &found);
+        let topology = of_machine(&CpuId::with_cpuid_fn(intel), &found, &[]);
         assert_eq!(
             topology.core_places().iter().map(|core| core.apic_id).collect::<std::vec::Vec<_>>(),
             [2, 0, 5]

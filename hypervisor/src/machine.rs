@@ -1,6 +1,7 @@
 //! What every core knows of the machine: found at boot, and not changed after.
 
 use abi::address::HostPhys;
+use abi::control::topology::{MAX_PCI, PciFunction};
 use arrayvec::ArrayVec;
 use boot::cores::{IoApic, MAX_CORES, Override};
 use ept::Settings;
@@ -124,6 +125,16 @@ pub fn apic_id_fields() -> (u32, u32) {
 pub fn physical_address_bits() -> u8 {
     let capacity = raw_cpuid::CpuId::new().get_processor_capacity_feature_info();
     capacity.map_or(36, |info| info.physical_address_bits())
+}
+
+/// What is on the PCI buses.
+pub fn pci_functions() -> ArrayVec<PciFunction, MAX_PCI> {
+    use x86::io::{inl, outl};
+    // SAFETY: reading configuration space changes nothing, and nobody else uses these two ports during boot.
+    boot::pci::scan(|address| unsafe {
+        outl(boot::pci::CONFIG_ADDRESS, address);
+        inl(boot::pci::CONFIG_ADDRESS + 4)
+    })
 }
 
 /// The rate of the time-stamp counter, measured against the interval timer (8254, channel 2): 10 ms, once at boot.

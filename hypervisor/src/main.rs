@@ -246,7 +246,7 @@ fn describe(
     let (invpcid, rdtscp) = (may(Secondary::ENABLE_INVPCID), may(Secondary::ENABLE_RDTSCP));
     machine::set(Machine {
         apic_ids: topology.apic_ids.clone(),
-        topology: boot::topology::of_machine(&raw_cpuid::CpuId::new(), topology),
+        topology: boot::topology::of_machine(&raw_cpuid::CpuId::new(), topology, &machine::pci_functions()),
         io_apics: topology.io_apics.clone(),
         overrides: topology.overrides.clone(),
         tsc_khz,

@@ -53,6 +53,9 @@ fn known(stage: &mut Stage) -> Result<()> {
     ensure!(packages.len() == 2 && packages.iter().all(|package| package.len() == 4), "{packages:?}");
     let rows = knowledge.ask("same_package(5, B)").map_err(|mistake| wrong(mistake.to_string()))?.rows;
     ensure!(rows.len() == 3, "{rows:?}");
+    let bridges =
+        knowledge.ask("pci(0, D, F, V, M, 1536)").map_err(|mistake| wrong(mistake.to_string()))?.rows;
+    ensure!(bridges.len() == 1, "a PC has one host bridge: {bridges:?}");
     ["first", "near", "far"].iter().try_for_each(|name| client.destroy(name))
 }
 

@@ -462,7 +462,8 @@ enum About {
         after_help = "Examples:\n  atoll info topology\n  atoll info topology --host       this computer's own\n  \
         atoll info topology --ask 'shares_cache(1, B, L)'\n\n\
         Facts: core(C) thread(C,G) package(C,P) node(C,N) cache(C,LEVEL,G) cache_kind(LEVEL,KIND,KIB,LINE)\n\
-        node_distance(N,M,D) io_apic(I,ADDRESS,GSI) latency(A,B,TICKS)\n\
+        node_distance(N,M,D) io_apic(I,ADDRESS,GSI) pci(BUS,DEVICE,FUNCTION,VENDOR,MODEL,CLASS)\n\
+        latency(A,B,TICKS)\n\
         Rules: same_core(A,B) shares_cache(A,B,LEVEL) same_package(A,B) same_node(A,B) distance(A,B,D)\n\
         neighbour(A,B) contradiction(A,B,C); `not`, `=`, `!=`, `<`, `<=` as conditions; capitals are variables"
     )]

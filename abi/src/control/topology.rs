@@ -17,6 +17,9 @@ pub const MAX_NODES: usize = 8;
 /// The most I/O APICs.
 pub const MAX_IO_APICS: usize = 8;
 
+/// The most PCI functions.
+pub const MAX_PCI: usize = 32;
+
 /// `Cache::kind`, as CPUID leaf 4 numbers them.
 pub mod cache_kind {
     /// Holds data.
@@ -71,6 +74,30 @@ pub struct IoApicPlace {
     pub first_gsi: u32,
 }
 
+/// One function of a PCI device.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, Serialize, Deserialize,
+)]
+#[repr(C)]
+pub struct PciFunction {
+    /// Where it is.
+    pub bus: u8,
+    /// The same.
+    pub device: u8,
+    /// The same.
+    pub function: u8,
+    /// The programming interface of its class.
+    pub interface: u8,
+    /// Who made it.
+    pub vendor: u16,
+    /// What they call it.
+    pub model: u16,
+    /// What it is: base class and subclass, as the PCI Code and ID Assignment Specification numbers them.
+    pub class: u16,
+    /// Zero.
+    pub reserved: u16,
+}
+
 /// All of it.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, Serialize, Deserialize,
@@ -97,6 +124,10 @@ pub struct Topology {
     pub distances: [[u8; MAX_NODES]; MAX_NODES],
     /// The I/O APICs.
     pub io_apic: [IoApicPlace; MAX_IO_APICS],
+    /// How many of `pci`.
+    pub pci_functions: u32,
+    /// The PCI functions.
+    pub pci: [PciFunction; MAX_PCI],
 }
 
 impl Topology {
@@ -113,6 +144,11 @@ impl Topology {
     /// The I/O APICs there are.
     pub fn io_apic_places(&self) -> &[IoApicPlace] {
         self.io_apic.get(..self.io_apics as usize).unwrap_or(&self.io_apic)
+    }
+
+    /// The PCI functions there are.
+    pub fn pci_functions(&self) -> &[PciFunction] {
+        self.pci.get(..self.pci_functions as usize).unwrap_or(&self.pci)
     }
 }
 

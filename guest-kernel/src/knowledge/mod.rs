@@ -9,6 +9,7 @@
 //! | `cache_kind(L, K, KIB, LINE)` | such a cache, K being `data`, `instruction` or `unified` |
 //! | `node_distance(N, M, D)` | the firmware says that M's memory is so far from N; its own is 10 |
 //! | `io_apic(I, ADDRESS, GSI)` | a device: where its registers are, its first interrupt |
+//! | `pci(B, D, F, VENDOR, MODEL, CLASS)` | a device: its bus, device and function, what it is, who made it |
 //! | `latency(A, B, T)` | a message from A to B was measured to take T ticks |
 //!
 //! The rules are in `rules.dl`; a program may ask any question ([`Knowledge::ask`]) and add rules of its own
@@ -22,7 +23,7 @@ mod tests;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use abi::control::topology::{Latency, MeshPlace, Topology, cache_kind};
+use abi::control::topology::{Latency, MeshPlace, PciFunction, Topology, cache_kind};
 
 use crate::agreement::{CoreId, CoreSet};
 use datalog::{Answer, Database, Mistake, Value};
@@ -82,6 +83,13 @@ impl Knowledge {
             }
             for (index, io) in (0u64..).zip(machine.io_apic_places()) {
                 database.fact("io_apic", [index.into(), io.address.into(), io.first_gsi.into()]);
+            }
+            for function in machine.pci_functions() {
+                let PciFunction { bus, device, function, vendor, model, class, .. } = *function;
+                let place = [bus, device, function].map(u32::from);
+                let [bus, device, function] = place.map(Value::from);
+                let [vendor, model, class] = [vendor, model, class].map(u32::from).map(Value::from);
+                database.fact("pci", [bus, device, function, vendor, model, class]);
             }
         })
     }

@@ -37,6 +37,17 @@ fn distances_follow_from_places() {
 }
 
 #[test]
+fn devices_can_be_asked_for() {
+    let mut machine = big();
+    let card =
+        PciFunction { bus: 3, device: 4, vendor: 0x1af4, model: 0x1000, class: 0x0200, ..Default::default() };
+    (machine.pci[0], machine.pci_functions) = (card, 1);
+    machine.pci[1].vendor = 7;
+    let rows = Knowledge::of_machine(&machine).ask("pci(B, D, F, 6900, M, 512)").unwrap().rows;
+    assert_eq!(rows, [[3u32, 4, 0, 0x1000].map(Value::from).to_vec()].into());
+}
+
+#[test]
 fn levels_are_those_that_tell_cores_apart() {
     let set =
         |cores: core::ops::Range<u8>| cores.fold(CoreSet::EMPTY, |set, core| set.with(CoreSet::one(core)));

@@ -193,6 +193,7 @@ fn as_json(subject: &Subject, knowledge: &Knowledge) -> Value {
         "node_distances": machine.distances.iter().take(machine.nodes as usize)
             .map(|row| row.iter().take(machine.nodes as usize).copied().collect::<Vec<_>>()).collect::<Vec<_>>(),
         "io_apics": machine.io_apic_places(),
+        "pci": machine.pci_functions(),
         "distances": distances.collect::<Vec<_>>(),
         "latencies": subject.known.latencies,
         "tree_levels": knowledge.levels().iter()

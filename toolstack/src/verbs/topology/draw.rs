@@ -53,7 +53,35 @@ pub fn tree<'a>(machine: &Topology, knowledge: &Knowledge, owner: &dyn Fn(u32) -
     for (number, io) in machine.io_apic_places().iter().enumerate() {
         lines.push(format!("I/O APIC {number} at {:#x}, interrupts from {}", io.address, io.first_gsi));
     }
+    for f in machine.pci_functions() {
+        let (place, name) = (format!("{:02x}:{:02x}.{}", f.bus, f.device, f.function), class_name(f.class));
+        lines.push(format!("PCI {place} {name} [{:04x}]: {:04x}:{:04x}", f.class, f.vendor, f.model));
+    }
     lines.join("\n") + "\n"
+}
+
+/// What the PCI Code and ID Assignment Specification calls it, as far as it is met with often.
+fn class_name(class: u16) -> &'static str {
+    match class {
+        0x0101 => "IDE controller",
+        0x0106 => "SATA controller",
+        0x0108 => "NVM controller",
+        0x0600 => "host bridge",
+        0x0601 => "ISA bridge",
+        0x0604 => "PCI bridge",
+        _ => match class >> 8 {
+            0x01 => "mass storage",
+            0x02 => "network controller",
+            0x03 => "display controller",
+            0x04 => "multimedia",
+            0x05 => "memory controller",
+            0x06 => "bridge",
+            0x07 => "communication controller",
+            0x08 => "system peripheral",
+            0x0c => "serial bus controller",
+            _ => "other",
+        },
+    }
 }
 
 fn branch<'a>(

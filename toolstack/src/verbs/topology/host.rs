@@ -2,7 +2,7 @@
 
 use std::{fs, thread};
 
-use abi::control::topology::{CorePlace, MAX_NODES, Topology};
+use abi::control::topology::{CorePlace, MAX_NODES, PciFunction, Topology};
 use raw_cpuid::CpuId;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
@@ -44,7 +44,32 @@ pub fn topology() -> Result<Topology> {
         }
         topology.nodes = topology.nodes.max(if text.is_empty() { 1 } else { from as u32 + 1 });
     }
+    let mut functions: Vec<_> = fs::read_dir("/sys/bus/pci/devices")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|e| pci(&e))
+        .collect();
+    functions.sort_unstable_by_key(|function| (function.bus, function.device, function.function));
+    for (place, function) in topology.pci.iter_mut().zip(functions) {
+        *place = function;
+        topology.pci_functions += 1;
+    }
     Ok(topology)
+}
+
+/// A PCI function of segment 0, as the system tells of it.
+fn pci(entry: &fs::DirEntry) -> Option<PciFunction> {
+    let hex = |text: &str| u32::from_str_radix(text, 16).ok();
+    let word =
+        |file: &str| hex(fs::read_to_string(entry.path().join(file)).ok()?.trim().strip_prefix("0x")?);
+    let name = entry.file_name().into_string().ok()?;
+    let (bus, place) = name.strip_prefix("0000:")?.split_once(':')?;
+    let (device, function) = place.split_once('.')?;
+    let [bus, device, function] = [hex(bus)?, hex(device)?, hex(function)?].map(|number| number as u8);
+    let (class, vendor, model) = (word("class")?, word("vendor")? as u16, word("device")? as u16);
+    let (class, interface) = ((class >> 8) as u16, class as u8);
+    Some(PciFunction { bus, device, function, interface, vendor, model, class, reserved: 0 })
 }
 
 /// The calling processor's APIC id.
