@@ -25,7 +25,7 @@
 //! Table frames that the call freed are covered by the same promise.
 //!
 //! Where to read on: [`Tables`] and [`Frames`] (`frames`), one entry (`entry`), the tables as a whole (`table`), then
-//! `map`, `change` (unmap and protect), `page` (single ones), `merge`, and the hot path, `translate`. `capabilities` says what the
+//! `map`, `change` (unmap and protect), `page` (single ones), `merge`, `exchange` (two sets, of one guest), and the hot path, `translate`. `capabilities` says what the
 //! processor can do, `violation` what it reports. [`guest_walk`] walks the guest's own tables, for whoever acts on its
 //! behalf, and [`shadow`] keeps shadow page tables for guests without EPT. Next room:
 //! `hypervisor`, which gives each domain its `Ept`.
@@ -36,6 +36,7 @@ mod capabilities;
 mod change;
 mod entry;
 mod error;
+mod exchange;
 mod frames;
 pub mod guest_walk;
 mod level;
@@ -53,6 +54,7 @@ mod walk;
 pub use capabilities::Capabilities;
 pub use entry::{MemoryType, Permissions};
 pub use error::{Invalidation, MapError};
+pub use exchange::STEP;
 pub use frames::{ENTRIES, Frames, Tables};
 pub use level::{GUEST_ADDRESS_BITS, PageSize};
 pub use page::{NoPlace, Place};

@@ -11,6 +11,7 @@ use ept::guest_walk::Features;
 
 use crate::core::face::FACES;
 use crate::core::power::Power;
+use crate::domain::successor::Successor;
 use crate::domain::{Domain, Home};
 use crate::machine::Machine;
 use crate::memory::frame_table::{self, FrameTable};
@@ -47,6 +48,8 @@ pub struct Registry {
     pub records: ArrayVec<Option<Record>, MAX_CORES>,
     /// By core: where its domain lies, initialised where there is a record.
     pub slots: ArrayVec<Slot, MAX_CORES>,
+    /// By core: its domain's memory that is not in use, while one kernel follows another.
+    pub successors: ArrayVec<Option<Successor>, MAX_CORES>,
     /// What EPT can do.
     pub ept: ept::Settings,
     /// What CPUID tells guests of paging.
@@ -68,9 +71,10 @@ impl Registry {
     ) -> Self {
         frame_table::publish(frames.words());
         let records = slots.iter().map(|_| None).collect();
+        let successors = slots.iter().map(|_| None).collect();
         let (ept, paging) = (machine.ept, machine.cpuid.paging());
         let virtualizes_apic = machine.virtualizes_apic;
-        Self { frames, records, slots, ept, paging, virtualizes_apic, power, next_id: 0 }
+        Self { frames, records, slots, successors, ept, paging, virtualizes_apic, power, next_id: 0 }
     }
 
     /// The home core of a domain.

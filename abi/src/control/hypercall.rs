@@ -1,7 +1,7 @@
 //! The control hypercalls: what domain 0 may ask of the hypervisor, and nobody else may.
 //!
 //! Number [`crate::xen::hypercall::ATOLL_CONTROL`] in RAX, operation in RDI, arguments in RSI, RDX, R10, R8, result
-//! in RAX. Any other domain gets `EPERM`. Pointers are linear addresses in the caller, structures are copied whole.
+//! in RAX. Any other domain gets `EPERM`, but for [`HAND_OVER`] and [`TAKE_OVER`]. Pointers are linear addresses in the caller, structures are copied whole.
 //! Unless it says otherwise an operation on a domain that does not exist returns `ESRCH`.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -15,8 +15,9 @@ pub const CORE_INFO: u64 = 1;
 /// guest-physical addresses from 0, filled with zeroes. `flags`: see [`create`]. `ENODEV`: no such core; `EBUSY`: a core
 /// has a domain, or is off; `ENOMEM`; `EINVAL`: no cores, more than [`MAX_VCPUS`], no pages, or flags that there are not.
 pub const DOMAIN_CREATE: u64 = 2;
-/// Copies into a domain that was never started. (domain, guest-physical address, caller's linear address, bytes)
-/// `EBUSY`: it was started; `EFAULT`: outside either side's memory.
+/// Copies into a domain that was never started, or into the memory that its successor will have. (domain, guest-physical
+/// address, caller's linear address, bytes) `EBUSY`: it was started, and so was a successor, if there is one; `EFAULT`:
+/// outside either side's memory.
 pub const DOMAIN_WRITE: u64 = 3;
 /// Shares the caller's own pages with a domain that was never started. (domain, guest-physical address there,
 /// guest-physical address here, pages) `EEXIST`: something is mapped there; `EFAULT`: not memory of the caller's.
@@ -65,6 +66,30 @@ pub const TOPOLOGY: u64 = 32;
 /// [`MAX_FIRMWARE_PAGES`], or a guest without real mode; `EEXIST`: something is mapped there; `EFAULT`: no such pages;
 /// `EBUSY`: it was started.
 pub const DOMAIN_FIRMWARE: u64 = 19;
+/// Makes memory for a second kernel in a domain that runs, as much as the domain may have, filled with zeroes; see
+/// [`super::succession`]. (domain) `EEXIST`: there is such memory already; `ENOMEM`; `EINVAL`: a domain with several virtual
+/// CPUs, or a full one, or one that was never started.
+pub const SUCCESSOR_CREATE: u64 = 20;
+/// Starts the successor, by the PVH protocol, while the old kernel waits in [`HAND_OVER`]; the package is copied to where it
+/// shall lie. (domain, entry, address of its `hvm_start_info`, address of the package) `EINVAL`: nobody waits there;
+/// `EBUSY`: memory of the domain's is in use by the hypervisor or by a grant, so it cannot be exchanged; `EFAULT`: there is
+/// no room for the package; `ENOMEM`.
+pub const SUCCESSOR_START: u64 = 21;
+/// Lets the old kernel go on, whose [`HAND_OVER`] returns why. (domain, [`super::succession::Failure`]) `EINVAL`: no kernel
+/// waits, or the successor runs (pause it first), or it has taken over. The successor's memory is scrubbed and free.
+pub const SUCCESSOR_FAILED: u64 = 22;
+/// Frees the memory that is not in use any more: the old kernel's where the successor has taken over, the successor's where it
+/// was never started. (domain) `ENOENT`: there is none; `EBUSY`: one kernel waits for the other.
+pub const SUCCESSOR_END: u64 = 23;
+/// How far the succession in a domain is. (domain) → [`super::succession::Succession`] as a word.
+pub const SUCCESSION: u64 = 24;
+/// Any domain's: hands this package to the successor, and waits. (linear address, bytes) → why it did not take over, a
+/// [`super::succession::Failure`]. `ENOENT`: there is no successor; `EFAULT`: not the caller's memory; `EINVAL`: no bytes, or
+/// more than [`super::succession::MAX_PACKAGE`].
+pub const HAND_OVER: u64 = 25;
+/// A successor's: it has taken over, and the old kernel is no more. `EINVAL`: the caller is no successor, or has done it. Until
+/// then it has few hypercalls, none of which changes what the old kernel would come back to: `EPERM`.
+pub const TAKE_OVER: u64 = 26;
 /// The most pages of a firmware: 16 MiB, below which a PC has its APICs.
 pub const MAX_FIRMWARE_PAGES: u64 = 1 << 12;
 

@@ -3,6 +3,7 @@
 
 pub mod frame;
 pub mod hypercall;
+pub mod succession;
 pub mod topology;
 pub mod transfer;
 pub mod wire;

@@ -40,6 +40,11 @@ pub enum Request {
     Release,
     /// Leave the processor. After the answer the core says nothing more and is not to be asked.
     Off,
+    /// To home: exchange one kernel for another.
+    Exchange {
+        /// Address of the [`super::succession::Exchange`], in the hypervisor's own memory; good until the answer.
+        order: u64,
+    },
     /// Leaf: the domain's state says that it does not run any more.
     Stop,
     /// Leaf: nothing. The answer comes when what was under way is done.
@@ -181,6 +186,7 @@ const UP: u64 = 11;
 const DOWN: u64 = 12;
 const NMI: u64 = 13;
 const OFF: u64 = 14;
+const EXCHANGE: u64 = 15;
 const PLACE: u64 = 32;
 const DISPLACE: u64 = 33;
 const ADD_TABLE: u64 = 34;
@@ -215,7 +221,7 @@ pub enum Incoming {
 impl Request {
     /// Whether it is answered at once.
     pub const fn is_leaf(self) -> bool {
-        !matches!(self, Self::Run { .. } | Self::Follow | Self::Release | Self::Off)
+        !matches!(self, Self::Run { .. } | Self::Follow | Self::Release | Self::Off | Self::Exchange { .. })
     }
 
     /// As a message.
@@ -225,6 +231,7 @@ impl Request {
             Self::Follow => (FOLLOW, 0, 0, 0),
             Self::Release => (RELEASE, 0, 0, 0),
             Self::Off => (OFF, 0, 0, 0),
+            Self::Exchange { order } => (EXCHANGE, order, 0, 0),
             Self::Stop => (STOP, 0, 0, 0),
             Self::Fence => (FENCE, 0, 0, 0),
             Self::Forget { gone: Gone::Memory } => (FORGET, 0, 0, 0),
@@ -283,6 +290,7 @@ pub fn decode(message: Message) -> Option<Incoming> {
         FOLLOW => Request::Follow,
         RELEASE => Request::Release,
         OFF => Request::Off,
+        EXCHANGE => Request::Exchange { order: a },
         STOP => Request::Stop,
         FENCE => Request::Fence,
         FORGET => Request::Forget { gone: Gone::Memory },

@@ -20,6 +20,7 @@ pub mod message;
 pub mod power;
 pub mod serve;
 pub mod start;
+pub mod succession;
 pub mod timer;
 pub mod watchdog;
 
@@ -72,6 +73,8 @@ pub struct Core {
     pub vmcs: Current,
     /// Where the VMCS lies.
     pub vmcs_region: HostPhys,
+    /// Where its other one lies: empty, or a kernel's whose successor is on trial.
+    pub other_vmcs_region: HostPhys,
     /// What this core's VMX can do.
     pub capabilities: vmx::capabilities::Capabilities,
     /// The values of the VMCS's host fields that depend on this core's tables.
@@ -86,6 +89,8 @@ pub struct Core {
     pub home: Option<&'static mut Home>,
     /// Whether to enter the guest.
     pub running: bool,
+    /// The kernel on it is a successor that has not taken over.
+    pub on_trial: bool,
     /// It was told to leave its processor.
     pub leaving: bool,
     /// While it is off: what its guest had in the processor.

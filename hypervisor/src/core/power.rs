@@ -157,6 +157,7 @@ impl Core {
         // has started it.
         let kept = unsafe { &mut *place };
         (kept.vcpu, kept.home, kept.kept, kept.running) = (None, None, None, false);
+        kept.on_trial = false;
         kept.face.up.store(0, Relaxed);
     }
 

@@ -16,6 +16,7 @@ use vmx::crossing::{self, Registers};
 use super::face::FACES;
 use super::grants::Unmaps;
 use super::message::{Gone, Request};
+use super::succession::Exchange;
 use super::{Core, guest_state};
 use crate::checks::start::Start;
 use crate::domain::{Domain, Home, Life, Vcpu};
@@ -41,6 +42,10 @@ impl Core {
             Request::Off => {
                 self.leaving = true;
                 Ok(0)
+            }
+            Request::Exchange { order } => {
+                // SAFETY: core 0's own, which waits for the answer.
+                self.exchange(unsafe { &mut *(order as *mut Exchange<'_>) })
             }
             Request::Stop => {
                 self.running = false;
@@ -149,6 +154,7 @@ impl Core {
         }
         self.vcpu = Some(vcpu);
         self.home = home;
+        self.on_trial = false;
         if domain.is_full {
             self.furnish(domain);
         }
@@ -223,7 +229,7 @@ impl Core {
             guest_state::zero_registers();
             interrupts::quiesce(self.registers, &self.host.bases);
         }
-        self.home = None;
+        (self.home, self.on_trial) = (None, false);
         let face = self.face;
         face.up.store(0, Relaxed);
         face.vector.store(0, Relaxed);

@@ -40,6 +40,7 @@ pub struct Area {
     ist_tops: [u64; IST_COUNT],
     vmxon: HostPhys,
     vmcs: HostPhys,
+    other_vmcs: HostPhys,
 }
 
 impl Area {
@@ -64,6 +65,7 @@ impl Area {
             ist_tops,
             vmxon: early.take(PageCount::new(1), PAGE_SIZE)?,
             vmcs: early.take(PageCount::new(1), PAGE_SIZE)?,
+            other_vmcs: early.take(PageCount::new(1), PAGE_SIZE)?,
         })
     }
 
@@ -177,6 +179,7 @@ fn core(
         machine: order.machine,
         vmcs,
         vmcs_region: order.area.vmcs,
+        other_vmcs_region: order.area.other_vmcs,
         capabilities,
         host: Host { cr3: order.machine.host_cr3, bases },
         apic,
@@ -184,6 +187,7 @@ fn core(
         vcpu: None,
         home: None,
         running: false,
+        on_trial: false,
         leaving: false,
         kept: None,
         peers,
@@ -233,8 +237,10 @@ fn turn_on(capabilities: &Capabilities) -> Result<(), Unsupported> {
 }
 
 fn start_vmx(order: &Order, capabilities: &Capabilities) -> vmcs::Current {
-    // SAFETY: this core's own page; a region begins with the revision.
-    unsafe { pointer::<u32>(order.area.vmcs).write_volatile(capabilities.revision) };
+    for region in [order.area.vmcs, order.area.other_vmcs] {
+        // SAFETY: this core's own page; a region begins with the revision.
+        unsafe { pointer::<u32>(region).write_volatile(capabilities.revision) };
+    }
     // SAFETY: the region is this core's own.
     let started =
         enter_vmx(order, capabilities).and_then(|()| unsafe { vmcs::make_current(order.area.vmcs) });

@@ -10,12 +10,13 @@ use abi::xen::hvm::param::TRIPLE_FAULT_REASON;
 use abi::xen::shared_info::{VCPU_INFO, VCPU_INFO_SIZE};
 use arrayvec::ArrayVec;
 use ept::guest_walk::Features;
-use ept::{Ept, Frames, MapError, Mapping, MemoryType, Permissions, Tables};
+use ept::{Ept, Frames, MapError, Mapping, MemoryType, Permissions, Tables, View};
 
 use super::shadows::Shadows;
 use super::{Domain, Home, Place};
 use crate::checks::sched::Watchdogs;
 use crate::core::face::FACES;
+use crate::core::succession::Handing;
 use crate::devices::local_apic;
 use crate::memory::frame_table::{CHUNK_FRAMES, FrameTable, Owner};
 use crate::memory::physical::{Identity, Pool, copy_bytes, pointer, scrub};
@@ -25,7 +26,7 @@ use crate::registry::{Record, Registry, events_from, events_to};
 const POOL_FRAMES: usize = 8;
 
 /// Page-table frames straight from the frame table.
-struct FromTable<'a, 'b>(&'a mut FrameTable<'b>);
+pub(super) struct FromTable<'a, 'b>(pub(super) &'a mut FrameTable<'b>);
 
 impl Tables for FromTable<'_, '_> {
     fn read(&self, table: HostPhys, index: usize) -> u64 {
@@ -57,7 +58,7 @@ impl Frames for FromTable<'_, '_> {
     }
 }
 
-fn errno(error: MapError) -> Errno {
+pub(super) fn errno(error: MapError) -> Errno {
     match error {
         MapError::AlreadyMapped(_) => Errno::EEXIST,
         MapError::OutOfFrames => Errno::ENOMEM,
@@ -142,6 +143,7 @@ pub fn create(
         params: [const { AtomicU64::new(0) }; abi::xen::hvm::param::COUNT_WITH_OWN as usize],
         shutdown_code: AtomicU32::new(super::NO_CODE),
         assists: AtomicU32::new(0),
+        succession: AtomicU64::new(0),
         memory_map: spin::Mutex::new(ArrayVec::new()),
         crash: spin::Mutex::new(None),
     };
@@ -155,6 +157,7 @@ pub fn create(
         tables_added: 0,
         watchdogs: Watchdogs::default(),
         start: None,
+        handing: Handing::default(),
         board: None,
         shadows: None,
     };
@@ -211,13 +214,30 @@ fn pick(registry: &Registry, mut mask: u64) -> Result<ArrayVec<u8, MAX_VCPUS>, E
     Ok(cores)
 }
 
-/// Gives the domain its memory, in chunks of 2 MiB as long as there are whole ones.
+/// Gives the domain its memory, and a few frames for page tables.
 fn populate(frames: &mut FrameTable, domain: &Domain, home: &mut Home) -> Result<(), Errno> {
+    fill(frames, domain.id, &mut home.ept, domain.pages.load(Relaxed))?;
+    while home.pool.count() < POOL_FRAMES {
+        let (frame, _) = frames.take_frame(Owner::Tables).ok_or(Errno::ENOMEM)?;
+        if let Err(frame) = home.pool.add(frame) {
+            frames.give_back(frame, false);
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Maps so many pages of zeroes from address 0 on, a domain's from now on, in chunks of 2 MiB as long as there are whole ones.
+pub(super) fn fill(
+    frames: &mut FrameTable,
+    domain: DomId,
+    ept: &mut Ept,
+    all_pages: u64,
+) -> Result<(), Errno> {
     let mut done = 0;
-    let all_pages = domain.pages.load(Relaxed);
     while done < all_pages {
         let left = all_pages - done;
-        let owner = Owner::Domain(domain.id);
+        let owner = Owner::Domain(domain);
         let chunk = if left >= CHUNK_FRAMES as u64 { frames.take_chunk(owner) } else { None };
         let (start, clean, pages) = match chunk {
             Some((start, clean)) => (start, clean, CHUNK_FRAMES as u64),
@@ -227,18 +247,12 @@ fn populate(frames: &mut FrameTable, domain: &Domain, home: &mut Home) -> Result
             }
         };
         if !clean {
-            // SAFETY: free until now, this domain's from now on, and it does not run yet.
+            // SAFETY: free until now, this domain's from now on, and nobody can reach it yet.
             unsafe { scrub(start, pages * PAGE_SIZE) };
         }
         let (gpa, all) = (GuestPhys::new(done * PAGE_SIZE), Permissions::all());
-        let mapped = home.ept.map(
-            &mut FromTable(frames),
-            gpa,
-            start,
-            PageCount::new(pages),
-            all,
-            MemoryType::WriteBack,
-        );
+        let mapped =
+            ept.map(&mut FromTable(frames), gpa, start, PageCount::new(pages), all, MemoryType::WriteBack);
         if let Err(error) = mapped {
             for page in 0..pages {
                 frames.give_back(HostPhys::new(start.as_u64() + page * PAGE_SIZE), true);
@@ -246,13 +260,6 @@ fn populate(frames: &mut FrameTable, domain: &Domain, home: &mut Home) -> Result
             return Err(errno(error));
         }
         done += pages;
-    }
-    while home.pool.count() < POOL_FRAMES {
-        let (frame, _) = frames.take_frame(Owner::Tables).ok_or(Errno::ENOMEM)?;
-        if let Err(frame) = home.pool.add(frame) {
-            frames.give_back(frame, false);
-            break;
-        }
     }
     Ok(())
 }
@@ -320,6 +327,9 @@ pub fn destroy(registry: &mut Registry, core: usize) {
     // SAFETY: there was a record, so the slots are initialised, and by the caller its cores have let go of them.
     let (domain, home) = unsafe { ((*slot.domain).assume_init_ref(), (*slot.home).assume_init_mut()) };
     let cores = domain.cores.clone();
+    if let Some(successor) = registry.successors[core].take() {
+        successor.release(&mut registry.frames, domain.id);
+    }
     take_apart(&mut registry.frames, domain, home);
     for core in cores {
         let face = &FACES[usize::from(core)];
@@ -363,13 +373,13 @@ fn take_apart(frames: &mut FrameTable, domain: &Domain, home: &mut Home) {
     let _ = ept.destroy(&mut FromTable(frames));
 }
 
-fn frames_of(mapping: &Mapping) -> impl Iterator<Item = HostPhys> + use<> {
+pub(super) fn frames_of(mapping: &Mapping) -> impl Iterator<Item = HostPhys> + use<> {
     let start = mapping.hpa.as_u64();
     (0..mapping.size.bytes()).step_by(PAGE_SIZE as usize).map(move |offset| HostPhys::new(start + offset))
 }
 
 /// A frame of a domain that runs no more. What others have mapped by a grant stays until they let go.
-fn give_back_scrubbed(frames: &mut FrameTable, frame: HostPhys) {
+pub(super) fn give_back_scrubbed(frames: &mut FrameTable, frame: HostPhys) {
     if frames.owner(frame) == Owner::Orphan || frames.disown(frame) {
         // SAFETY: nobody owns it any more, and nobody has it mapped.
         unsafe { scrub(frame, PAGE_SIZE) };
@@ -380,23 +390,24 @@ fn give_back_scrubbed(frames: &mut FrameTable, frame: HostPhys) {
 /// Copies bytes into a domain that is being built. `EFAULT` where it has no memory.
 pub fn write(domain: &Domain, to: GuestPhys, bytes: &[u8]) -> Result<(), Errno> {
     // SAFETY: a slice is memory, as long as it is.
-    unsafe { write_from(domain, to, bytes.as_ptr(), bytes.len()) }
+    unsafe { write_from(domain.view, to, bytes.as_ptr(), bytes.len()) }
 }
 
-/// The same from memory that somebody may write to meanwhile: then what is copied is any mixture.
+/// The same into memory that no virtual CPU uses, from memory that somebody may write to meanwhile: then what is copied is any
+/// mixture.
 ///
 /// # Safety
-/// It is memory, `bytes` long.
+/// `from` is memory, `bytes` long; `memory` is a domain's that does not run, or one that it does not use.
 pub unsafe fn write_from(
-    domain: &Domain,
+    memory: View,
     mut to: GuestPhys,
     mut from: *const u8,
     mut bytes: usize,
 ) -> Result<(), Errno> {
     while bytes != 0 {
-        let found = domain.view.translate(&Identity, to, ept::Access::Write).ok_or(Errno::EFAULT)?;
+        let found = memory.translate(&Identity, to, ept::Access::Write).ok_or(Errno::EFAULT)?;
         let count = bytes.min(found.bytes_left as usize);
-        // SAFETY: the one by the caller; the other is by its EPT the domain's memory, and it does not run.
+        // SAFETY: the one by the caller; the other is by its EPT a domain's memory that nobody uses.
         unsafe { copy_bytes(from, pointer(found.hpa), count) };
         (from, bytes) = (from.wrapping_add(count), bytes - count);
         to = to.checked_add(count as u64).ok_or(Errno::EFAULT)?;

@@ -14,6 +14,7 @@ pub mod build;
 pub mod control;
 pub mod physmap;
 pub mod shadows;
+pub mod successor;
 
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
@@ -28,6 +29,7 @@ use ept::{Ept, View};
 use crate::checks::sched::Watchdogs;
 use crate::checks::start::Start;
 use crate::core::face::{FACES, Face};
+use crate::core::succession::Handing;
 use crate::core::timer::Time;
 use crate::cpuid_policy::{self, Asker};
 use crate::events::fifo::{self, Fifo};
@@ -86,6 +88,9 @@ pub struct Domain {
     pub params: [AtomicU64; param::COUNT_WITH_OWN as usize],
     /// The reason that its next shutdown is to have, whatever it says itself; [`NO_CODE`]: none was set.
     pub shutdown_code: AtomicU32,
+    /// How far its succession is, as `abi::control::succession::Succession::to_word`. Its home core writes it when the guest says
+    /// something, core 0 while the guest says nothing.
+    pub succession: AtomicU64,
     /// What it has switched on by `vm_assist`, a bit for each type.
     pub assists: AtomicU32,
     /// What `XENMEM_memory_map` tells; empty: that all its memory lies from 0 on. Locked by who asks and who sets it.
@@ -112,6 +117,8 @@ pub struct Home {
     pub watchdogs: Watchdogs,
     /// Where its virtual CPU 0 starts.
     pub start: Option<Start>,
+    /// A kernel that hands over to another one.
+    pub handing: Handing,
     /// A full guest's devices.
     pub board: Option<Board>,
     /// Its shadow page tables, where it has some.

@@ -6,6 +6,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use abi::address::{GuestVirt, HostPhys, PAGE_SIZE};
 use abi::control::hypercall::{AuditReport, DomainState};
+use abi::xen::DomId;
 use abi::xen::errno::{Errno, HypercallResult};
 
 use arrayvec::ArrayVec;
@@ -14,6 +15,7 @@ use ept::{Mapping, Permissions};
 use crate::core::Core;
 use crate::core::face::FACES;
 use crate::domain::Domain;
+use crate::domain::successor::Successor;
 use crate::memory::frame_table::{FrameTable, Owner, words};
 use crate::memory::physical::Identity;
 
@@ -55,6 +57,19 @@ fn written_and_not_its_own(domain: &Domain) -> u64 {
     infos.chain(domain.place.fifo.frames()).filter(is_not_its_own).count() as u64
 }
 
+/// The same of the memory that a domain does not use while one kernel of its follows another: all of it is its own.
+fn unused_memory(successor: &Successor, id: DomId, frames: &FrameTable, mappings: &mut u64) -> u64 {
+    let (mut own, mut others) = (0u64, 0);
+    successor.ept.for_each_mapping(&Identity, |mapping| {
+        for offset in (0..mapping.size.bytes()).step_by(PAGE_SIZE as usize) {
+            *mappings += 1;
+            let frame = HostPhys::new(mapping.hpa.as_u64() + offset);
+            *if frames.owner(frame) == Owner::Domain(id) { &mut own } else { &mut others } += 1;
+        }
+    });
+    own.abs_diff(successor.pages) + others
+}
+
 fn walk(core: &mut Core) -> Result<AuditReport, Errno> {
     let registry = core.registry.as_deref_mut().ok_or(Errno::EPERM)?;
     registry.frames.collect();
@@ -91,6 +106,9 @@ fn walk(core: &mut Core) -> Result<AuditReport, Errno> {
             }
         });
         report.miscounted += own.abs_diff(domain.pages.load(Relaxed)) + written_and_not_its_own(domain);
+        if let Some(successor) = &registry.successors[on] {
+            report.miscounted += unused_memory(successor, id, frames, &mut report.mappings);
+        }
     }
     report.miscounted += registry.frames.miscounted();
     Ok(report)

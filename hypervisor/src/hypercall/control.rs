@@ -4,14 +4,15 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use abi::address::{GuestPhys, GuestVirt, PageCount};
 use abi::control::hypercall::{self as op, CoreInfo, DomainInfo, DomainState, ExitKind, MachineInfo};
+use abi::control::succession::Stage;
 use abi::exit_code::ExitCode;
 use abi::xen::DomId;
 use abi::xen::errno::{Errno, HypercallResult};
 use abi::xen::hvm::param;
 use abi::xen::vcpu::HvmContext;
-use ept::Access;
+use ept::{Access, View};
 
-use super::{arguments, audit};
+use super::{arguments, audit, succession};
 use crate::checks::start::Start;
 use crate::core::Core;
 use crate::core::face::FACES;
@@ -24,8 +25,11 @@ use crate::{console, interrupts, machine, stop};
 #[inline(never)]
 pub(super) fn handle(core: &mut Core) -> HypercallResult {
     let [operation, a, b, c, d] = arguments(core);
-    if !core.domain()?.is_privileged {
-        return Err(Errno::EPERM);
+    match operation {
+        op::HAND_OVER => return core.hand_over(GuestVirt::new(a), b),
+        op::TAKE_OVER => return core.take_over(),
+        _ if !core.domain()?.is_privileged => return Err(Errno::EPERM),
+        _ => {}
     }
     match operation {
         op::MACHINE_INFO => machine_info(core, GuestVirt::new(a)),
@@ -82,6 +86,23 @@ pub(super) fn handle(core: &mut Core) -> HypercallResult {
         op::CORE_OFF => core.switch_off(number(a)?),
         op::CORE_ON => core.switch_on(number(a)?, number(b)?),
         op::DOMAIN_FIRMWARE => domain_firmware(core, id(a)?, b, PageCount::new(c)),
+        op::SUCCESSOR_CREATE => {
+            let domain = find(core, id(a)?)?;
+            succession::create(core, domain)
+        }
+        op::SUCCESSOR_START => {
+            let domain = find(core, id(a)?)?;
+            succession::start(core, domain, b, c, GuestPhys::new(d))
+        }
+        op::SUCCESSOR_FAILED => {
+            let domain = find(core, id(a)?)?;
+            succession::failed(core, domain, b)
+        }
+        op::SUCCESSOR_END => {
+            let domain = find(core, id(a)?)?;
+            succession::end(core, domain)
+        }
+        op::SUCCESSION => succession::look(find(core, id(a)?)?),
         op::MACHINE_STOP => {
             let code = u8::try_from(a).ok().and_then(ExitCode::from_u8).ok_or(Errno::EINVAL)?;
             stop::stop(code)
@@ -115,6 +136,16 @@ fn building(core: &mut Core, id: DomId) -> Result<(&'static Domain, &'static mut
     let domain = find(core, id)?;
     let home = registry(core)?.building(domain.home()).ok_or(Errno::EBUSY)?;
     Ok((domain, home))
+}
+
+/// The memory that domain 0 may write to: that of a domain that was never started, or of a successor.
+fn writable(core: &mut Core, id: DomId) -> Result<View, Errno> {
+    let domain = find(core, id)?;
+    if matches!(domain.succession().stage, Stage::Prepared | Stage::Offered) {
+        let successor = registry(core)?.successors.get(domain.home()).and_then(Option::as_ref);
+        return successor.map(|successor| successor.ept.view()).ok_or(Errno::EBUSY);
+    }
+    building(core, id).map(|(domain, _)| domain.view)
 }
 
 fn machine_info(core: &mut Core, at: GuestVirt) -> HypercallResult {
@@ -153,7 +184,7 @@ fn core_info(core: &mut Core, index: u64, at: GuestVirt) -> HypercallResult {
 }
 
 fn domain_write(core: &mut Core, id: DomId, to: GuestPhys, from: GuestVirt, bytes: u64) -> HypercallResult {
-    let (domain, _) = building(core, id)?;
+    let into = writable(core, id)?;
     let memory = core.guest_memory()?;
     let mut done = 0;
     while done < bytes {
@@ -161,8 +192,8 @@ fn domain_write(core: &mut Core, id: DomId, to: GuestPhys, from: GuestVirt, byte
         let from = from.ok_or(Errno::EFAULT)?;
         let (host, left) = memory.translate(from, Access::Read).ok_or(Errno::EFAULT)?;
         let now = left.min(bytes - done);
-        // SAFETY: so much from there on is the caller's memory, by its EPT.
-        unsafe { build::write_from(domain, to.ok_or(Errno::EFAULT)?, pointer(host), now as usize)? };
+        // SAFETY: so much from there on is the caller's memory, by its EPT, and nobody uses the other.
+        unsafe { build::write_from(into, to.ok_or(Errno::EFAULT)?, pointer(host), now as usize)? };
         done += now;
     }
     Ok(0)

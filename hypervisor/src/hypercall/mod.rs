@@ -20,6 +20,7 @@ mod memory;
 mod multicall;
 mod places;
 mod sched;
+mod succession;
 mod tools;
 mod vcpu;
 mod vcpu_time;
@@ -71,14 +72,19 @@ fn call(core: &mut Core) -> HypercallResult {
     dispatch(core)
 }
 
-/// As [`dispatch`], for calls in a list: so that the other is a part of the loop, where most calls come by.
+/// As [`dispatch`], for calls that have come past it: so that the other is a part of the loop, where most calls come by.
 #[inline(never)]
 fn dispatch_one(core: &mut Core) -> HypercallResult {
-    dispatch(core)
+    dispatch_by_number(core)
 }
 
 #[inline(always)]
 fn dispatch(core: &mut Core) -> HypercallResult {
+    if core.on_trial { succession::on_trial(core) } else { dispatch_by_number(core) }
+}
+
+#[inline(always)]
+fn dispatch_by_number(core: &mut Core) -> HypercallResult {
     match core.frame.registers.rax {
         number::XEN_VERSION => version::handle(core),
         number::EVENT_CHANNEL_OP => event_channel::handle(core),
