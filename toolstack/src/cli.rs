@@ -196,10 +196,11 @@ enum Verb {
         /// The guest
         name: String,
     },
-    /// List cores, take one out of service, or put it back
+    /// List cores, take one out of service, put it back, or replace the kernel on it
     #[command(
         after_help = "Examples:\n  atoll core list\n  atoll core offline 2             its guest is suspended, and kept\n  \
-        atoll core online 2              the guest goes on\n  atoll core online 3 --guest web  ... on another core"
+        atoll core online 2              the guest goes on\n  atoll core online 3 --guest web  ... on another core\n  \
+        atoll core replace 2             a new build takes over, with all that the kernel there knows"
     )]
     Core {
         #[command(subcommand)]
@@ -440,6 +441,27 @@ enum CoreVerb {
         #[command(flatten)]
         json: JsonArgs,
     },
+    /// Let a new build of the kernel take over a running core, with its tasks, channels and names
+    #[command(
+        after_help = "The kernel that is there writes down all that it knows, and waits. The new one is loaded into memory \
+        of its own,\nreads that, and goes on: same domain, same channels, same place in the mesh, so nobody else notices. \
+        If it refuses,\npanics, crashes, or is not done within a second, the old one goes on where it was, and this \
+        command says why.\n\nExamples:\n  atoll image upload multikernel target/new/multikernel\n  \
+        atoll core replace 2                       the image of the same name, as it is now\n  \
+        atoll core replace 2 successor             another one\n  \
+        atoll core replace 2 --command-line pace=sleep"
+    )]
+    Replace {
+        /// The core's number
+        core: u32,
+        /// The new kernel's image; the guest's own, as it was uploaded since, where it is left out
+        image: Option<String>,
+        /// Its command line; the guest's own where it is left out
+        #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+        command_line: Option<String>,
+        #[command(flatten)]
+        json: JsonArgs,
+    },
 }
 
 impl CoreVerb {
@@ -447,6 +469,9 @@ impl CoreVerb {
         match self {
             Self::List { json } => verbs::core::list(json.json),
             Self::Offline { core, json } => verbs::core::offline(*core, json.json),
+            Self::Replace { core, image, command_line, json } => {
+                verbs::core::replace(*core, image.as_deref(), command_line.as_deref(), json.json)
+            }
             Self::Online { core, guest, empty, json } => {
                 verbs::core::online(*core, guest.as_deref(), *empty, json.json)
             }

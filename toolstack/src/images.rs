@@ -21,8 +21,19 @@ pub const HYPERVISOR: &str = "atoll-hypervisor";
 /// Domain 0's image.
 pub const CONTROL: &str = abi::archive::CONTROL_IMAGE;
 /// The images guests can be made of.
-pub const GUESTS: &[&str] =
-    &["hello", "mesh", "bad", "bench", "siblings", "abi", "grants", "echo", "store", "multikernel"];
+pub const GUESTS: &[&str] = &[
+    "hello",
+    "mesh",
+    "bad",
+    "bench",
+    "siblings",
+    "abi",
+    "grants",
+    "echo",
+    "store",
+    "multikernel",
+    "successor",
+];
 
 /// The one target. It is named even though it is the host's: else the flags would reach build scripts too.
 const TARGET: &str = "x86_64-unknown-linux-gnu";

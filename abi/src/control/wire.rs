@@ -266,6 +266,17 @@ pub enum Request {
     },
     /// What became of the core that was leaving. → `Offline`, or `Leaving`: not yet
     Left,
+    /// Lets another kernel take over a running guest's core, with all that the one there knows. → `Replacing`
+    Replace {
+        /// The core's number.
+        core: u32,
+        /// The image, or that of the same name as the one which the guest was created from.
+        image: Option<String>,
+        /// Its command line, or the guest's.
+        command_line: Option<String>,
+    },
+    /// What became of the kernel that was to be replaced. → `Replaced`, or `Replacing`: not yet
+    Replaced,
     /// Puts a core back into service: with the guest that it keeps, unless it says otherwise. → `Online`
     Online {
         /// Its number.
@@ -343,6 +354,23 @@ pub enum Reply {
         guest: Option<(String, Kept)>,
         /// TSC ticks from the request's arrival.
         ticks: u64,
+    },
+    /// A kernel was asked to hand over to another one; ask `Replaced`.
+    Replacing,
+    /// Another kernel has taken over.
+    Replaced {
+        /// The core's number.
+        core: u32,
+        /// The guest there.
+        guest: String,
+        /// The kernel's image.
+        image: String,
+        /// Bytes that were handed over.
+        bytes: u64,
+        /// TSC ticks from the request's arrival, until the old memory was free.
+        ticks: u64,
+        /// TSC ticks from the old kernel's last word until domain 0 heard the new one's first.
+        pause: u64,
     },
     /// A core is in service.
     Online {

@@ -13,6 +13,7 @@ use abi::address::GuestPhys;
 use abi::control::hypercall::{
     self as operation, AuditReport, CoreInfo, CrashRecord, DomainInfo, MachineInfo,
 };
+use abi::control::succession::{Failure, Succession};
 use abi::control::topology::Topology;
 use abi::control::transfer::SECTOR;
 use abi::xen::DomId;
@@ -30,7 +31,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::hypervisor::{Hypervisor, SharedRange};
 use super::serial::{COM2, COM2_GSI, Uart};
 use super::transfer;
-use crate::platform::atoll::{cpu, hypercall};
+use crate::platform::atoll::{cpu, hypercall, module};
 
 /// The hypervisor below this domain.
 pub struct Atoll;
@@ -122,6 +123,36 @@ impl Hypervisor for Atoll {
 
     fn core_on(&mut self, core: u32, processor: u32) -> Result<(), Errno> {
         control(operation::CORE_ON, [core.into(), processor.into(), 0]).map(drop)
+    }
+
+    fn successor_create(&mut self, domain: DomId) -> Result<(), Errno> {
+        control(operation::SUCCESSOR_CREATE, [domain.into(), 0, 0]).map(drop)
+    }
+
+    fn successor_start(
+        &mut self,
+        domain: DomId,
+        entry: GuestPhys,
+        start_info: GuestPhys,
+        package: GuestPhys,
+    ) -> Result<(), Errno> {
+        let places = [entry, start_info, package].map(GuestPhys::as_u64);
+        let arguments = [operation::SUCCESSOR_START, domain.into(), places[0], places[1], places[2]];
+        // SAFETY: no address of this domain's is among them.
+        unsafe { hypercall::call(number::ATOLL_CONTROL, arguments) }.map(drop)
+    }
+
+    fn successor_failed(&mut self, domain: DomId, why: Failure) -> Result<(), Errno> {
+        control(operation::SUCCESSOR_FAILED, [domain.into(), why as u64, 0]).map(drop)
+    }
+
+    fn successor_end(&mut self, domain: DomId) -> Result<(), Errno> {
+        control(operation::SUCCESSOR_END, [domain.into(), 0, 0]).map(drop)
+    }
+
+    fn succession(&mut self, domain: DomId) -> Result<Succession, Errno> {
+        let word = control(operation::SUCCESSION, [domain.into(), 0, 0])?;
+        Succession::from_word(word).ok_or(Errno::ERANGE)
     }
 
     fn domain_destroy(&mut self, domain: DomId) -> Result<(), Errno> {
@@ -242,10 +273,7 @@ pub fn route_serial(vector: u8) -> Result<(), Errno> {
 
 /// The boot archive, as the loader handed it over.
 pub fn archive(handover: &Handover) -> &'static [u8] {
-    let Some(module) = &handover.module else { return &[] };
-    let (start, end) = (module.start.as_u64(), module.end.as_u64());
-    // SAFETY: the module lies in RAM, which is mapped, and the heap was given none of it; nobody writes there.
-    unsafe { core::slice::from_raw_parts(start as *const u8, end.saturating_sub(start) as usize) }
+    module(handover)
 }
 
 /// The second serial port, where the machine has one. To be asked for once.

@@ -88,7 +88,7 @@ pub struct Plan<'a> {
 impl Plan<'_> {
     /// Bytes of its memory.
     fn memory(&self) -> u64 {
-        PageCount::from_mib(self.memory_mib).get() * PAGE_SIZE
+        memory_of(self.memory_mib)
     }
 
     /// Bytes of its firmware. That lies behind its memory until the hypervisor takes it from there.
@@ -105,6 +105,11 @@ impl Plan<'_> {
     fn disk_sectors(&self) -> u64 {
         (self.disk.len() as u64).div_ceil(SECTOR)
     }
+}
+
+/// Bytes of so much memory.
+pub(super) fn memory_of(mib: u32) -> u64 {
+    PageCount::from_mib(mib).get() * PAGE_SIZE
 }
 
 /// A guest that runs.
@@ -337,7 +342,8 @@ fn channel<H: Hypervisor>(
     Ok((ours, theirs))
 }
 
-fn copy<H: Hypervisor>(
+/// Copies into a guest that was never started, or into the memory of the next kernel of one that runs.
+pub(super) fn copy<H: Hypervisor>(
     hypervisor: &mut H,
     domain: DomId,
     address: GuestPhys,

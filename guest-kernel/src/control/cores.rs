@@ -19,6 +19,7 @@ use super::hypervisor::Hypervisor;
 use super::leaving::Leaving;
 use super::pages::Slot;
 use super::refusal::{hypercall_failed, no_such_guest, refuse};
+use super::replacing::Replacing;
 use super::{Control, OWN_NAME};
 
 /// What domain 0 knows of cores.
@@ -32,9 +33,18 @@ pub struct Cores {
     pub(super) leaving: Option<Leaving>,
     /// What became of the last such, until somebody asks.
     pub(super) left: Option<Result<Reply, Refusal>>,
+    /// The kernel that is to make way for another one.
+    pub(super) replacing: Option<Replacing>,
+    /// What became of the last such, until somebody asks.
+    pub(super) replaced: Option<Result<Reply, Refusal>>,
 }
 
 impl Cores {
+    /// Whether this slot's core is about to go.
+    pub(super) fn is_leaving(&self, slot: Slot) -> bool {
+        self.leaving.as_ref().is_some_and(|leaving| leaving.slot() == slot)
+    }
+
     fn last(&self, slot: Slot) -> u32 {
         self.moved.iter().find(|(known, _)| *known == slot).map_or(slot as u32, |(_, processor)| *processor)
     }

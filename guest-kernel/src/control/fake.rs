@@ -9,6 +9,7 @@ use abi::control::hypercall::{
     AuditReport, CoreInfo, CrashRecord, DomainInfo, DomainState, ExitKind, MachineInfo, NO_DOMAIN,
     NO_PROCESSOR,
 };
+use abi::control::succession::{Failure, Stage, Succession};
 use abi::control::topology::Topology;
 use abi::xen::DomId;
 use abi::xen::errno::Errno;
@@ -33,6 +34,13 @@ pub struct Domain {
     /// What lies at the end of 4 GiB.
     pub firmware: Option<Vec<u8>>,
     pub exits: [u64; ExitKind::COUNT],
+    /// How far its succession is, and the memory that is not in use.
+    pub succession: Succession,
+    pub other: Option<Vec<u8>>,
+    /// Where its successor started: entry, start info, package.
+    pub successor: Option<[GuestPhys; 3]>,
+    /// What the old kernel was told.
+    pub failed: Option<Failure>,
 }
 
 /// The state of a port.
@@ -193,6 +201,10 @@ impl Hypervisor for Fake {
             context: None,
             firmware: None,
             exits: [0; ExitKind::COUNT],
+            succession: Succession::default(),
+            other: None,
+            successor: None,
+            failed: None,
         };
         self.domains.insert(id, domain);
         Ok(id)
@@ -201,7 +213,12 @@ impl Hypervisor for Fake {
     fn domain_write(&mut self, domain: DomId, at: GuestPhys, bytes: &[u8]) -> Result<(), Errno> {
         self.call()?;
         let start = at.as_u64() as usize;
-        let memory = &mut self.building(domain)?.memory;
+        let domain = self.domain_mut(domain)?;
+        let memory = match (&mut domain.other, domain.state) {
+            (Some(other), _) => other,
+            (None, DomainState::Building) => &mut domain.memory,
+            (None, _) => return Err(Errno::EBUSY),
+        };
         memory.get_mut(start..start + bytes.len()).ok_or(Errno::EFAULT)?.copy_from_slice(bytes);
         Ok(())
     }
@@ -291,8 +308,77 @@ impl Hypervisor for Fake {
         Ok(())
     }
 
+    fn successor_create(&mut self, domain: DomId) -> Result<(), Errno> {
+        self.call()?;
+        let bytes = self.domain_mut(domain)?.memory.len();
+        let pages = bytes as u64 / PAGE_SIZE;
+        self.frames_free = self.frames_free.checked_sub(pages).ok_or(Errno::ENOMEM)?;
+        let domain = self.domain_mut(domain)?;
+        domain.other = Some(vec![0; bytes]);
+        domain.succession = Succession { stage: Stage::Prepared, bytes: 0 };
+        Ok(())
+    }
+
+    fn successor_start(
+        &mut self,
+        domain: DomId,
+        entry: GuestPhys,
+        start_info: GuestPhys,
+        package: GuestPhys,
+    ) -> Result<(), Errno> {
+        self.call()?;
+        let now = self.now;
+        let domain = self.domain_mut(domain)?;
+        if domain.succession.stage != Stage::Offered {
+            return Err(Errno::EINVAL);
+        }
+        let other = domain.other.as_mut().ok_or(Errno::EINVAL)?;
+        core::mem::swap(other, &mut domain.memory);
+        domain.successor = Some([entry, start_info, package]);
+        domain.succession.stage = Stage::Trial;
+        (domain.state, domain.stopped_tsc) = (DomainState::Running, now);
+        Ok(())
+    }
+
+    fn successor_failed(&mut self, domain: DomId, why: Failure) -> Result<(), Errno> {
+        self.call()?;
+        let domain = self.domain_mut(domain)?;
+        if domain.state == DomainState::Running {
+            return Err(Errno::EINVAL);
+        }
+        let other = domain.other.take().ok_or(Errno::EINVAL)?;
+        match domain.succession.stage {
+            Stage::Trial => domain.memory = other,
+            Stage::Offered => {}
+            _ => return Err(Errno::EINVAL),
+        }
+        (domain.succession, domain.failed) = (Succession::default(), Some(why));
+        domain.state = DomainState::Running;
+        self.frames_free += domain.memory.len() as u64 / PAGE_SIZE;
+        Ok(())
+    }
+
+    fn successor_end(&mut self, domain: DomId) -> Result<(), Errno> {
+        self.call()?;
+        let domain = self.domain_mut(domain)?;
+        match domain.succession.stage {
+            Stage::None => return Err(Errno::ENOENT),
+            Stage::Offered | Stage::Trial => return Err(Errno::EBUSY),
+            Stage::Prepared | Stage::Committed => {}
+        }
+        (domain.succession, domain.other) = (Succession::default(), None);
+        self.frames_free += domain.memory.len() as u64 / PAGE_SIZE;
+        Ok(())
+    }
+
+    fn succession(&mut self, domain: DomId) -> Result<Succession, Errno> {
+        self.call()?;
+        Ok(self.domain_mut(domain)?.succession)
+    }
+
     fn domain_destroy(&mut self, domain: DomId) -> Result<(), Errno> {
         let gone = self.domains.remove(&domain).ok_or(Errno::ESRCH)?;
+        self.frames_free += gone.other.map_or(0, |other| other.len() as u64 / PAGE_SIZE);
         self.frames_free += gone.memory.len() as u64 / PAGE_SIZE;
         self.ports.retain(|(owner, _), _| *owner != domain);
         Ok(())

@@ -4,6 +4,7 @@ use alloc::{string::String, vec::Vec};
 
 use abi::address::{GuestPhys, PAGE_SIZE};
 use abi::control::hypercall::{AuditReport, CoreInfo, CrashRecord, DomainInfo, MachineInfo};
+use abi::control::succession::{Failure, Succession};
 use abi::control::topology::Topology;
 use abi::xen::DomId;
 use abi::xen::errno::Errno;
@@ -65,6 +66,22 @@ pub trait Hypervisor {
     fn core_off(&mut self, core: u32) -> Result<(), Errno>;
     /// `CORE_ON`
     fn core_on(&mut self, core: u32, processor: u32) -> Result<(), Errno>;
+    /// `SUCCESSOR_CREATE`
+    fn successor_create(&mut self, domain: DomId) -> Result<(), Errno>;
+    /// `SUCCESSOR_START`
+    fn successor_start(
+        &mut self,
+        domain: DomId,
+        entry: GuestPhys,
+        start_info: GuestPhys,
+        package: GuestPhys,
+    ) -> Result<(), Errno>;
+    /// `SUCCESSOR_FAILED`
+    fn successor_failed(&mut self, domain: DomId, why: Failure) -> Result<(), Errno>;
+    /// `SUCCESSOR_END`
+    fn successor_end(&mut self, domain: DomId) -> Result<(), Errno>;
+    /// `SUCCESSION`
+    fn succession(&mut self, domain: DomId) -> Result<Succession, Errno>;
     /// `DOMAIN_DESTROY`
     fn domain_destroy(&mut self, domain: DomId) -> Result<(), Errno>;
     /// `DOMAIN_INFO`

@@ -35,6 +35,13 @@ pub struct Leaving {
     deadline: u64,
 }
 
+impl Leaving {
+    /// Whose core it is.
+    pub(super) const fn slot(&self) -> Slot {
+        self.slot
+    }
+}
+
 impl<H: Hypervisor> Control<H> {
     /// Takes a processor offline. `Leaving`: its guest was asked, and [`Self::left`] will tell.
     pub(super) fn offline(&mut self, processor: u32, arrived: u64) -> Result<Reply, Refusal> {
@@ -52,6 +59,7 @@ impl<H: Hypervisor> Control<H> {
             ));
         };
         self.notice_stopped();
+        self.check_not_replacing(slot)?;
         let guest = self.guest_with(slot).map(|(_, guest)| (guest.name.clone(), guest.domain, guest.state));
         match guest {
             None => self.off(slot, processor, None, arrived),

@@ -176,6 +176,7 @@ impl<H: Hypervisor> Control<H> {
     /// Takes a guest off its core.
     pub(super) fn pause(&mut self, name: &str) -> Result<Reply, Refusal> {
         let domain = self.domain_in_state(name, State::Running, "paused")?;
+        self.check_not_replacing(self.slot_of(name, "paused")?)?;
         self.hypervisor
             .domain_pause(domain)
             .map_err(|error| hypercall_failed("pausing the domain", error))?;
@@ -206,6 +207,8 @@ impl<H: Hypervisor> Control<H> {
 
     /// Looks which guests have stopped since the last look.
     pub(super) fn notice_stopped(&mut self) {
+        let now = self.hypervisor.ticks();
+        self.go_on_replacing(now);
         let alive: Vec<(Slot, DomId)> = self
             .guests
             .iter()
@@ -219,7 +222,7 @@ impl<H: Hypervisor> Control<H> {
             if info.domain != u32::from(domain) || !matches!(state, State::Shutdown(_) | State::Crashed) {
                 continue;
             }
-            if self.is_suspension(domain, state) {
+            if self.is_handing_over(domain) || self.is_suspension(domain, state) {
                 continue;
             }
             self.part(slot);

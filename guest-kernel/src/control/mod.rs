@@ -38,6 +38,7 @@ pub mod pages;
 pub mod pc;
 mod policy;
 pub mod refusal;
+mod replacing;
 mod requests;
 pub mod serial;
 pub mod session;

@@ -68,6 +68,10 @@ impl<H: Hypervisor> Control<H> {
             Request::Cores => self.list_cores(),
             Request::Offline { core } => self.offline(core, arrived),
             Request::Left => self.left(),
+            Request::Replace { core, image, command_line } => {
+                self.replace(core, image.as_deref(), command_line.as_deref(), arrived)
+            }
+            Request::Replaced => self.replaced(),
             Request::Online { core, guest, empty } => self.online(core, guest.as_deref(), empty, arrived),
             Request::Stop(code) => self.stop(code, arrived),
         }

@@ -45,6 +45,7 @@ impl<H: Hypervisor> Control<H> {
             self.stop_when_done();
         }
         self.go_on_leaving(now);
+        self.go_on_replacing(now);
         // What guests print goes to a slow serial line as well: not while one is on its way to suspend itself.
         let printed = if self.cores.leaving.is_some() { 0 } else { self.serve_consoles() };
         if let Some(exits) = look {
@@ -202,7 +203,10 @@ impl<H: Hypervisor> Control<H> {
         };
         let retry = self.guests.iter().any(|(_, guest)| stuck(guest)).then(|| self.after(now, RETRY));
         let stop = self.stopping.map(|(_, latest)| latest);
-        [retry, stop, self.bench.next_look(), self.leaving_deadline()].into_iter().flatten().min()
+        [retry, stop, self.bench.next_look(), self.leaving_deadline(), self.replacing_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 

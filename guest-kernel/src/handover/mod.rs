@@ -21,6 +21,7 @@
 
 use alloc::vec::Vec;
 
+use abi::control::succession::{Failure, MAX_PACKAGE};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -33,7 +34,7 @@ pub const VERSION: u32 = 3;
 const HEAD: usize = 8 + 4 + 4;
 const DIGEST: usize = 32;
 /// The longest package that is read.
-pub const LONGEST: usize = 4 << 20;
+pub const LONGEST: usize = MAX_PACKAGE as usize;
 
 /// Why a package is not taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +55,22 @@ pub enum Refused {
     Crowded,
     /// The new kernel was to fail there, and did.
     Failed(&'static str),
+}
+
+impl Refused {
+    /// As whoever asked for another kernel is told.
+    pub const fn failure(self) -> Failure {
+        match self {
+            Self::NoPackage => Failure::NoPackage,
+            Self::Version(_) => Failure::Version,
+            Self::Damaged => Failure::Damaged,
+            Self::Mesh => Failure::Mesh,
+            Self::Monitor => Failure::Monitor,
+            Self::Program => Failure::Program,
+            Self::Crowded => Failure::Crowded,
+            Self::Failed(_) => Failure::OnPurpose,
+        }
+    }
 }
 
 /// Something that goes over.
@@ -81,12 +98,17 @@ pub fn pack(carried: &impl Serialize) -> Vec<u8> {
 
 /// What is in the package, as far as it is whole and of this format. There may be more bytes behind it.
 pub fn unpack<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refused> {
+    unpack_as(VERSION, bytes)
+}
+
+/// The same by a kernel whose format is this one.
+pub fn unpack_as<T: DeserializeOwned>(version: u32, bytes: &[u8]) -> Result<T, Refused> {
     let (head, rest) = bytes.split_first_chunk::<HEAD>().ok_or(Refused::NoPackage)?;
     let word = |at: usize| head[at..].first_chunk().map_or(0, |word| u32::from_le_bytes(*word));
     if head[..8] != MAGIC {
         return Err(Refused::NoPackage);
     }
-    if word(8) != VERSION {
+    if word(8) != version {
         return Err(Refused::Version(word(8)));
     }
     let length = word(12) as usize;

@@ -10,6 +10,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use abi::control::succession::{Failure, HANDED_OVER};
 use abi::xen::event_channel::Port;
 use abi::xen::sched::reason;
 use io_rings::urpc::Message;
@@ -117,6 +118,18 @@ pub trait Program<P: Platform> {
         true
     }
 
+    /// Another kernel, of another image, is to take over: a [package](crate::handover) with all that it has to know, as soon as
+    /// nothing is under way that it could not be told of. Asked in each round until there is one.
+    fn hand_over(&mut self, kernel: &mut Kernel<P>) -> Option<Vec<u8>> {
+        let _ = kernel;
+        None
+    }
+
+    /// No other kernel has taken over, and this one goes on; why, where somebody knows.
+    fn not_replaced(&mut self, kernel: &mut Kernel<P>, why: Option<Failure>) {
+        let _ = (kernel, why);
+    }
+
     /// The kernel goes on after it had suspended itself, with all it had; perhaps on another core, and much later.
     fn resumed(&mut self, kernel: &mut Kernel<P>) {
         let _ = kernel;
@@ -169,6 +182,7 @@ pub struct Kernel<P: Platform> {
     typed: Vec<u8>,
     next_report: u64,
     suspending: bool,
+    handing_over: bool,
 }
 
 impl<P: Platform> Kernel<P> {
@@ -185,6 +199,7 @@ impl<P: Platform> Kernel<P> {
             typed: Vec::new(),
             next_report: 0,
             suspending: false,
+            handing_over: false,
         }
     }
 
@@ -253,11 +268,18 @@ impl<P: Platform> Kernel<P> {
         let printing = self.platform.console_flush();
         match self.store.as_mut().and_then(Store::ordered) {
             Some(reason::SUSPEND) => self.suspend_soon(),
+            Some(HANDED_OVER) => self.handing_over = true,
             Some(reason) => return Round::Stop(reason),
             None => {}
         }
         if self.suspending {
             self.suspend(program);
+            return Round::Busy;
+        }
+        if self.handing_over {
+            if !printing {
+                self.hand_over(program);
+            }
             return Round::Busy;
         }
         let until = match step {
@@ -299,6 +321,18 @@ impl<P: Platform> Kernel<P> {
             self.platform.suspend();
             program.resumed(self);
         }
+    }
+
+    /// Lets another kernel take over, as soon as the program can and nothing is half done with console and store, which the
+    /// other one begins anew.
+    fn hand_over(&mut self, program: &mut impl Program<P>) {
+        if self.probe.is_some() || !self.store.as_ref().is_none_or(Store::is_quiet) {
+            return;
+        }
+        let Some(package) = program.hand_over(self) else { return };
+        self.handing_over = false;
+        let why = self.platform.hand_over(&package).ok();
+        program.not_replaced(self, why);
     }
 
     /// Halts until something happens, or until this tick, unless something has happened already.

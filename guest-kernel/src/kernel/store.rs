@@ -2,6 +2,7 @@
 //!
 //! The toolstack writes a word to `control/shutdown`; the guest takes it by writing nothing there, and acts.
 
+use abi::control::succession::HANDED_OVER;
 use abi::xen::event_channel::Port;
 use abi::xen::sched::reason;
 use io_rings::bytes::XenstorePage;
@@ -36,12 +37,22 @@ impl Store {
         Self { client, port, asked: None, ordered: None }
     }
 
+    /// Says that the guest's kernel can be asked to hand over to another one.
+    pub fn offer_replace(&mut self) {
+        self.client.write(None, "control/feature-replace", b"1");
+    }
+
+    /// Whether another kernel could go on over the same ring.
+    pub fn is_quiet(&self) -> bool {
+        self.ordered.is_none() && self.client.is_quiet()
+    }
+
     /// Its port.
     pub fn port(&self) -> Port {
         self.port
     }
 
-    /// The [reason](abi::xen::sched::reason) to stop for, once the toolstack has asked for it.
+    /// The [reason](abi::xen::sched::reason) to stop for, or [`HANDED_OVER`] for another kernel to take over, once the toolstack has asked for it.
     pub fn ordered(&mut self) -> Option<u32> {
         self.ordered.take()
     }
@@ -69,6 +80,7 @@ impl Store {
             b"poweroff" | b"halt" => reason::POWEROFF,
             b"reboot" => reason::REBOOT,
             b"suspend" => reason::SUSPEND,
+            b"replace" => HANDED_OVER,
             // None was left, or one for others.
             _ => return,
         };

@@ -3,6 +3,7 @@
 //! [`atoll`] is the guest on Atoll or on Xen, alone on a core. The rest of this crate is written against the trait, so
 //! that it runs in host tests too.
 
+use abi::control::succession::Failure;
 use abi::xen::DomId;
 use abi::xen::errno::Errno;
 use abi::xen::event_channel::Port;
@@ -68,6 +69,12 @@ pub trait Platform {
 
     /// Leaves the core. Returns when somebody has this kernel go on, with all it had.
     fn suspend(&self);
+
+    /// Hands this package to another kernel, which is to take this one's place, and waits. Returns only where it did not: why.
+    fn hand_over(&self, package: &[u8]) -> Result<Failure, Errno> {
+        let _ = package;
+        Err(Errno::ENOSYS)
+    }
 
     /// Ends this kernel with a [reason](abi::xen::sched::reason).
     fn shutdown(&self, reason: u32) -> !;

@@ -33,9 +33,11 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
+use abi::control::succession::Failure;
 use io_rings::urpc::Message;
 
 use crate::agreement::{CoreId, Topology};
+use crate::handover::pack;
 use crate::kernel::{Kernel, Program, Step};
 use crate::mesh::Mesh;
 use crate::monitor::{Monitor, News};
@@ -45,6 +47,8 @@ use crate::replica::capabilities::{CapId, Kind};
 use crate::tasks::desk::{Desk, Watch};
 use crate::tasks::{Crowded, Signal, Spawner, Tasks, tell};
 
+#[cfg(feature = "bare")]
+pub mod boot;
 mod carry;
 mod console;
 mod service;
@@ -243,6 +247,19 @@ impl<P: Platform> Program<P> for Multikernel {
         // The last member stays one: nobody misses it.
         let is_alone = members.is_none_or(|members| members.len() == 1);
         is_alone && !waits && self.tasks.is_idle()
+    }
+
+    fn hand_over(&mut self, kernel: &mut Kernel<P>) -> Option<Vec<u8>> {
+        self.drain(true);
+        if self.is_drained() { Some(pack(&self.carry(kernel)?)) } else { None }
+    }
+
+    fn not_replaced(&mut self, _: &mut Kernel<P>, why: Option<Failure>) {
+        self.drain(false);
+        match why {
+            Some(why) => self.app.say(&format!("the new kernel {}; the old one goes on", why.text())),
+            None => self.app.say("nobody took over; the old kernel goes on"),
+        }
     }
 
     fn resumed(&mut self, _: &mut Kernel<P>) {

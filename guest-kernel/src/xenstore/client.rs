@@ -59,6 +59,8 @@ pub struct Client<R> {
     input: Assembler,
     outgoing: VecDeque<u8>,
     last: u32,
+    /// Requests whose answers have not come.
+    unanswered: u32,
     /// Transactions that were asked for, and are not wanted any more.
     abandoned: Vec<Ticket>,
     moved: bool,
@@ -73,6 +75,7 @@ impl<R: ByteRing> Client<R> {
             input: Assembler::default(),
             outgoing: VecDeque::new(),
             last: 0,
+            unanswered: 0,
             abandoned: Vec::new(),
             moved: false,
             broken: false,
@@ -132,6 +135,7 @@ impl<R: ByteRing> Client<R> {
     /// Sends any request. One that is longer than the wire allows is sent without its payload, and is refused.
     pub fn ask(&mut self, within: Option<Transaction>, kind: u32, payload: &[&[u8]]) -> Ticket {
         self.last = self.last.wrapping_add(1);
+        self.unanswered += 1;
         let length: usize = payload.iter().map(|part| part.len()).sum();
         let payload = if length > PAYLOAD_MAX { &[] } else { payload };
         let transaction = within.map_or(0, |Transaction(number)| number);
@@ -146,7 +150,7 @@ impl<R: ByteRing> Client<R> {
         while !self.broken {
             let message = self.input.take(&mut Counted { ring: &mut self.ring, moved: &mut self.moved });
             match message {
-                Ok(Some(message)) => match news(message) {
+                Ok(Some(message)) => match self.noted(message) {
                     Some(News::Answer { ticket, result }) if self.abandoned.contains(&ticket) => {
                         self.abandoned.retain(|abandoned| *abandoned != ticket);
                         if let Some(begun) = result.ok().and_then(|answer| Transaction::from_answer(&answer))
@@ -162,6 +166,19 @@ impl<R: ByteRing> Client<R> {
             }
         }
         Err(StoreBroken)
+    }
+
+    fn noted(&mut self, message: Message) -> Option<News> {
+        let news = news(message);
+        if matches!(news, Some(News::Answer { .. })) {
+            self.unanswered = self.unanswered.saturating_sub(1);
+        }
+        news
+    }
+
+    /// Nothing was asked that is not answered, and no message is half here: another client could go on over this ring.
+    pub fn is_quiet(&self) -> bool {
+        self.unanswered == 0 && self.outgoing.is_empty() && self.input.is_empty()
     }
 
     /// Whether requests wait for room.

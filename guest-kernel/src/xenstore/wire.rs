@@ -87,6 +87,11 @@ pub struct Assembler {
 }
 
 impl Assembler {
+    /// Whether no part of a message is here.
+    pub fn is_empty(&self) -> bool {
+        self.have == 0 && self.payload.is_empty()
+    }
+
     /// Takes bytes until a message is whole; `None` where the ring has no more.
     pub fn take(&mut self, ring: &mut impl ByteRing) -> Result<Option<Message>, TooLong> {
         if self.have < HEADER_BYTES {

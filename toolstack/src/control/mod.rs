@@ -10,4 +10,4 @@ mod requests;
 
 pub use client::{Client, Greeting, Reconnect};
 pub use console::Console;
-pub use requests::Offline;
+pub use requests::{Offline, Replaced};

@@ -68,6 +68,17 @@ impl Client {
         offline(self.ask(Request::Left)?)
     }
 
+    /// Lets another kernel take over a core. [`Client::core_replaced`] tells what becomes of it.
+    pub fn core_replace(&self, core: u32, image: Option<&str>, command_line: Option<&str>) -> Result<()> {
+        let (image, command_line) = (image.map(str::to_owned), command_line.map(str::to_owned));
+        replaced(self.ask(Request::Replace { core, image, command_line })?).map(drop)
+    }
+
+    /// What became of that; `None`: nothing yet.
+    pub fn core_replaced(&self) -> Result<Option<Replaced>> {
+        replaced(self.ask(Request::Replaced)?)
+    }
+
     /// Puts a core back into service: its number, the guest that goes on there, and the TSC ticks it took.
     pub fn core_online(
         &self,
@@ -292,6 +303,33 @@ pub struct Offline {
     pub guest: Option<(String, Kept)>,
     /// TSC ticks from the request's arrival.
     pub ticks: u64,
+}
+
+/// A kernel that has taken over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replaced {
+    /// Its core's number.
+    pub core: u32,
+    /// The guest there.
+    pub guest: String,
+    /// The kernel's image.
+    pub image: String,
+    /// Bytes that were handed over.
+    pub bytes: u64,
+    /// TSC ticks from the request's arrival.
+    pub ticks: u64,
+    /// TSC ticks without a kernel on the core.
+    pub pause: u64,
+}
+
+fn replaced(reply: Reply) -> Result<Option<Replaced>> {
+    match reply {
+        Reply::Replacing => Ok(None),
+        Reply::Replaced { core, guest, image, bytes, ticks, pause } => {
+            Ok(Some(Replaced { core, guest, image, bytes, ticks, pause }))
+        }
+        other => Err(unexpected(&other)),
+    }
 }
 
 fn offline(reply: Reply) -> Result<Option<Offline>> {

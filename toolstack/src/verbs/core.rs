@@ -1,4 +1,5 @@
 //! `core list`, `core offline`, `core online`: cores go out of service and come back, with the guests that they keep.
+//! `core replace`: another kernel takes over a running one.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +7,7 @@ use abi::control::wire::{Core, Kept, Machine};
 use serde_json::{Value, json};
 
 use crate::{
-    control::{Client, Offline},
+    control::{Client, Offline, Replaced},
     error::{Error, Result},
     output::{self, grouped},
 };
@@ -125,6 +126,49 @@ pub fn ask_offline(client: &Client, core: u32) -> Result<Offline> {
             None => std::thread::sleep(LOOK),
         }
         left = client.core_left()?;
+    }
+}
+
+/// Lets another kernel take over a core, and waits until it has.
+pub fn replace(core: u32, image: Option<&str>, command_line: Option<&str>, as_json: bool) -> Result<()> {
+    let replaced = ask_replace(&super::attached()?, core, image, command_line)?;
+    let Replaced { core, guest, image, bytes, ticks, pause } = replaced;
+    if as_json {
+        output::say_json(&json!({
+            "core": core, "guest": guest, "image": image, "bytes": bytes, "ticks": ticks, "pause_ticks": pause,
+        }));
+        return Ok(());
+    }
+    output::say(format!(
+        "core {core} has another kernel, {image}, which goes on as {guest}: {} bytes, {} ticks, of which {} without a \
+         kernel",
+        grouped(bytes),
+        grouped(ticks),
+        grouped(pause)
+    ));
+    Ok(())
+}
+
+/// Asks, and waits for what becomes of it.
+pub fn ask_replace(
+    client: &Client,
+    core: u32,
+    image: Option<&str>,
+    command_line: Option<&str>,
+) -> Result<Replaced> {
+    let start = Instant::now();
+    client.core_replace(core, image, command_line)?;
+    loop {
+        if let Some(replaced) = client.core_replaced()? {
+            return Ok(replaced);
+        }
+        if start.elapsed() > PATIENCE {
+            return Err(Error::new(
+                format!("the kernel on core {core} is still being replaced after {} s", PATIENCE.as_secs()),
+                "see `atoll list`, and what the guest says at its console",
+            ));
+        }
+        std::thread::sleep(LOOK);
     }
 }
 

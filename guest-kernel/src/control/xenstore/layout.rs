@@ -115,6 +115,7 @@ impl Store {
             "control/feature-poweroff",
             "control/feature-reboot",
             "control/feature-suspend",
+            "control/feature-replace",
             "control/sysrq",
             "device/suspend/event-channel",
             "data",

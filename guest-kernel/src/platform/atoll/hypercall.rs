@@ -2,6 +2,7 @@
 
 use core::arch::asm;
 
+use abi::control::hypercall as control;
 use abi::xen::errno::{Errno, HypercallResult};
 use abi::xen::event_channel::{
     self as evtchn, AllocUnbound, BindInterdomain, BindIpi, BindVirq, OnePort, Port,
@@ -197,6 +198,19 @@ pub fn watchdog(id: u32, timeout: u32) -> Result<u32, Errno> {
 pub fn suspend() -> HypercallResult {
     // SAFETY: the structure of that operation, without addresses.
     unsafe { with(number::SCHED_OP, sched::SHUTDOWN, &mut Shutdown { reason: sched::reason::SUSPEND }) }
+}
+
+/// Atoll's `HAND_OVER`: why no other kernel has taken over.
+pub fn hand_over(package: &[u8]) -> HypercallResult {
+    let (address, bytes) = (package.as_ptr() as u64, package.len() as u64);
+    // SAFETY: the hypervisor reads these bytes and no others.
+    unsafe { call(number::ATOLL_CONTROL, [control::HAND_OVER, address, bytes, 0, 0]) }
+}
+
+/// Atoll's `TAKE_OVER`: the kernel before this one is no more.
+pub fn take_over() -> Result<(), Errno> {
+    // SAFETY: no address is among the arguments.
+    unsafe { call(number::ATOLL_CONTROL, [control::TAKE_OVER, 0, 0, 0, 0]) }.map(drop)
 }
 
 /// `SCHEDOP_shutdown`; halts for good should the hypervisor refuse.

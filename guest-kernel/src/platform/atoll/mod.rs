@@ -24,6 +24,7 @@ use core::cell::Cell;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 use abi::address::PAGE_SIZE;
+use abi::control::succession::Failure;
 use abi::mesh::{MAX_SLOTS, MESH_BASE, MESH_MAGIC, MeshPage, window};
 use abi::xen::errno::Errno;
 use abi::xen::event_channel::Port;
@@ -128,6 +129,14 @@ pub unsafe fn start(magic: u32, info: u32) -> Started {
         mesh,
         store: if on_pc { None } else { store::find() },
     }
+}
+
+/// The module that the loader handed over, if any.
+pub fn module(handover: &Handover) -> &'static [u8] {
+    let Some(module) = &handover.module else { return &[] };
+    let (start, end) = (module.start.as_u64(), module.end.as_u64());
+    // SAFETY: the module lies in RAM, which is mapped, and the heap was given none of it; nobody writes there.
+    unsafe { core::slice::from_raw_parts(start as *const u8, end.saturating_sub(start) as usize) }
 }
 
 /// Highest leaf of a hypervisor that speaks Xen's ABI.
@@ -264,6 +273,16 @@ impl Platform for Atoll {
         if hypercall::suspend() == Ok(0) {
             hypercall::shutdown(sched::reason::CRASH);
         }
+    }
+
+    fn hand_over(&self, package: &[u8]) -> Result<Failure, Errno> {
+        let why = hypercall::hand_over(package)?;
+        // The other kernel may have printed.
+        if let Some((address, port)) = console::find_ring() {
+            // SAFETY: the page that `start` has found there, and mapped.
+            unsafe { console::use_ring(address, port) };
+        }
+        u8::try_from(why).ok().and_then(Failure::from_u8).ok_or(Errno::ERANGE)
     }
 
     fn shutdown(&self, reason: u32) -> ! {
