@@ -291,3 +291,57 @@ fn single_pages_come_and_go() {
         assert_eq!(guest.ept.vacancy(&guest.pool, at(0x5000)), Ok(place));
     }
 }
+
+/// Two sets of one guest: what is below the end changes places, large pages and small, and what is above stays.
+#[test]
+fn two_sets_exchange_a_range() {
+    let mut guest = Guest::new(Settings { largest_page: PageSize::Size2MiB, ..BEST });
+    let mut other = Ept::new(&mut guest.pool, guest.ept.settings()).unwrap();
+    guest.map(0, 8 * MIB_2, MIB_2).unwrap();
+    guest.map(GIB + 0x1000, 0x5000, 0x2000).unwrap();
+    guest.map(2 * GIB, 0x9000, 0x1000).unwrap();
+    let (at, pages) = (GuestPhys::new(0x3000), PageCount::new(1));
+    other.map(&mut guest.pool, at, HostPhys::new(0x7000), pages, RWX, MemoryType::WriteBack).unwrap();
+    let seen = |pool: &Pool, ept: &Ept, at: u64| {
+        ept.view().translate(pool, GuestPhys::new(at), Access::Read).map(|found| found.hpa.as_u64())
+    };
+    let end = GuestPhys::new(GIB + MIB_2);
+    let Guest { pool, ept } = &mut guest;
+    for _ in 0..3 {
+        assert_eq!([0, 0x3000, GIB + 0x1000].map(|at| seen(pool, &other, at)), [None, Some(0x7000), None]);
+        assert_eq!(ept.exchange(&mut other, pool, end), Ok(Invalidation::Needed));
+        assert_eq!([0x3000, 2 * GIB].map(|at| seen(pool, ept, at)), [Some(0x7000), Some(0x9000)]);
+        assert_eq!(
+            [0x3000, GIB + 0x2000, 2 * GIB].map(|at| seen(pool, &other, at)),
+            [Some(8 * MIB_2 + 0x3000), Some(0x6000), None]
+        );
+        assert_eq!(seen(pool, ept, GIB + 0x2000), None);
+        assert_eq!(other.exchange(ept, pool, end), Ok(Invalidation::Needed));
+    }
+    assert_eq!(ept.exchange(&mut other, pool, GuestPhys::new(0x1000)), Err(MapError::Misaligned));
+    assert_eq!(ept.exchange(&mut other, pool, GuestPhys::new(1 << 49)), Err(MapError::OutOfRange));
+    let _ = (other.destroy(pool), guest.ept.destroy(&mut guest.pool));
+    assert_eq!(guest.pool.live(), []);
+}
+
+/// Where a set has no table for the range, and there is no frame for one, nothing is exchanged.
+#[test]
+fn an_exchange_without_frames_changes_nothing() {
+    let mut guest = Guest::new(BEST);
+    guest.map(0, 8 * MIB_2, MIB_2).unwrap();
+    for budget in 0..2 {
+        let mut other = Ept::new(&mut guest.pool, BEST).unwrap();
+        guest.pool.budget = Some(budget);
+        let end = GuestPhys::new(MIB_2);
+        assert_eq!(guest.ept.exchange(&mut other, &mut guest.pool, end), Err(MapError::OutOfFrames));
+        guest.pool.budget = None;
+        assert_eq!(guest.page_sizes(), [MIB_2]);
+        let _ = other.destroy(&mut guest.pool);
+    }
+    guest.map(GIB, GIB, GIB).unwrap();
+    let mut other = Ept::new(&mut guest.pool, BEST).unwrap();
+    let end = GuestPhys::new(2 * GIB);
+    let exchanged = guest.ept.exchange(&mut other, &mut guest.pool, end);
+    assert_eq!(exchanged, Err(MapError::AlreadyMapped(GuestPhys::new(GIB))));
+    assert_eq!(guest.page_sizes(), [MIB_2, GIB]);
+}

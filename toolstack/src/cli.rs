@@ -446,15 +446,15 @@ enum CoreVerb {
         after_help = "The kernel that is there writes down all that it knows, and waits. The new one is loaded into memory \
         of its own,\nreads that, and goes on: same domain, same channels, same place in the mesh, so nobody else notices. \
         If it refuses,\npanics, crashes, or is not done within a second, the old one goes on where it was, and this \
-        command says why.\n\nExamples:\n  atoll image upload multikernel target/new/multikernel\n  \
-        atoll core replace 2                       the image of the same name, as it is now\n  \
-        atoll core replace 2 successor             another one\n  \
+        command says why.\n\nExamples:\n  atoll core replace 2                       the same image, begun anew\n  \
+        atoll core replace 2 ./new/multikernel     a file, which is uploaded first\n  \
+        atoll core replace 2 successor             another of `atoll image list`\n  \
         atoll core replace 2 --command-line pace=sleep"
     )]
     Replace {
         /// The core's number
         core: u32,
-        /// The new kernel's image; the guest's own, as it was uploaded since, where it is left out
+        /// The new kernel: an image that the machine has, or a file (with a / in it); else the guest's own image, as it is now
         image: Option<String>,
         /// Its command line; the guest's own where it is left out
         #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]

@@ -159,6 +159,23 @@ fn cores_go_and_come() {
 }
 
 #[test]
+fn kernels_are_replaced() {
+    let (_control, state) = machine();
+    let replace = |arguments: &[&str]| atoll(state.path(), &[&["core", "replace", "1"], arguments].concat());
+    assert_eq!(
+        printed(&replace(&["successor"])),
+        "core 1 has another kernel, successor, which goes on as web: 1,234 bytes, 2,345,678 ticks, of which 256,000 without \
+         a kernel\n"
+    );
+    let json: serde_json::Value = serde_json::from_str(&printed(&replace(&["--json"]))).unwrap();
+    assert_eq!((&json["image"], &json["pause_ticks"]), (&"hello".into(), &256_000.into()));
+    assert!(
+        complaint(&replace(&["--command-line", "it panicked"])).contains("it panicked; the old one goes on")
+    );
+    assert!(complaint(&replace(&["./no/such/file"])).contains("no/such/file"));
+}
+
+#[test]
 fn labs_need_no_machine() {
     let state = tempfile::tempdir().unwrap();
     let list = printed(&atoll(state.path(), &["lab"]));

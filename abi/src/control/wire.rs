@@ -367,9 +367,9 @@ pub enum Reply {
         image: String,
         /// Bytes that were handed over.
         bytes: u64,
-        /// TSC ticks from the request's arrival, until the old memory was free.
+        /// TSC ticks from the request's arrival until domain 0 heard that the new one had taken over.
         ticks: u64,
-        /// TSC ticks from the old kernel's last word until domain 0 heard the new one's first.
+        /// Of those, since the old kernel had handed over: nobody did the guest's work meanwhile.
         pause: u64,
     },
     /// A core is in service.

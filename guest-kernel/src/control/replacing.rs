@@ -323,7 +323,6 @@ impl<H: Hypervisor> Control<H> {
             guest.config.image.clone_from(&successor.image);
             guest.config.command_line.clone_from(&successor.configured);
         }
-        let ticks = self.hypervisor.ticks().saturating_sub(*arrived);
         let told = format!("{name} on core {processor} has another kernel: {}", successor.image);
         self.journal.say(&mut self.hypervisor, &told);
         Reply::Replaced {
@@ -331,7 +330,7 @@ impl<H: Hypervisor> Control<H> {
             guest: name.clone(),
             image: successor.image.clone(),
             bytes,
-            ticks,
+            ticks: now.saturating_sub(*arrived),
             pause: now.saturating_sub(since),
         }
     }

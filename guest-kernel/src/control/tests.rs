@@ -8,6 +8,7 @@ mod knowing;
 mod meeting;
 mod policies;
 mod repeats;
+mod replacing;
 mod requests;
 mod runs;
 mod stores;

@@ -336,6 +336,7 @@ mod tests {
     const ALL: &[Request] = &[
         Request::Run { domain: u64::MAX, home: 1 << 40, vcpu: 7 },
         Request::Follow,
+        Request::Exchange { order: u64::MAX },
         Request::Release,
         Request::Stop,
         Request::Fence,

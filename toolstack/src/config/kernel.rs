@@ -61,7 +61,7 @@ pub(super) fn file_problem(path: &Path) -> Option<(String, &'static str)> {
 }
 
 /// The name that the machine knows a file by: its own, with nothing in it that a name may not have.
-pub(super) fn image_name(path: &Path) -> String {
+pub fn image_name(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     name.chars().map(|c| if allowed(c) { c } else { '_' }).take(64).collect()

@@ -42,6 +42,7 @@ use std::{
 
 use abi::control::wire::{GuestConfig, MachineConfig, Policy};
 
+pub use kernel::image_name;
 pub use options::Options;
 
 use crate::error::{At, Error, Result};

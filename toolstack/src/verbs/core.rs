@@ -1,15 +1,23 @@
 //! `core list`, `core offline`, `core online`: cores go out of service and come back, with the guests that they keep.
 //! `core replace`: another kernel takes over a running one.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
-use abi::control::wire::{Core, Kept, Machine};
+use abi::control::wire::{Core, GuestConfig, Kept, Machine};
 use serde_json::{Value, json};
 
 use crate::{
+    config::image_name,
     control::{Client, Offline, Replaced},
     error::{Error, Result},
+    holder,
+    machine::TransferDisk,
     output::{self, grouped},
+    upload,
 };
 
 /// Between two looks whether a guest has suspended itself. Domain 0 gives it two seconds of its own.
@@ -131,7 +139,9 @@ pub fn ask_offline(client: &Client, core: u32) -> Result<Offline> {
 
 /// Lets another kernel take over a core, and waits until it has.
 pub fn replace(core: u32, image: Option<&str>, command_line: Option<&str>, as_json: bool) -> Result<()> {
-    let replaced = ask_replace(&super::attached()?, core, image, command_line)?;
+    let client = super::attached()?;
+    let image = image.map(|image| in_machine(&client, image)).transpose()?;
+    let replaced = ask_replace(&client, core, image.as_deref(), command_line)?;
     let Replaced { core, guest, image, bytes, ticks, pause } = replaced;
     if as_json {
         output::say_json(&json!({
@@ -147,6 +157,22 @@ pub fn replace(core: u32, image: Option<&str>, command_line: Option<&str>, as_js
         grouped(pause)
     ));
     Ok(())
+}
+
+/// The name that the machine knows an image by. A file is uploaded, unless the machine has it.
+fn in_machine(client: &Client, image: &str) -> Result<String> {
+    if !image.contains('/') {
+        return Ok(image.to_owned());
+    }
+    let directory = holder::directory();
+    let (order, disk) = (holder::order(&directory)?, TransferDisk::of(&directory));
+    let file = PathBuf::from(image);
+    let name = image_name(&file);
+    // It is told the name in the place of a guest that needs it.
+    let mut guest = [GuestConfig { image: name.clone(), ..GuestConfig::default() }];
+    upload::bring(client, &BTreeMap::from([(name, file)]), &order.files, disk.as_ref(), &mut guest)?;
+    let [GuestConfig { image, .. }] = guest;
+    Ok(image)
 }
 
 /// Asks, and waits for what becomes of it.

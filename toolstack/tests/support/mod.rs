@@ -27,6 +27,8 @@ use toolstack::line::Line;
 pub struct Memory {
     /// The guest of core 1, while that is offline.
     gone: Option<String>,
+    /// The kernel that shall take over: its image, and its command line.
+    successor: Option<(Option<String>, Option<String>)>,
     pub domains: Vec<Domain>,
     /// Somebody had the guests measure.
     pub measured: bool,
@@ -338,6 +340,27 @@ impl Memory {
             Request::Left => {
                 let guest = self.gone.clone().map(|name| (name, Kept::Suspended));
                 return Ok(Reply::Offline { core: 1, guest, ticks: 123_456 });
+            }
+            Request::Replace { core: 0, .. } => return Err(refusal("core 0 stays online".into())),
+            Request::Replace { image, command_line, .. } => {
+                self.successor = Some((image, command_line));
+                return Ok(Reply::Replacing);
+            }
+            Request::Replaced => {
+                let image = match self.successor.take() {
+                    Some((image, None)) => image.unwrap_or_else(|| "hello".into()),
+                    Some((_, Some(line))) => return Err(refusal(format!("{line}; the old one goes on"))),
+                    None => return Err(refusal("no kernel was to be replaced".into())),
+                };
+                let guest = "web".into();
+                return Ok(Reply::Replaced {
+                    core: 1,
+                    guest,
+                    image,
+                    bytes: 1_234,
+                    ticks: 2_345_678,
+                    pause: 256_000,
+                });
             }
             Request::Online { core, guest, empty } => {
                 let guest = guest.or(self.gone.take()).filter(|_| !empty);
