@@ -31,6 +31,7 @@ mod r28_multikernel;
 mod r29_hotplug;
 mod r30_firmware;
 mod r31_labs;
+mod r32_replace;
 
 use std::process::ExitCode;
 

@@ -1,5 +1,6 @@
 //! The multikernel: monitors that meet, agree in one phase and in two, and what an operation costs with 2, 3 and 4 of them.
 
+use crate::r32_replace;
 use abi::control::wire::{Account, GuestConfig};
 use ladder::{Check, Result, Stage, ensure, mesh, stage::no_guests, watch::until, wrong};
 use toolstack::{
@@ -17,15 +18,18 @@ pub fn machine() -> Config {
 }
 
 pub fn checks() -> Vec<Check> {
-    vec![
+    let mut checks = vec![
         Check::new("r28_multikernel::an_operation_costs_alike_for_each_member_more", costs),
         Check::new("r28_multikernel::names_are_seen_everywhere", names),
         Check::new("r28_multikernel::of_conflicting_retypes_one_wins", retypes),
         Check::new("r28_multikernel::a_server_s_time_is_its_clients", accounts),
         Check::new("r28_multikernel::pages_change_hands_and_are_not_copied", pages),
         Check::new("r28_multikernel::a_kernel_is_replaced_under_calls", replaces),
-        Check::new("r28_multikernel::a_member_that_dies_is_out_and_comes_back", death),
-    ]
+    ];
+    checks.extend(r32_replace::checks());
+    checks.push(Check::new("r28_multikernel::a_member_that_dies_is_out_and_comes_back", death));
+    checks.extend(r32_replace::checks_at_the_end());
+    checks
 }
 
 pub fn member(slot: usize) -> GuestConfig {

@@ -43,7 +43,8 @@ pub(super) fn start(
     start_info: u64,
     package: GuestPhys,
 ) -> HypercallResult {
-    let (face, bytes) = (domain.face(), domain.succession().bytes);
+    let face = domain.face();
+    settle(core, domain);
     let waits = domain.state() == DomainState::Shutdown && face.reason() == HANDED_OVER;
     if !waits || !Core::has_processors(domain) {
         return Err(Errno::EINVAL);
@@ -53,7 +54,7 @@ pub(super) fn start(
     core.fence(face.acquainted.load(SeqCst));
     let started = exchange(core, domain, How::Forth { entry, start_info, package });
     match started {
-        Ok(_) => {
+        Ok(bytes) => {
             if let Some(other) = successor(core, domain)? {
                 other.called = called;
             }
@@ -71,6 +72,7 @@ pub(super) fn start(
 
 /// Lets the old kernel go on.
 pub(super) fn failed(core: &mut Core, domain: &'static Domain, why: u64) -> HypercallResult {
+    settle(core, domain);
     let (face, stage) = (domain.face(), domain.succession().stage);
     let waits = match stage {
         Stage::Offered => domain.state() == DomainState::Shutdown && face.reason() == HANDED_OVER,
@@ -112,6 +114,11 @@ pub(super) fn end(core: &mut Core, domain: &'static Domain) -> HypercallResult {
 /// How far it is.
 pub(super) fn look(domain: &Domain) -> HypercallResult {
     Ok(domain.succession().to_word())
+}
+
+/// Whatever the guest's core is doing is done: a kernel that has handed over has stopped too.
+fn settle(core: &mut Core, domain: &Domain) {
+    core.fence(1 << domain.home());
 }
 
 fn successor<'core>(core: &'core mut Core, domain: &Domain) -> Result<Option<&'core mut Successor>, Errno> {
