@@ -24,7 +24,7 @@ const TRIALS: [(&str, &str); 12] = [
     ("", ""),
 ];
 /// Calls of each of two clients.
-const CALLS: u64 = 30_000;
+const CALLS: u64 = 15_000;
 /// The build that can fail.
 const OTHER: &str = "successor";
 /// Ticks without a kernel on the core, the time of its boot among them.
@@ -155,6 +155,9 @@ fn late(stage: &mut Stage) -> Result<()> {
 /// Destroyed while its new kernel hangs, or before that has begun: the memory of both is free, and the core too.
 fn destroyed(stage: &mut Stage) -> Result<()> {
     let client = &stage.session()?.client;
+    for domain in client.list()?.iter().filter(|domain| MEMBERS.contains(&domain.name.as_str())) {
+        client.destroy(&domain.name)?;
+    }
     let free = client.machine()?.frames_free;
     for looks in [0, 10] {
         start(client, 2, &[2])?;
