@@ -18,7 +18,7 @@ use super::hypercall::ExitKind;
 use super::topology::Known;
 
 /// Version of this file's types. The two sides must have the same.
-pub const VERSION: u16 = 12;
+pub const VERSION: u16 = 13;
 
 /// Toolstack → control domain.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
