@@ -58,6 +58,20 @@ impl Program<Fake> for Diary {
         self.resumed += 1;
     }
 
+    fn hand_over(&mut self, kernel: &mut Kernel<Fake>) -> Option<Vec<u8>> {
+        assert!(
+            kernel.store.as_ref().is_none_or(store::Store::is_quiet),
+            "another kernel would hear its answers"
+        );
+        self.farewells = self.farewells.saturating_sub(1);
+        (self.farewells == 0).then(|| b"all".to_vec())
+    }
+
+    fn not_replaced(&mut self, _: &mut Kernel<Fake>, why: Option<Failure>) {
+        assert_eq!(why, Some(Failure::Panicked));
+        self.resumed += 1;
+    }
+
     fn may_sleep(&mut self) -> bool {
         !self.restless
     }
@@ -205,6 +219,29 @@ fn who_is_asked_to_suspend_itself_does_and_goes_on() {
     }
     assert_eq!(store.read(path).as_deref(), Some(&b""[..]));
     assert_eq!((kernel.platform.suspended.get(), diary.farewells, diary.resumed), (1, 0, 1));
+}
+
+#[test]
+fn who_is_asked_to_hand_over_does_and_goes_on_where_nobody_takes_over() {
+    let (mut kernel, mut diary, port, page) = with_store();
+    let mut store = Xenstore::new();
+    store.introduce(&newcomer(1), PageRing::new(page), 9).unwrap();
+    kernel.store.as_mut().unwrap().offer_replace();
+    kernel.notify_store();
+    let path = "/local/domain/1/control/shutdown";
+    for times in 1..3 {
+        diary.farewells = 3;
+        store.turn(|_| kernel.platform.deliver(port));
+        store.write(path, b"replace").unwrap();
+        for _ in 0..20 {
+            store.turn(|_| kernel.platform.deliver(port));
+            assert!(!matches!(kernel.round(&mut diary), Round::Stop(_)));
+        }
+        assert_eq!(store.read(path).as_deref(), Some(&b""[..]));
+        assert_eq!((diary.farewells, diary.resumed), (0, times));
+        assert_eq!(*kernel.platform.handed.borrow(), vec![b"all".to_vec(); times as usize]);
+    }
+    assert_eq!(store.read("/local/domain/1/control/feature-replace").as_deref(), Some(&b"1"[..]));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
+use abi::control::succession::Failure;
 use abi::xen::DomId;
 use abi::xen::errno::Errno;
 use abi::xen::event_channel::Port;
@@ -49,6 +50,7 @@ impl Switch {
             halts: Cell::new(0),
             fed: RefCell::default(),
             suspended: Cell::new(0),
+            handed: RefCell::default(),
             deadline: Cell::new(None),
         }
     }
@@ -82,6 +84,8 @@ pub struct Fake {
     pub fed: RefCell<Vec<(u64, u32, u32)>>,
     /// How often it suspended itself, and was resumed at once.
     pub suspended: Cell<u64>,
+    /// What it has handed over; it goes on each time, for the same reason.
+    pub handed: RefCell<Vec<Vec<u8>>>,
     /// Its timer.
     pub deadline: Cell<Option<u64>>,
 }
@@ -115,6 +119,7 @@ impl Handed for Fake {
             halts: Cell::new(0),
             fed: RefCell::default(),
             suspended: Cell::new(0),
+            handed: RefCell::default(),
             deadline: Cell::new(None),
         }
     }
@@ -212,6 +217,11 @@ impl Platform for Fake {
 
     fn suspend(&self) {
         self.suspended.set(self.suspended.get() + 1);
+    }
+
+    fn hand_over(&self, package: &[u8]) -> Result<Failure, Errno> {
+        self.handed.borrow_mut().push(package.to_vec());
+        Ok(Failure::Panicked)
     }
 
     fn shutdown(&self, reason: u32) -> ! {
