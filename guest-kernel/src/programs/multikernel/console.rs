@@ -10,7 +10,6 @@ use core::task::{Context, Poll};
 use super::carry::Fails;
 use super::state::{Bench, Lane, MAX_DEPTH, Phases};
 use super::{App, MEMORY};
-use crate::agreement::Refusal;
 use crate::replica::Op;
 use crate::replica::capabilities::{CapOp, Kind};
 use crate::replica::names::{NameOp, Place};
@@ -119,14 +118,7 @@ impl App {
     /// Operations, as many at a time as there are lanes, until there were enough or one is refused.
     async fn bench(&self) {
         while self.fill_lanes() {
-            let (lane, result) = poll_fn(|context| self.poll_lanes(context)).await;
-            if let Some(bench) = &mut self.state.borrow_mut().bench {
-                if let Some(lane) = bench.lanes.get_mut(lane) {
-                    lane.ticket = None;
-                }
-                bench.done += 1;
-                bench.refusal = bench.refusal.or(result.err());
-            }
+            poll_fn(|context| self.poll_lanes(context)).await;
         }
         let Some(Bench { phases, done, begun, refusal, .. }) = self.state.borrow_mut().bench.take() else {
             return;
@@ -167,16 +159,21 @@ impl App {
         lanes.iter().any(|lane| lane.ticket.is_some())
     }
 
-    /// The first lane whose operation has come to its end.
-    fn poll_lanes(&self, context: &mut Context<'_>) -> Poll<(usize, Result<(), Refusal>)> {
-        let state = self.state.borrow();
-        let lanes = state.bench.iter().flat_map(|bench| bench.lanes.iter().enumerate());
-        for (number, ticket) in lanes.filter_map(|(number, lane)| Some((number, lane.ticket?))) {
-            if let Poll::Ready(result) = self.desk.poll_outcome(ticket, context) {
-                return Poll::Ready((number, result));
+    /// Empties the lanes whose operations have come to their end, if there are any.
+    fn poll_lanes(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.state.borrow_mut();
+        let Some(Bench { lanes, done, refusal, .. }) = &mut state.bench else { return Poll::Ready(()) };
+        let before = *done;
+        for lane in lanes {
+            if let Some(ticket) = lane.ticket
+                && let Poll::Ready(result) = self.desk.poll_outcome(ticket, context)
+            {
+                lane.ticket = None;
+                *done += 1;
+                *refusal = refusal.or(result.err());
             }
         }
-        Poll::Pending
+        if *done > before { Poll::Ready(()) } else { Poll::Pending }
     }
 
     fn counts(&self) {

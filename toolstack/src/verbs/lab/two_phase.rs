@@ -95,7 +95,6 @@ fn run(bench: &Bench, count: usize, tree: &Topology, depth: u64) -> Result<f64> 
 fn judge(panels: &[Panel]) -> Vec<Verdict> {
     const FRACTION: &str = "with many under way each costs a fraction";
     const GROWS: &str = "an operation takes longer with more members";
-    const LINEAR: &str = "a member more costs the initiator the same each time";
     let mut verdicts = Vec::new();
     for panel in panels {
         let most = panel.most();
@@ -108,12 +107,14 @@ fn judge(panels: &[Panel]) -> Vec<Verdict> {
                 let what = format!("{most} members against 2");
                 Verdict::at_least(GROWS, panel.at("single", most), 1.1, panel.at("single", 2.0), &what)
             }));
-        } else if panel.title == vm::INITIATOR {
-            verdicts.push(vm::linear(LINEAR, panel, "single"));
+        } else if panel.title == vm::TICKS {
             let what = format!("{most} members, ticks of one alone against one of {DEPTH}");
-            let ticks = panels.iter().find(|panel| panel.title == vm::TICKS);
-            let at = |name: &str| ticks.and_then(|ticks| ticks.at(name, most));
+            let at = |name: &str| panel.at(name, most);
             verdicts.push(Verdict::at_least(FRACTION, at("single"), 1.2, at("pipelined"), &what));
+            verdicts.push(Verdict::with_cores(GROWS, most, 3, || {
+                let what = format!("{most} members against 2, ticks");
+                Verdict::at_least(GROWS, at("single"), 1.1, panel.at("single", 2.0), &what)
+            }));
         }
     }
     verdicts
@@ -141,18 +142,14 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_is_judged_by_instructions() {
-        let points = |steps: [f64; 3]| [2.0, 3.0, 4.0].into_iter().zip(steps).collect::<Vec<_>>();
-        let panels = |steps| {
-            let single = Series::new("single", points(steps));
-            let ticks =
-                vec![Series::new("single", points([30.0; 3])), Series::new("pipelined", points([20.0; 3]))];
-            [
-                super::super::drawn(vm::INITIATOR, "members", vec![single]),
-                super::super::drawn(vm::TICKS, "members", ticks),
-            ]
+    fn a_machine_is_judged_by_ticks() {
+        let panels = |single: [f64; 2], pipelined: f64| {
+            let at = |[two, seven]: [f64; 2]| vec![(2.0, two), (7.0, seven)];
+            let series =
+                vec![Series::new("single", at(single)), Series::new("pipelined", at([1.0, pipelined]))];
+            [super::super::drawn(vm::TICKS, "members", series)]
         };
-        assert_eq!(outcomes(&panels([100.0, 150.0, 200.0])), [Holds, Holds]);
-        assert_eq!(outcomes(&panels([100.0, 150.0, 300.0])), [DoesNot, Holds]);
+        assert_eq!(outcomes(&panels([20.0, 30.0], 20.0)), [Holds, Holds]);
+        assert_eq!(outcomes(&panels([20.0, 20.0], 18.0)), [DoesNot, DoesNot]);
     }
 }
