@@ -4,6 +4,7 @@ use core::ptr::NonNull;
 
 use acpi::{
     AcpiHandler, AcpiTables, PhysicalMapping,
+    fadt::Fadt,
     madt::{Madt, MadtEntry},
 };
 use arrayvec::ArrayVec;
@@ -36,6 +37,10 @@ pub struct Override {
 pub struct Topology {
     /// Local APIC ids of usable cores, in the table's order.
     pub apic_ids: ArrayVec<u32, MAX_CORES>,
+    /// Of cores that the table has a place for, and that are not there.
+    pub disabled: ArrayVec<u32, MAX_CORES>,
+    /// Where the general-purpose events are; 0: nowhere.
+    pub gpe0: u64,
     /// Cores beyond those, which stay unused.
     pub unused: u32,
     /// I/O APICs.
@@ -88,16 +93,21 @@ pub unsafe fn find(rsdp: u64) -> Option<Topology> {
         }
     }
     topology.numa = numa::find(&tables);
+    let events = tables.find_table::<Fadt>().ok().and_then(|fadt| fadt.get().gpe0_block().ok().flatten());
+    topology.gpe0 = events.map_or(0, |block| block.address);
     Some(topology)
 }
 
 impl Topology {
     fn add_core(&mut self, flags: u32, apic_id: u32) {
         const ENABLED: u32 = 1;
-        if flags & ENABLED != 0
-            && !self.apic_ids.contains(&apic_id)
-            && self.apic_ids.try_push(apic_id).is_err()
-        {
+        if self.apic_ids.contains(&apic_id) {
+            return;
+        }
+        if flags & ENABLED == 0 {
+            // Those beyond what Atoll uses would not be used either.
+            let _ = self.disabled.try_push(apic_id);
+        } else if self.apic_ids.try_push(apic_id).is_err() {
             self.unused += 1;
         }
     }

@@ -17,6 +17,7 @@ pub mod descriptors;
 #[cfg(feature = "bare")]
 pub mod entry;
 pub mod handover;
+pub mod hotplug;
 pub mod image;
 pub mod numa;
 pub mod pci;

@@ -4,6 +4,7 @@ use abi::address::HostPhys;
 use abi::control::topology::{MAX_PCI, PciFunction};
 use arrayvec::ArrayVec;
 use boot::cores::{IoApic, MAX_CORES, Override};
+use boot::hotplug::{Block, Ports};
 use ept::Settings;
 use spin::Once;
 use vmx::capabilities::{Capabilities, ReadMsr, Unsupported};
@@ -17,8 +18,12 @@ use crate::time::scale::Scale;
 /// The machine.
 #[derive(Debug)]
 pub struct Machine {
-    /// Local APIC ids of the cores, the boot core's first.
+    /// Local APIC ids of the cores, the boot core's first; behind them, of those that may come yet.
     pub apic_ids: ArrayVec<u32, MAX_CORES>,
+    /// How many were there at boot.
+    pub at_boot: usize,
+    /// What tells of those that come.
+    pub hotplug: Option<Block>,
     /// Where cores, caches and memory are, for domain 0.
     pub topology: abi::control::topology::Topology,
     /// I/O APICs.
@@ -79,6 +84,37 @@ impl ReadMsr for Msrs {
     fn read(&self, msr: u32) -> u64 {
         // SAFETY: the capability MSRs that VMX promises; reading them changes nothing.
         unsafe { x86::msr::rdmsr(msr) }
+    }
+}
+
+/// The machine's I/O ports.
+#[derive(Clone, Copy, Debug)]
+pub struct IoPorts;
+
+impl Ports for IoPorts {
+    fn read8(&mut self, port: u16) -> u8 {
+        // SAFETY: core 0 alone asks, for registers that nobody else has to do with and that reach no memory.
+        unsafe { x86::io::inb(port) }
+    }
+
+    fn read32(&mut self, port: u16) -> u32 {
+        // SAFETY: as above.
+        unsafe { x86::io::inl(port) }
+    }
+
+    fn write8(&mut self, port: u16, value: u8) {
+        // SAFETY: as above.
+        unsafe { x86::io::outb(port, value) }
+    }
+
+    fn write16(&mut self, port: u16, value: u16) {
+        // SAFETY: as above.
+        unsafe { x86::io::outw(port, value) }
+    }
+
+    fn write32(&mut self, port: u16, value: u32) {
+        // SAFETY: as above.
+        unsafe { x86::io::outl(port, value) }
     }
 }
 

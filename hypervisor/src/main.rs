@@ -12,6 +12,7 @@ use abi::exit_code::ExitCode;
 use arrayvec::ArrayVec;
 use boot::cores::Topology;
 use boot::handover::{Handover, Range};
+use boot::hotplug::Block;
 use boot::trampoline::{PageWords, WORDS_OFFSET};
 use hypervisor::core::Core;
 use hypervisor::core::face::{FACES, ON};
@@ -20,7 +21,7 @@ use hypervisor::core::start::{self, Area, Order};
 use hypervisor::cpuid_policy::CpuidTable;
 use hypervisor::domain::{Domain, Home, Place, build, control};
 use hypervisor::interrupts::{self, Registers};
-use hypervisor::machine::{self, Machine};
+use hypervisor::machine::{self, IoPorts, Machine};
 use hypervisor::memory::arena::Arena;
 use hypervisor::memory::early::Early;
 use hypervisor::memory::frame_table::{CHUNK_FRAMES, Frame, FrameTable};
@@ -41,14 +42,16 @@ extern "C" fn atoll_main(magic: u32, information: u32) -> ! {
 
     let handover = read_handover(magic, information);
     let archive = find_archive(&handover);
-    let topology = find_topology(&handover);
+    let mut topology = find_topology(&handover);
+    let (at_boot, hotplug) = places_to_come(&mut topology);
     let capabilities = machine::capabilities().unwrap_or_else(|unsupported| start::refuse(0, unsupported));
 
     let (mut early, mut tables) = memory(&handover, &topology, archive);
     let trampoline = trampoline(&handover, &mut early, &mut tables);
-    let machine = describe(&topology, &capabilities, &handover, &tables, &mut early, boot_tsc);
+    let machine =
+        describe(&topology, (at_boot, hotplug), &capabilities, &handover, &tables, &mut early, boot_tsc);
     let orders = orders(machine, &mut early, &mut tables);
-    let registry = books(&handover, machine, &mut early, archive, Power::new(&orders, trampoline));
+    let registry = books(&handover, machine, &mut early, archive, Power::new(&orders, at_boot, trampoline));
     check_host_tables(&tables);
     // SAFETY: all RAM, the image with the boot stack, and the devices in use are mapped.
     unsafe { tables.load() };
@@ -60,12 +63,15 @@ extern "C" fn atoll_main(magic: u32, information: u32) -> ! {
     FACES[0].apic_id.store(machine.apic_ids[0], Relaxed);
     FACES[0].processor.store(0, Relaxed);
     FACES[0].power.store(ON, Relaxed);
-    for order in &orders[1..] {
+    for order in &orders[1..at_boot] {
         if !start::wake(core, order, trampoline) {
             fail(ExitCode::BadBoot, format_args!("core {} did not start", order.index));
         }
     }
-    log::info!("{} cores, TSC at {} kHz", machine.apic_ids.len(), machine.tsc_khz);
+    log::info!("{at_boot} cores, TSC at {} kHz", machine.tsc_khz);
+    if machine.apic_ids.len() > at_boot {
+        log::info!("{} more may come", machine.apic_ids.len() - at_boot);
+    }
 
     start_control_domain(core, archive, &handover);
     core.run()
@@ -113,6 +119,23 @@ fn find_topology(handover: &Handover) -> Topology {
         None => fail(ExitCode::BadBoot, format_args!("the MADT does not list the boot core, APIC id {own}")),
     }
     topology
+}
+
+/// Gives cores that may come a place behind those that are there. How many are, and what tells when others come.
+fn places_to_come(topology: &mut Topology) -> (usize, Option<Block>) {
+    let at_boot = topology.apic_ids.len();
+    if topology.disabled.is_empty() {
+        return (at_boot, None);
+    }
+    let block = Block::find(&mut IoPorts, topology.gpe0);
+    if let Some(block) = block {
+        for &apic_id in &topology.disabled {
+            if block.knows(&mut IoPorts, apic_id) && !topology.apic_ids.contains(&apic_id) {
+                let _ = topology.apic_ids.try_push(apic_id);
+            }
+        }
+    }
+    (at_boot, block)
 }
 
 fn own_apic_id() -> u32 {
@@ -198,6 +221,7 @@ fn end_of_ram(handover: &Handover) -> u64 {
 /// All that cores and handlers need to know of the machine.
 fn describe(
     topology: &Topology,
+    (at_boot, hotplug): (usize, Option<Block>),
     capabilities: &vmx::capabilities::Capabilities,
     handover: &Handover,
     tables: &HostTables,
@@ -246,6 +270,8 @@ fn describe(
     let (invpcid, rdtscp) = (may(Secondary::ENABLE_INVPCID), may(Secondary::ENABLE_RDTSCP));
     machine::set(Machine {
         apic_ids: topology.apic_ids.clone(),
+        at_boot,
+        hotplug,
         topology: boot::topology::of_machine(&raw_cpuid::CpuId::new(), topology, &machine::pci_functions()),
         io_apics: topology.io_apics.clone(),
         overrides: topology.overrides.clone(),

@@ -32,11 +32,13 @@ mod r29_hotplug;
 mod r30_firmware;
 mod r31_labs;
 mod r32_replace;
+mod r33_multikernel_nested;
 
 use std::process::ExitCode;
 
 use ladder::{Scene, mesh, runner};
 use libtest_mimic::Arguments;
+use toolstack::machine::Kind;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
@@ -53,6 +55,8 @@ fn scenes() -> Vec<Scene> {
     on_the_mesh.extend(r09_churn::checks());
     let mut on_linux = r15_linux::checks();
     on_linux.extend(r16_linux_two::checks());
+    let mut nested = r17_linux_nested::checks();
+    nested.extend(r33_multikernel_nested::checks());
     vec![
         Scene::new("no-vmx", r01_no_vmx::checks()),
         Scene::new("processors", r02_processors::checks()),
@@ -80,6 +84,10 @@ fn scenes() -> Vec<Scene> {
         Scene { long: true, ..Scene::on("linux", r15_linux::machine(), on_linux) },
         Scene { long: true, ..Scene::on("full", r24_full::machine(), r24_full::checks()) },
         Scene { long: true, ..Scene::on("shadow", r25_shadow::machine(), r25_shadow::checks()) },
-        Scene { long: true, ..Scene::new("linux-nested", r17_linux_nested::checks()) },
+        Scene {
+            long: true,
+            kind: Kind::Nested,
+            ..Scene::on("linux-nested", r17_linux_nested::machine(), nested)
+        },
     ]
 }

@@ -39,13 +39,18 @@ pub fn member(slot: usize) -> GuestConfig {
 
 /// Starts a member, and waits until all that there are then have begun the epoch with it.
 pub fn start(client: &Client, slot: usize, all: &[usize]) -> Result<()> {
+    start_as(client, member(slot), slot, all)
+}
+
+/// The same, of a member that is described so.
+pub fn start_as(client: &Client, member: GuestConfig, slot: usize, all: &[usize]) -> Result<()> {
     let mut consoles: Vec<(usize, Console, String)> = Vec::new();
     for &other in all.iter().filter(|&&other| other != slot) {
         let mut console = Console::new(client, MEMBERS[other - 1]);
         console.read(false)?;
         consoles.push((other, console, String::new()));
     }
-    client.create(member(slot))?;
+    client.create(member)?;
     consoles.push((slot, Console::new(client, MEMBERS[slot - 1]), String::new()));
     if all == [slot] {
         return said(client, slot, &format!("core {slot} of")).map(drop);
@@ -79,7 +84,7 @@ pub fn ask(client: &Client, slot: usize, line: &str, answer: &str) -> Result<Str
 }
 
 /// What a monitor has done: lines sent, and ticks.
-fn counts(client: &Client, slot: usize) -> Result<(u64, u64)> {
+pub fn counts(client: &Client, slot: usize) -> Result<(u64, u64)> {
     let line = ask(client, slot, "counts", "counts:")?;
     let number = |name: &str| {
         let (_, rest) = line.split_once(name)?;
@@ -238,17 +243,20 @@ fn pages(stage: &mut Stage) -> Result<()> {
 /// Another kernel takes over the server's core while clients on two others call, and others fail to. No call is lost or
 /// answered twice, and the other members notice nothing.
 fn replaces(stage: &mut Stage) -> Result<()> {
-    const CALLS: u64 = 60_000;
+    replaces_under_calls(&stage.session()?.client, 4, 60_000)
+}
+
+/// The same among so many members, of which the first and the third call the second so often.
+pub fn replaces_under_calls(client: &Client, members: usize, calls: u64) -> Result<()> {
     const FAILURES: [&str; 10] = ["", "read", "", "mesh", "", "monitor", "", "built", "", "damaged"];
-    let client = &stage.session()?.client;
     let epochs = |slot: usize| -> Result<usize> {
         Ok(mesh::printed(client, MEMBERS[slot - 1])?.matches("epoch").count())
     };
-    let before = (1..=4).map(epochs).collect::<Result<Vec<_>>>()?;
+    let before = (1..=members).map(epochs).collect::<Result<Vec<_>>>()?;
     for slot in [1, 3] {
-        client.input(MEMBERS[slot - 1], format!("call service/sum {CALLS} 8\n").as_bytes())?;
+        client.input(MEMBERS[slot - 1], format!("call service/sum {calls} 8\n").as_bytes())?;
     }
-    let answer = format!("call service/sum: {CALLS} calls, 0 wrong");
+    let answer = format!("call service/sum: {calls} calls, 0 wrong");
     let done =
         |slot: usize| -> Result<bool> { Ok(mesh::printed(client, MEMBERS[slot - 1])?.contains(&answer)) };
     let (mut orders, mut ticks) = (0, Vec::new());
@@ -268,7 +276,7 @@ fn replaces(stage: &mut Stage) -> Result<()> {
     for slot in [1, 3] {
         println!("{}", said(client, slot, &answer)?.trim());
     }
-    let after = (1..=4).map(epochs).collect::<Result<Vec<_>>>()?;
+    let after = (1..=members).map(epochs).collect::<Result<Vec<_>>>()?;
     ensure!(before == after, "epochs began: {before:?}, then {after:?}");
     ticks.sort_unstable();
     println!(

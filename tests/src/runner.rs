@@ -19,7 +19,7 @@ use std::{
 };
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use toolstack::{config::Config, leftovers, places};
+use toolstack::{config::Config, leftovers, machine::Kind, places};
 
 use crate::{
     Error, Result, skips,
@@ -63,6 +63,8 @@ pub struct Scene {
     pub name: &'static str,
     /// The machine that its checks share, if they do.
     pub config: Option<Config>,
+    /// Which machine that is.
+    pub kind: Kind,
     /// The checks.
     pub checks: Vec<Check>,
     /// Begin with this scene before shorter ones.
@@ -72,7 +74,7 @@ pub struct Scene {
 impl Scene {
     /// A scene whose checks have machines of their own.
     pub fn new(name: &'static str, checks: Vec<Check>) -> Self {
-        Self { name, config: None, checks, long: false }
+        Self { name, config: None, kind: Kind::Bochs, checks, long: false }
     }
 
     /// A scene whose checks share a machine in Bochs.
@@ -203,7 +205,7 @@ fn note_time(check: &str, took: Duration) {
 
 /// The scene's thread.
 fn play(scene: Scene, emulators: Emulators, verdicts: &Sender<std::result::Result<Verdict, String>>) {
-    let mut stage = Stage::new(scene.name, scene.config, emulators);
+    let mut stage = Stage::new(scene.name, scene.kind, scene.config, emulators);
     for check in scene.checks {
         stage.begin();
         let body = AssertUnwindSafe(|| (check.body)(&mut stage));

@@ -30,6 +30,7 @@ pub fn spec(kind: Kind, config: &Config, directory: PathBuf) -> Result<Spec> {
         kind,
         cores: config.cores,
         packages: config.packages,
+        max_cores: config.max_cores,
         memory_mib: config.memory_mib,
         boot: Boot::of(images()?, config)?,
         processor: None,
@@ -64,6 +65,7 @@ impl Emulators {
 /// What a scene's checks share.
 pub struct Stage {
     scene: &'static str,
+    kind: Kind,
     config: Option<Config>,
     session: Option<Session>,
     boots: u32,
@@ -73,9 +75,9 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// A stage on which a machine with this configuration is booted in Bochs when it is first asked for.
-    pub fn new(scene: &'static str, config: Option<Config>, emulators: Emulators) -> Self {
-        Self { scene, config, session: None, boots: 0, log: None, emulators }
+    /// A stage on which such a machine with this configuration is booted when it is first asked for.
+    pub fn new(scene: &'static str, kind: Kind, config: Option<Config>, emulators: Emulators) -> Self {
+        Self { scene, kind, config, session: None, boots: 0, log: None, emulators }
     }
 
     /// The shared machine.
@@ -84,7 +86,8 @@ impl Stage {
             let config = self.config.clone().ok_or_else(|| wrong("this scene has no machine to share"))?;
             self.boots += 1;
             let name = if self.boots == 1 { "shared".to_owned() } else { format!("shared-{}", self.boots) };
-            let session = self.boot(&name, &config)?;
+            let spec = spec(self.kind, &config, self.directory(&name))?;
+            let session = self.attend(&spec)?;
             self.session = Some(session);
         }
         self.session.as_mut().ok_or_else(|| wrong("this scene has no machine to share"))

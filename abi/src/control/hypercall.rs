@@ -112,7 +112,7 @@ pub const MAX_VCPUS: usize = 8;
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 pub struct MachineInfo {
-    /// Cores the hypervisor runs on.
+    /// Cores the hypervisor has room for: those it runs on, and those whose processors may come yet.
     pub cores: u32,
     /// The time-stamp counter's rate.
     pub tsc_khz: u32,
@@ -151,6 +151,18 @@ pub struct CoreInfo {
     pub core: u32,
     /// Its thread within the core.
     pub thread: u32,
+    /// Whether it is there: one of [`presence`].
+    pub presence: u32,
+}
+
+/// Whether a processor is there.
+pub mod presence {
+    /// There is a place for it in the machine, which is empty.
+    pub const ABSENT: u32 = 0;
+    /// It was put in while the machine runs, and no core has been on it yet.
+    pub const NEW: u32 = 1;
+    /// A core is on it, or was.
+    pub const KNOWN: u32 = 2;
 }
 
 /// A domain's life.

@@ -18,7 +18,7 @@ use super::hypercall::ExitKind;
 use super::topology::Known;
 
 /// Version of this file's types. The two sides must have the same.
-pub const VERSION: u16 = 13;
+pub const VERSION: u16 = 14;
 
 /// Toolstack → control domain.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -444,7 +444,7 @@ pub struct XenstoreNode {
 /// The machine.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
-    /// Cores.
+    /// Cores, those that may come among them.
     pub cores: u32,
     /// Time-stamp counter's rate.
     pub tsc_khz: u32,
@@ -509,6 +509,19 @@ pub struct Core {
     pub keeps: Option<(String, Kept)>,
     /// When it came or went last; `None`: it is there since the machine's start.
     pub since_tsc: Option<u64>,
+    /// Whether it is there at all.
+    pub presence: Presence,
+}
+
+/// Whether a processor is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Presence {
+    /// It is, and was in service.
+    Known,
+    /// It was put in while the machine runs, and was never started.
+    New,
+    /// The machine has a place for it, which is empty.
+    Absent,
 }
 
 /// One domain.

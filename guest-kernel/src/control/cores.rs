@@ -9,8 +9,8 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use abi::control::hypercall::{CoreInfo, NO_PROCESSOR};
-use abi::control::wire::{Core, Kept, Refusal, Reply, State};
+use abi::control::hypercall::{CoreInfo, NO_PROCESSOR, presence};
+use abi::control::wire::{Core, Kept, Presence, Refusal, Reply, State};
 use abi::xen::errno::Errno;
 
 use super::admission::no_such_core;
@@ -89,7 +89,7 @@ impl<H: Hypervisor> Control<H> {
         let failed = |error| hypercall_failed("asking for the cores", error);
         let mut all = Vec::new();
         for number in 0..self.pages.slots() as u32 {
-            let CoreInfo { apic_id, package, core, thread, .. } =
+            let CoreInfo { apic_id, package, core, thread, presence, .. } =
                 self.hypervisor.core_info(number).map_err(failed)?;
             let slot = self.slot_on(number);
             let guest = match slot {
@@ -112,6 +112,11 @@ impl<H: Hypervisor> Control<H> {
                 guest,
                 keeps,
                 since_tsc,
+                presence: match presence {
+                    presence::ABSENT => Presence::Absent,
+                    presence::NEW => Presence::New,
+                    _ => Presence::Known,
+                },
             });
         }
         Ok(Reply::Cores(all))
@@ -170,6 +175,13 @@ impl<H: Hypervisor> Control<H> {
     ) -> Result<Reply, Refusal> {
         self.check_processor(processor)?;
         let here = self.slot_on(processor);
+        let there = self.hypervisor.core_info(processor).map(|info| info.presence);
+        if there == Ok(presence::ABSENT) {
+            return Err(refuse(
+                format!("core {processor} is a place for a processor that is not there"),
+                "put one in first: in QEMU's monitor, `device_add`",
+            ));
+        }
         let slot = match (guest, empty) {
             (Some(name), _) => self.kept_slot(name)?,
             (None, true) => self.empty_slot(processor)?,

@@ -7,7 +7,7 @@ use alloc::{format, vec, vec::Vec};
 use abi::address::{GuestPhys, PAGE_SIZE};
 use abi::control::hypercall::{
     AuditReport, CoreInfo, CrashRecord, DomainInfo, DomainState, ExitKind, MachineInfo, NO_DOMAIN,
-    NO_PROCESSOR,
+    NO_PROCESSOR, presence,
 };
 use abi::control::succession::{Failure, Stage, Succession};
 use abi::control::topology::Topology;
@@ -55,6 +55,8 @@ pub struct Fake {
     pub cores: u32,
     /// By core: its processor.
     pub processors: Vec<u32>,
+    /// By processor: whether it is there.
+    pub presence: Vec<u32>,
     pub frames_free: u64,
     pub domains: BTreeMap<DomId, Domain>,
     next_domain: DomId,
@@ -75,6 +77,7 @@ impl Fake {
         let mut fake = Self {
             cores,
             processors: (0..cores).collect(),
+            presence: vec![presence::KNOWN; cores as usize],
             frames_free: 64 * 256,
             domains: BTreeMap::new(),
             next_domain: 0,
@@ -175,6 +178,7 @@ impl Hypervisor for Fake {
             package: 0,
             core,
             thread: 0,
+            presence: self.presence[core as usize],
         })
     }
 
@@ -298,13 +302,14 @@ impl Hypervisor for Fake {
 
     fn core_on(&mut self, core: u32, processor: u32) -> Result<(), Errno> {
         self.call()?;
-        if processor >= self.cores {
+        if self.presence.get(processor as usize).is_none_or(|&presence| presence == presence::ABSENT) {
             return Err(Errno::ENODEV);
         }
         if self.processors.contains(&processor) {
             return Err(Errno::EBUSY);
         }
         *self.processors.get_mut(core as usize).ok_or(Errno::ENODEV)? = processor;
+        self.presence[processor as usize] = presence::KNOWN;
         Ok(())
     }
 

@@ -16,11 +16,14 @@
 //! whoever interrupts it looks its processor's APIC id up in its face.
 //!
 //! While it is off a core answers nothing and is asked nothing, and its memory is core 0's.
+//!
+//! A processor that comes while the machine runs finds a core that has been off from the start. Its memory is there since
+//! boot; the [`Core`] in it is made when it is first started.
 
 use core::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
 use core::sync::atomic::fence;
 
-use abi::control::hypercall::{DomainState, NO_DOMAIN, NO_PROCESSOR};
+use abi::control::hypercall::{DomainState, NO_DOMAIN, NO_PROCESSOR, presence};
 use abi::xen::errno::{Errno, HypercallResult};
 use arrayvec::ArrayVec;
 use boot::cores::MAX_CORES;
@@ -31,7 +34,7 @@ use super::message::Request;
 use super::start::{self, Order};
 use super::{Core, guest_state};
 use crate::domain::Domain;
-use crate::machine::{self, Patience};
+use crate::machine::{self, IoPorts, Patience};
 use crate::{events, interrupts};
 
 /// What core 0 needs to start cores, and what it knows of those that are off.
@@ -45,13 +48,16 @@ pub struct Power {
     pub called: [(u32, u32); MAX_CORES],
     /// By processor: when it was last sent INIT.
     pub reset_at: [u64; MAX_CORES],
+    /// By processor: whether a core is on it, or was.
+    pub known: [bool; MAX_CORES],
 }
 
 impl Power {
-    /// All cores were started, by these orders.
-    pub fn new(orders: &[Order], trampoline: u8) -> Self {
-        let orders = orders.iter().map(|order| Order { again: true, ..*order }).collect();
-        Self { orders, trampoline, called: [(0, 0); MAX_CORES], reset_at: [0; MAX_CORES] }
+    /// So many cores are started at boot, by these orders; the others when their processors come.
+    pub fn new(orders: &[Order], at_boot: usize, trampoline: u8) -> Self {
+        let orders = orders.iter().map(|order| Order { again: order.index < at_boot, ..*order }).collect();
+        let known = core::array::from_fn(|processor| processor < at_boot);
+        Self { orders, trampoline, called: [(0, 0); MAX_CORES], reset_at: [0; MAX_CORES], known }
     }
 }
 
@@ -76,6 +82,16 @@ impl Core {
             .iter()
             .position(|record| record.is_some_and(|record| u32::from(record.id) == id));
         Ok(home.and_then(|home| registry.domain(home)))
+    }
+
+    /// Whether the processor of this number is there. Core 0 alone asks.
+    pub fn presence(&mut self, processor: usize) -> Result<u32, Errno> {
+        let apic_id = *self.machine.apic_ids.get(processor).ok_or(Errno::ENODEV)?;
+        if self.power()?.known[processor] {
+            return Ok(presence::KNOWN);
+        }
+        let has_come = self.machine.hotplug.is_some_and(|block| block.has(&mut IoPorts, apic_id));
+        Ok(if has_come { presence::NEW } else { presence::ABSENT })
     }
 
     /// Takes a core off its processor. Core 0 alone does.
@@ -128,6 +144,16 @@ impl Core {
         if FACES.iter().any(|other| !other.is_off() && other.processor.load(Relaxed) as usize == processor) {
             return Err(Errno::EBUSY);
         }
+        let presence = self.presence(processor)?;
+        if presence == presence::ABSENT {
+            return Err(Errno::ENODEV);
+        }
+        if presence == presence::NEW {
+            // Nobody has sent it INIT yet; it takes one like any other.
+            // SAFETY: it runs nothing yet.
+            unsafe { self.apic.init(apic_id) };
+            self.power()?.reset_at[processor] = machine::now();
+        }
         let power = self.power()?;
         let (trampoline, reset_at) = (power.trampoline, power.reset_at.get(processor).copied().unwrap_or(0));
         face.apic_id.store(apic_id, Relaxed);
@@ -139,7 +165,14 @@ impl Core {
             face.processor.store(NO_PROCESSOR, Relaxed);
             return Err(Errno::EIO);
         }
-        let (vector, callback) = self.power()?.called[core];
+        if presence == presence::NEW
+            && let Some(block) = self.machine.hotplug
+        {
+            block.greet(&mut IoPorts, apic_id);
+        }
+        let power = self.power()?;
+        (power.orders[core].again, power.known[processor]) = (true, true);
+        let (vector, callback) = power.called[core];
         face.vector.store(vector, SeqCst);
         face.callback.store(callback, SeqCst);
         // Either a sender sees how to interrupt, or this sees what it has sent.

@@ -169,6 +169,7 @@ fn machine_info(core: &mut Core, at: GuestVirt) -> HypercallResult {
 
 fn core_info(core: &mut Core, index: u64, at: GuestVirt) -> HypercallResult {
     let index = number(index)?;
+    let presence = core.presence(index)?;
     let apic_id = *core.machine.apic_ids.get(index).ok_or(Errno::ENODEV)?;
     let (thread, package) = machine::apic_id_fields();
     let info = CoreInfo {
@@ -178,6 +179,7 @@ fn core_info(core: &mut Core, index: u64, at: GuestVirt) -> HypercallResult {
         package: apic_id >> package,
         core: (apic_id & !(u32::MAX << package)) >> thread,
         thread: apic_id & !(u32::MAX << thread),
+        presence,
     };
     core.guest_memory()?.write(at, &info)?;
     Ok(0)

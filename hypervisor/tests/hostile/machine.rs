@@ -86,6 +86,8 @@ pub fn build() -> (Parts, Registry) {
     let machine = machine::set(Machine {
         topology: abi::control::topology::Topology::default(),
         apic_ids: (0..CORES as u32).collect(),
+        at_boot: CORES,
+        hotplug: None,
         io_apics: ArrayVec::new(),
         overrides: ArrayVec::new(),
         tsc_khz: 50_000,
@@ -124,7 +126,7 @@ pub fn build() -> (Parts, Registry) {
     let channel = || unsafe { &*own::<ChannelPage>() };
     let channels = (0..CORES).map(|_| (0..CORES).map(|_| channel()).collect()).collect();
     // Its threads cannot be sent start-up IPIs, so there is no order for one.
-    let power = Power::new(&[], 0);
+    let power = Power::new(&[], CORES, 0);
     (Parts { machine, channels }, Registry::new(table, slots, machine, power))
 }
 

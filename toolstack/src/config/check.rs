@@ -53,10 +53,14 @@ pub(super) fn check(file: File, near: &Path, surroundings: &Surroundings) -> Res
             ),
         ),
     };
+    let max_cores = file.machine.max_cores.as_ref().map(|_| {
+        checker.number(&file.machine.max_cores, i64::from(cores)..=MAX_SLOTS as i64, cores, "max_cores")
+    });
     let packages = file.machine.packages.as_ref().and_then(|place| {
         let packages =
-            u32::try_from(*place.get_ref()).ok().filter(|&packages| are_alike(cores, packages));
+            u32::try_from(*place.get_ref()).ok().filter(|&packages| are_alike(max_cores.unwrap_or(cores), packages));
         if packages.is_none() {
+            let cores = max_cores.unwrap_or(cores);
             let what = format!("{cores} cores are not in {} packages of 1, 2, 4 or 8 each", place.get_ref());
             checker.mistake(
                 place,
@@ -91,7 +95,7 @@ pub(super) fn check(file: File, near: &Path, surroundings: &Surroundings) -> Res
     if checker.mistakes.is_empty() {
         let stop_when_done = file.machine.stop_when_done.unwrap_or(false);
         let machine = MachineConfig { guests, stop_when_done };
-        Ok(Config { cores, packages, memory_mib, machine, files: checker.files })
+        Ok(Config { cores, packages, max_cores, memory_mib, machine, files: checker.files })
     } else {
         checker.mistakes.sort_by_key(|mistake| mistake.offset);
         Err(checker.mistakes)

@@ -19,6 +19,7 @@ pub(super) struct File {
 pub(super) struct Machine {
     pub(super) cores: Option<Spanned<i64>>,
     pub(super) packages: Option<Spanned<i64>>,
+    pub(super) max_cores: Option<Spanned<i64>>,
     pub(super) memory_mib: Option<Spanned<i64>>,
     pub(super) stop_when_done: Option<bool>,
 }
@@ -59,7 +60,7 @@ pub(super) fn read(source: &Source) -> Result<File, Mistake> {
     toml::from_str(source.text).map_err(|error| {
         let message = error.message();
         let remedy = if message.contains("field") {
-            "[machine] has cores, packages, memory_mib, stop_when_done; each [[guest]] has name, image, kernel or firmware, ramdisk, disk, \
+            "[machine] has cores, packages, max_cores, memory_mib, stop_when_done; each [[guest]] has name, image, kernel or firmware, ramdisk, disk, \
              core or cores, near, far, vcpus, memory_mib, command_line, mesh, virt, paging, assisted_apic, devices, \
              on_poweroff, on_reboot, on_crash, on_watchdog, restart, watchdog"
         } else if message.contains("invalid type") {

@@ -65,6 +65,8 @@ pub struct Config {
     pub cores: u32,
     /// Packages that they are in, as many in each; `None`: as the machine has it by itself.
     pub packages: Option<u32>,
+    /// How many cores the machine may come to have while it runs; `None`: no more than it has.
+    pub max_cores: Option<u32>,
     /// Memory of the machine.
     pub memory_mib: u32,
     /// What the control domain gets to know.
@@ -98,6 +100,7 @@ impl Config {
         Self {
             cores,
             packages: None,
+            max_cores: None,
             memory_mib: DEFAULT_MEMORY_MIB,
             machine: MachineConfig { guests: guests.into_iter().collect(), stop_when_done: false },
             files: BTreeMap::new(),

@@ -43,7 +43,7 @@ fn every_mistake_has_its_line() {
     let guest = "[[guest]]\nname = \"a\"\nimage = \"mesh\"\ncore = 1\n";
     refused(
         "[machine]\ncoers = 4\n",
-        "web.toml:2: unknown field `coers`, expected one of `cores`, `packages`, `memory_mib`, `stop_when_done`",
+        "web.toml:2: unknown field `coers`, expected one of `cores`, `packages`, `max_cores`, `memory_mib`, `stop_when_done`",
     );
     refused("[machine]\ncores = \"four\"\n", "web.toml:2: invalid type: string \"four\", expected i64");
     refused("[machine]\n\ncores = 99\n", "web.toml:3: cores = 99 is out of range");
@@ -55,6 +55,7 @@ fn every_mistake_has_its_line() {
         "[machine]\ncores = 6\npackages = 2\n",
         "web.toml:3: 6 cores are not in 2 packages of 1, 2, 4 or 8 each",
     );
+    refused("[machine]\ncores = 4\nmax_cores = 3\n", "web.toml:3: max_cores = 3 is out of range");
     refused("[machine\n", "web.toml:1: unclosed table, expected `]`");
     refused("[[guest]]\nimage = \"mesh\"\n", "web.toml:1: missing field `name`");
     refused(

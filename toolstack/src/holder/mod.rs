@@ -50,6 +50,9 @@ pub struct Order {
     /// Packages that they are in, where that was said.
     #[serde(default)]
     pub packages: Option<u32>,
+    /// How many cores it may come to have.
+    #[serde(default)]
+    pub max_cores: Option<u32>,
     /// Its memory.
     pub memory_mib: u32,
     /// The hypervisor's command line.

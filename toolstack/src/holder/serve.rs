@@ -47,6 +47,7 @@ fn boot(directory: &Path) -> Result<(Session, Duration)> {
         kind: order.kind,
         cores: order.cores,
         packages: order.packages,
+        max_cores: order.max_cores,
         memory_mib: order.memory_mib,
         boot,
         processor: None,

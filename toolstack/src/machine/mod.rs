@@ -13,6 +13,7 @@ pub mod xen;
 
 use std::{
     fs,
+    ops::Range,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -140,6 +141,8 @@ pub struct Spec {
     pub cores: u32,
     /// Packages that they are in, as many in each; `None`: as the machine has it by itself.
     pub packages: Option<u32>,
+    /// How many cores it may come to have; `None`: no more.
+    pub max_cores: Option<u32>,
     /// Memory.
     pub memory_mib: u32,
     /// What to boot.
@@ -150,6 +153,13 @@ pub struct Spec {
     pub unattended: bool,
     /// Where the run's files go; made if need be, and an earlier run's files there are replaced.
     pub directory: PathBuf,
+}
+
+impl Spec {
+    /// The cores that may come, by number.
+    fn to_come(&self) -> Option<Range<u32>> {
+        self.max_cores.filter(|&most| most > self.cores).map(|most| self.cores..most)
+    }
 }
 
 /// A running machine. Dropping it ends it; the files stay.
@@ -169,6 +179,12 @@ pub const SERIAL_LOG: &str = "serial.log";
 impl Machine {
     /// Powers a machine on.
     pub fn start(spec: &Spec) -> Result<Self> {
+        if spec.to_come().is_some() && matches!(spec.kind, Kind::Bochs) {
+            return Err(Error::new(
+                "Bochs cannot be given cores while it runs",
+                "leave max_cores out, or use --machine kvm or --machine nested",
+            ));
+        }
         if spec.cores == 0 || spec.memory_mib > spec.kind.max_memory_mib() {
             return Err(Error::new(
                 format!("{} cannot have {} cores and {} MiB", spec.kind.name(), spec.cores, spec.memory_mib),

@@ -20,6 +20,9 @@ use crate::{
 /// Bochs's limit, less what Linux and QEMU themselves need.
 pub(super) const MAX_MEMORY_MIB: u32 = 1536;
 
+/// What domain 0 says last when it starts.
+const RUNNING: &str = "guests running";
+
 pub(super) fn start(spec: &Spec, log: &Path, port: u16) -> Result<Emulator> {
     let Boot::Parts { hypervisor, archive, command_line } = &spec.boot else {
         return Err(Error::new(
@@ -66,20 +69,35 @@ fn linux_command_line() -> String {
 
 /// Process 1 of the Linux in between.
 fn init_script(spec: &Spec, command_line: &str) -> String {
-    let (cores, memory_mib, exit_device) = (spec.cores, spec.memory_mib, qemu::EXIT_DEVICE);
+    let (cores, memory_mib, exit_device) = (qemu::processors(spec), spec.memory_mib, qemu::EXIT_DEVICE);
+    let (plug, monitor) = plug(spec);
     format!(
         "#!/bin/sh\n\
          mount -t devtmpfs dev /dev; mount -t proc proc /proc; mount -t sysfs sys /sys\n\
          export LD_LIBRARY_PATH=/lib/x86_64-linux-gnu\n\
          insmod /mod/irqbypass.ko; insmod /mod/kvm.ko; insmod /mod/kvm-intel.ko nested=1\n\
          stty -F /dev/ttyS1 raw -echo 115200\n\
+         {plug}\
          echo nested: qemu starts\n\
          qemu-system-x86_64 -accel kvm -cpu host -smp {cores} -m {memory_mib} -nodefaults -display none -no-reboot \\\n\
          \x20 -L /usr/share/qemu -device {exit_device} \\\n\
-         \x20 -chardev file,id=log,path=/dev/ttyS0 -serial chardev:log \\\n\
+         \x20 -chardev file,id=log,path=/dev/ttyS0,logfile=/log -serial chardev:log \\\n\
          \x20 -chardev serial,id=control,path=/dev/ttyS1 -serial chardev:control \\\n\
+         {monitor}\
          \x20 -kernel /atoll -initrd /archive -append '{command_line}'\n\
          echo nested: qemu ended with status $?\n\
          poweroff -f\n"
     )
+}
+
+/// Nobody reaches QEMU's monitor in there. So what puts in the cores that may come is the script, once all guests run; and
+/// QEMU's options for it.
+fn plug(spec: &Spec) -> (String, &'static str) {
+    let Some(to_come) = spec.to_come() else { return Default::default() };
+    let orders: String = to_come.map(|core| format!("echo {}; ", qemu::device_add(spec, core))).collect();
+    let script = format!(
+        "busybox mkfifo /monitor.in /monitor.out\n\
+         (until busybox grep -q '{RUNNING}' /log; do busybox sleep 1; done; {orders}) > /monitor.in &\n"
+    );
+    (script, " -chardev pipe,id=monitor,path=/monitor -mon chardev=monitor,mode=readline \\\n")
 }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use abi::control::wire::{Core, GuestConfig, Kept, Machine};
+use abi::control::wire::{Core, GuestConfig, Kept, Machine, Presence};
 use serde_json::{Value, json};
 
 use crate::{
@@ -53,7 +53,12 @@ pub fn list(as_json: bool) -> Result<()> {
 
 /// What the processor is about.
 fn state(core: &Core) -> &'static str {
-    if core.is_online { "online" } else { "offline (out of VMX, waits for a start-up IPI)" }
+    match core.presence {
+        _ if core.is_online => "online",
+        Presence::Known => "offline (out of VMX, waits for a start-up IPI)",
+        Presence::New => "offline (new; never started)",
+        Presence::Absent => "not there (a place for one)",
+    }
 }
 
 fn guest(core: &Core) -> String {
@@ -83,7 +88,9 @@ fn kept_word(how: Kept) -> &'static str {
 }
 
 fn since(core: &Core, machine: &Machine) -> String {
-    let Some(tsc) = core.since_tsc else { return String::from("boot") };
+    let Some(tsc) = core.since_tsc else {
+        return String::from(if core.presence == Presence::Known { "boot" } else { "-" });
+    };
     let ms = machine.tsc.saturating_sub(tsc) / u64::from(machine.tsc_khz.max(1));
     format!("{}.{:03} s ago", ms / 1000, ms % 1000)
 }
@@ -96,7 +103,12 @@ fn in_json(core: &Core, machine: &Machine) -> Value {
         "core_of_package": core.core,
         "thread": core.thread,
         "online": core.is_online,
-        "power": if core.is_online { "vmx" } else { "wait-for-sipi" },
+        "power": match core.presence {
+            _ if core.is_online => "vmx",
+            Presence::Absent => "absent",
+            Presence::Known | Presence::New => "wait-for-sipi",
+        },
+        "new": core.presence == Presence::New,
         "guest": core.guest,
         "keeps": core.keeps.as_ref().map(|(name, how)| json!({ "guest": name, "how": kept_word(*how) })),
         "since_tsc": core.since_tsc,

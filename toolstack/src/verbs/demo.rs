@@ -55,6 +55,7 @@ fn demo(machine: &MachineArgs, yes: bool) -> Result<()> {
         kind,
         cores: config.cores,
         packages: config.packages,
+        max_cores: config.max_cores,
         memory_mib: config.memory_mib,
         boot: Boot::of(&images, &config)?,
         processor: None,

@@ -27,6 +27,7 @@ pub fn run(file: Option<&Path>, machine: &MachineArgs) -> Result<()> {
         kind,
         cores: config.cores,
         packages: config.packages,
+        max_cores: config.max_cores,
         memory_mib: config.memory_mib,
         command_line: format!("{COMMAND_LINE} dom0_mem={}", control_mib(archive.len())),
         images: machine.images.clone(),

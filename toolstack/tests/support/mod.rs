@@ -16,8 +16,8 @@ use abi::control::{
     topology::{Known, Latency, Topology},
     transfer,
     wire::{
-        Account, Core, Domain, Event, GuestConfig, Kept, MAX_PIECE, Machine, Refusal, Reply, Request, State,
-        StoredImage, Text, ToControl, ToToolstack, VERSION, XenstoreNode,
+        Account, Core, Domain, Event, GuestConfig, Kept, MAX_PIECE, Machine, Presence, Refusal, Reply,
+        Request, State, StoredImage, Text, ToControl, ToToolstack, VERSION, XenstoreNode,
     },
 };
 use toolstack::line::Line;
@@ -219,6 +219,7 @@ impl Memory {
             guest: None,
             since_tsc: gone.as_ref().map(|_| 1000),
             keeps: gone.map(|name| (name, Kept::Suspended)),
+            presence: Presence::Known,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Cores that go offline and come back.
 
-use abi::control::wire::{Core, Kept};
+use abi::control::hypercall::{NO_PROCESSOR, presence};
+use abi::control::wire::{Core, Kept, Presence};
 use abi::xen::sched::reason;
 
 use super::*;
@@ -182,4 +183,26 @@ fn one_that_crashes_on_the_way_stays_to_be_looked_at() {
     assert_eq!(guest, Some(("web".into(), Kept::Still)));
     assert_eq!(machine.state_of("web").0, State::Crashed);
     machine.ask(Request::Crash("web".into())).unwrap();
+}
+
+#[test]
+fn a_processor_that_is_put_in_is_offered() {
+    let mut machine = Machine::with(&["web"]);
+    // The place of core 3 is empty since boot.
+    machine.control.hypervisor.processors[3] = NO_PROCESSOR;
+    machine.control.hypervisor.presence[3] = presence::ABSENT;
+    assert_eq!(machine.cores()[3].presence, Presence::Absent);
+    machine.refused(Request::Online { core: 3, guest: None, empty: false }, "is not there");
+    machine.refused(Request::Offline { core: 3 }, "is offline");
+    machine.refused(Request::Create(guest("new", Some(3))), "is offline");
+    machine.ask(Request::Create(guest("second", None))).unwrap();
+    machine.refused(Request::Create(guest("third", None)), "every core has its guest");
+    machine.control.hypervisor.presence[3] = presence::NEW;
+    let new = machine.cores()[3].clone();
+    assert_eq!((new.presence, new.is_online, new.since_tsc), (Presence::New, false, None));
+    assert_eq!(machine.online(3, None), None);
+    let there = machine.cores()[3].clone();
+    assert!(there.presence == Presence::Known && there.is_online);
+    machine.ask(Request::Create(guest("third", None))).unwrap();
+    assert_eq!(machine.state_of("third"), (State::Running, vec![3]));
 }

@@ -47,6 +47,7 @@ impl Desk {
                 outcomes.remove(&ticket);
                 Poll::Ready(result)
             }
+            Some(Outcome::Awaited(Some(waker))) if waker.will_wake(context.waker()) => Poll::Pending,
             _ => {
                 outcomes.insert(ticket, Outcome::Awaited(Some(context.waker().clone())));
                 Poll::Pending

@@ -137,6 +137,7 @@ fn measure_guests(
         kind,
         cores: config.cores,
         packages: config.packages,
+        max_cores: config.max_cores,
         memory_mib: config.memory_mib,
         boot: Boot::of(images, &config)?,
         processor: None,

@@ -191,6 +191,7 @@ fn in_vm(lab: &Lab, machine: &MachineArgs, yes: bool) -> Result<Vec<Panel>> {
         kind,
         cores: config.cores,
         packages: config.packages,
+        max_cores: config.max_cores,
         memory_mib: config.memory_mib,
         boot: Boot::of(&images, &config)?,
         processor: None,
