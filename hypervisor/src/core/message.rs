@@ -389,7 +389,8 @@ mod tests {
     #[test]
     fn only_what_moves_a_domain_waits_for_the_loop() {
         let waits = ALL.iter().filter(|request| !request.is_leaf());
-        assert!(waits.eq(&[ALL[0], Request::Follow, Request::Release]));
+        let exchange = Request::Exchange { order: u64::MAX };
+        assert!(waits.eq(&[ALL[0], Request::Follow, exchange, Request::Release]));
     }
 
     #[test]
