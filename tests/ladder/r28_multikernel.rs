@@ -29,6 +29,10 @@ pub fn checks() -> Vec<Check> {
     checks.extend(r32_replace::checks());
     checks.push(Check::new("r28_multikernel::a_member_that_dies_is_out_and_comes_back", death));
     checks.extend(r32_replace::checks_at_the_end());
+    checks.push(Check::new(
+        "r28_multikernel::a_member_that_does_not_answer_is_left_out_and_comes_in_anew",
+        silence,
+    ));
     checks
 }
 
@@ -323,6 +327,56 @@ fn death(stage: &mut Stage) -> Result<()> {
     let names = ask(client, 2, "names", "names:")?;
     ensure!(names.contains(" service/disk@4"), "{names}");
     for name in MEMBERS {
+        client.destroy(name)?;
+    }
+    mesh::audit(client).map(drop)
+}
+
+/// A member is paused, and nobody misses it until something waits for it: then it is left out after the others' patience,
+/// and what waited is done. When it goes on, it comes in anew and knows all that.
+fn silence(stage: &mut Stage) -> Result<()> {
+    let client = &stage.session()?.client;
+    for domain in client.list()?.iter().filter(|domain| MEMBERS.contains(&domain.name.as_str())) {
+        client.destroy(&domain.name)?;
+    }
+    for slot in 1..=3 {
+        client.create(GuestConfig { command_line: "pace=poll patience=100".into(), ..member(slot) })?;
+        said(client, slot, &format!("core {slot} of"))?;
+    }
+    let all_are_in = |epochs: usize| {
+        until("all three in one epoch", || {
+            let told = |slot: usize| {
+                mesh::printed(client, MEMBERS[slot - 1]).map(|text| text.matches(": {1, 2, 3}").count())
+            };
+            Ok((told(1)? >= epochs && told(2)? >= epochs && told(3)? >= epochs).then_some(()))
+        })
+    };
+    all_are_in(1)?;
+    // The steward, and one that is not.
+    for (round, silent, asks) in [(1, 3, 1), (2, 1, 2)] {
+        client.pause(MEMBERS[silent - 1])?;
+        ask(
+            client,
+            asks,
+            &format!("register service/in{round}"),
+            &format!("register service/in{round}: done"),
+        )?;
+        for slot in (1..=3).filter(|&slot| slot != silent) {
+            said(client, slot, &format!("core {silent} does not answer, and is left out"))?;
+        }
+        client.unpause(MEMBERS[silent - 1])?;
+        said(client, silent, "left out by the others; comes in anew")?;
+        all_are_in(round + 1)?;
+        let names = ask(client, silent, "names", "names:")?;
+        ensure!(names.contains(&format!(" service/in{round}@{asks}")), "{names}");
+        ask(
+            client,
+            silent,
+            &format!("register service/of{silent}"),
+            &format!("register service/of{silent}: done"),
+        )?;
+    }
+    for name in MEMBERS.into_iter().take(3) {
         client.destroy(name)?;
     }
     mesh::audit(client).map(drop)

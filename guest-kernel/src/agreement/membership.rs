@@ -21,6 +21,11 @@
 //! of all who live; so if one of them has the epoch already, it says so and that decision stands. And a core that
 //! comes or goes is told last, so that it never is the only one to know of an epoch.
 //!
+//! Two more rules are for members that do not answer and may live all the same ([`doubt`](super::doubt)). Where one
+//! that is not certainly dead is left out, more than half of the members have to take part, or half of them with the
+//! epoch's first steward. And a report says who is dead to the one that gives it, so that a steward that begins where
+//! another has died leaves out all whom that one has left out.
+//!
 //! What a change completes is answered only when all members have begun the epoch: else the answer could outlive the
 //! deed, where all that knew of it die.
 //!
@@ -32,7 +37,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use super::core_set::{CoreId, CoreSet};
-use super::message::{Action, Body, Decision, Message, Refusal, Standing};
+use super::message::{Action, Body, Dead, Decision, Message, Refusal, Standing};
 use super::tree::Routes;
 use super::{Agreement, Out, Replica};
 
@@ -50,7 +55,7 @@ pub(super) struct Change<R: Replica> {
     /// All who take part, the steward not among them.
     others: CoreSet,
     /// Whose answer is awaited.
-    awaited: CoreSet,
+    pub(super) awaited: CoreSet,
     stage: Stage<R>,
 }
 
@@ -76,7 +81,11 @@ impl<R: Replica> Agreement<R> {
     /// The lowest living member, of those that were there before this epoch if one is left: a core that came with it
     /// may not have begun it.
     pub(super) fn steward(&self) -> Option<CoreId> {
-        let living = self.members.without(self.dead);
+        self.first_of(self.members.without(self.dead))
+    }
+
+    /// Whichever of these is steward if the others are dead.
+    pub(super) fn first_of(&self, living: CoreSet) -> Option<CoreId> {
         let fresh = self.last.as_ref().map_or(CoreSet::EMPTY, |decision| decision.fresh);
         living.without(fresh).lowest().or(living.lowest())
     }
@@ -92,12 +101,29 @@ impl<R: Replica> Agreement<R> {
         self.joins = self.joins.without(self.members);
         self.leaves = self.leaves.and(self.members);
         let steward = self.steward().filter(|&steward| self.member && steward != self.me);
+        // A steward that began where another has died may not have heard whom that one has left out.
+        let silent = self.silent().and(self.members);
         if let Some(steward) = steward
-            && !(self.joins.is_empty() && self.leaves.is_empty())
+            && !self.joins.with(self.leaves).with(silent).is_empty()
         {
-            let wish = Body::Wish { joins: self.joins, leaves: self.leaves };
+            let wish = Body::Wish { joins: self.joins, leaves: self.leaves, silent };
             self.send(CoreSet::one(steward), &wish, out);
         }
+    }
+
+    /// What others are told of the dead.
+    fn told_dead(&self) -> Dead {
+        Dead { all: self.dead.and(self.members), ended: self.ended.and(self.members) }
+    }
+
+    /// Whom one member does not hear any more, nobody does; whether there was one that was heard here.
+    pub(super) fn leave_out(&mut self, silent: CoreSet, out: &mut Out<R>) -> bool {
+        let heard = silent.and(self.members).without(self.dead).without(CoreSet::one(self.me));
+        let any = self.member && !heard.is_empty();
+        if any {
+            heard.iter().for_each(|core| self.died(core, out));
+        }
+        any
     }
 
     pub(super) fn died(&mut self, core: CoreId, out: &mut Out<R>) {
@@ -115,7 +141,11 @@ impl<R: Replica> Agreement<R> {
         change.others.remove(core);
         match &mut change.stage {
             Stage::Reporting(_) => {
-                let next = change.next.without(self.dead);
+                let mut next = change.next.without(self.dead);
+                if next.is_empty() {
+                    // It was on its way out, and has nobody left to leave it to.
+                    next.insert(self.me);
+                }
                 let others = change.others;
                 self.begin_change(next, others, out);
             }
@@ -168,32 +198,26 @@ impl<R: Replica> Agreement<R> {
         self.stopped = true;
         self.attempts += 1;
         let (epoch, attempt) = (self.epoch + 1, self.attempts);
-        self.send_of(epoch, others, &Body::Propose { attempt, dead: self.dead.and(self.members) }, out);
+        self.send_of(epoch, others, &Body::Propose { attempt, dead: self.told_dead() }, out);
         let stage = Stage::Reporting(BTreeMap::new());
         self.change = Some(Change { epoch, attempt, next, others, awaited: others, stage });
         self.decide(out);
     }
 
-    pub(super) fn propose(
-        &mut self,
-        from: CoreId,
-        epoch: u64,
-        attempt: u64,
-        dead: CoreSet,
-        out: &mut Out<R>,
-    ) {
+    pub(super) fn propose(&mut self, from: CoreId, epoch: u64, attempt: u64, dead: Dead, out: &mut Out<R>) {
         if self.member && epoch > self.epoch + 1 {
             return self.hold(from, Message { epoch, body: Body::Propose { attempt, dead } }, out);
         }
         // Of members alone: another's place may have a new life that the sender does not know of.
         if self.member {
-            self.dead = self.dead.with(dead.and(self.members).without(CoreSet::one(self.me)));
+            self.dead = self.dead.with(dead.all.and(self.members).without(CoreSet::one(self.me)));
+            self.ended = self.ended.with(dead.ended.and(self.members).and(self.dead));
         } else if !self.is_called_by(from, epoch) {
             return;
         } else if epoch > self.called {
-            (self.called, self.dead_to_callers) = (epoch, dead);
+            (self.called, self.dead_to_callers) = (epoch, dead.all);
         } else {
-            self.dead_to_callers = self.dead_to_callers.with(dead);
+            self.dead_to_callers = self.dead_to_callers.with(dead.all);
         }
         let standing = match &self.last {
             Some(decision) if epoch == self.epoch => Standing::Decided(decision.clone()),
@@ -202,7 +226,8 @@ impl<R: Replica> Agreement<R> {
             _ => Standing::Before(self.carried_out()),
         };
         self.stopped |= epoch > self.epoch;
-        self.send_of(epoch, CoreSet::one(from), &Body::Report { attempt, standing }, out);
+        let dead = if self.member { self.told_dead() } else { Dead::default() };
+        self.send_of(epoch, CoreSet::one(from), &Body::Report { attempt, dead, standing }, out);
     }
 
     /// Whether a core outside may be called into this epoch by that steward.
@@ -214,7 +239,7 @@ impl<R: Replica> Agreement<R> {
         &mut self,
         from: CoreId,
         epoch: u64,
-        attempt: u64,
+        (attempt, dead): (u64, Dead),
         standing: Standing<R::Op>,
         out: &mut Out<R>,
     ) {
@@ -222,6 +247,13 @@ impl<R: Replica> Agreement<R> {
         if (change.epoch, change.attempt) != (epoch, attempt) || !change.awaited.remove(from) {
             return;
         }
+        // Who led before may have told it alone.
+        let begins_anew = self.leave_out(dead.all, out);
+        self.ended = self.ended.with(dead.ended.and(self.members).and(self.dead));
+        if begins_anew {
+            return self.decide(out);
+        }
+        let Some(change) = &mut self.change else { return };
         if let Stage::Reporting(reports) = &mut change.stage {
             reports.insert(from, standing);
         }
@@ -229,10 +261,12 @@ impl<R: Replica> Agreement<R> {
     }
 
     /// With the last report, what the epoch begins with is decided.
-    fn decide(&mut self, out: &mut Out<R>) {
+    pub(super) fn decide(&mut self, out: &mut Out<R>) {
+        let there = self.change.as_ref().map_or(CoreSet::EMPTY, |change| change.others);
+        let without_doubt = self.may_go_on(there.with(CoreSet::one(self.me)));
         let Some(change) = &mut self.change else { return };
         let Stage::Reporting(reports) = &mut change.stage else { return };
-        if !change.awaited.is_empty() {
+        if !change.awaited.is_empty() || !without_doubt {
             return;
         }
         let reports = core::mem::take(reports);
@@ -350,6 +384,7 @@ impl<R: Replica> Agreement<R> {
         self.stopped = false;
         self.change = None;
         self.dead = self.dead.without(self.reborn.without(self.members));
+        self.ended = self.ended.and(self.dead);
         self.reborn = self.reborn.and(self.members).without(decision.fresh);
         self.last = Some(decision);
         self.replica.epoch(gone, self.members);

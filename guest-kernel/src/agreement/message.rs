@@ -15,7 +15,7 @@ pub struct TxnId {
     pub sequence: u64,
 }
 
-/// Why an operation was not carried out. Nothing of it was, anywhere.
+/// Why an operation was not carried out. Nothing of it was, anywhere, but for one of which that is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Refusal {
     /// The replicated state does not admit it (or no longer): a reason of the replica's own.
@@ -24,6 +24,9 @@ pub enum Refusal {
     NotAMember,
     /// Too many wait already.
     Busy,
+    /// This core was left out while the operation was under way, and does not know whether it was carried out. Its
+    /// replica tells, once it is in again.
+    Unknown,
 }
 
 /// What an epoch begins with: who is in it, and what of the epoch before is to be done.
@@ -48,6 +51,15 @@ pub enum Standing<O> {
     Decided(Decision<O>),
 }
 
+/// Who is dead to the one that says so: not heard any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Dead {
+    /// All of them.
+    pub all: CoreSet,
+    /// Those of whom it is certain, and who did not merely not answer.
+    pub ended: CoreSet,
+}
+
 /// What a message says.
 #[expect(missing_docs, reason = "each variant's line names its fields")]
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -64,12 +76,12 @@ pub enum Body<O, S> {
     Abort { txn: TxnId },
     /// Upwards: this core and all below it have carried it out.
     Ack { txn: TxnId },
-    /// To the steward: these cores want in, those want out.
-    Wish { joins: CoreSet, leaves: CoreSet },
+    /// To the steward: these cores want in, those want out; and these have been left out as silent.
+    Wish { joins: CoreSet, leaves: CoreSet, silent: CoreSet },
     /// The steward begins the change to the message's epoch: stop, and tell how far you are.
-    Propose { attempt: u64, dead: CoreSet },
+    Propose { attempt: u64, dead: Dead },
     /// The answer.
-    Report { attempt: u64, standing: Standing<O> },
+    Report { attempt: u64, dead: Dead, standing: Standing<O> },
     /// The message's epoch begins; with a replica for whom comes new.
     Install { decision: Decision<O>, state: Option<S> },
     /// It began here.
@@ -103,6 +115,10 @@ pub enum Event<O, S> {
     Leave(CoreId),
     /// A core is dead: nothing more of it will come, and nothing more reaches it.
     Died(CoreId),
+    /// A core does not answer, and most say so: it is left out as if it were dead, if enough members are left.
+    Silent(CoreId),
+    /// This core has been left out: it ends its life as a member, and is as one that never was in.
+    Expelled,
     /// A core that was dead has a new life.
     Reborn(CoreId),
     /// A message came.

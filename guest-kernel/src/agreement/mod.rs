@@ -5,7 +5,9 @@
 //!
 //! **What is assumed.** A channel between two cores loses nothing and keeps order. A core that fails stops, and says
 //! nothing wrong before. Each survivor is told of a death once, after the last message of the dead that it will ever
-//! see. Who only *seems* dead (a missed heartbeat) is stopped by the hypervisor first, so that the notice is true.
+//! see. Who only *seems* dead, because it does not answer ([`Event::Silent`]), is not heard any more by anyone who has
+//! taken part in leaving it out, and enough take part that the others cannot go on without one of them. So it may go on,
+//! but comes to no end with anything; it is told ([`Event::Expelled`]), ends that life, and comes in anew.
 //!
 //! **Operations** ([`transaction`]). One that commutes with all others takes one phase: everybody carries it out and
 //! acknowledges. All others lock a resource, in two phases. Where two meet on a resource, the lower initiator goes
@@ -18,6 +20,7 @@
 
 mod carry;
 mod core_set;
+mod doubt;
 mod membership;
 mod message;
 mod transaction;
@@ -32,7 +35,7 @@ use serde::{Deserialize, Serialize};
 
 pub use core_set::{CoreId, CoreSet};
 use membership::Change;
-pub use message::{Action, Body, Decision, Event, Message, Refusal, Standing, Ticket, TxnId};
+pub use message::{Action, Body, Dead, Decision, Event, Message, Refusal, Standing, Ticket, TxnId};
 use transaction::{Txn, Wish};
 use tree::Routes;
 pub use tree::Topology;
@@ -88,7 +91,10 @@ pub struct Agreement<R: Replica> {
     /// Whether it is in.
     member: bool,
     members: CoreSet,
+    /// Who is not heard any more.
     dead: CoreSet,
+    /// Of these, who is dead for certain, and does not merely seem so.
+    ended: CoreSet,
     /// Whose place has a new life that this core has met. Where such a one is a member and dead, it is the old life that
     /// is, and the new one may not be heard before the old one is out.
     reborn: CoreSet,
@@ -132,6 +138,7 @@ impl<R: Replica> Agreement<R> {
             member: false,
             members: CoreSet::EMPTY,
             dead: CoreSet::EMPTY,
+            ended: CoreSet::EMPTY,
             reborn: CoreSet::EMPTY,
             stopped: false,
             called: 0,
@@ -171,6 +178,19 @@ impl<R: Replica> Agreement<R> {
         self.member && self.steward() == Some(self.me)
     }
 
+    /// Who seems dead: not heard any more, though it is not certain that it is dead.
+    pub fn silent(&self) -> CoreSet {
+        self.dead.without(self.ended)
+    }
+
+    /// The other members that are not dead for certain.
+    pub fn fellows(&self) -> CoreSet {
+        if !self.member {
+            return CoreSet::EMPTY;
+        }
+        self.members.without(self.ended).without(CoreSet::one(self.me))
+    }
+
     /// Nothing is under way here.
     pub fn is_quiet(&self) -> bool {
         let idle = self.txns.values().all(Txn::is_over) && self.locks.is_empty() && self.wishes.is_empty();
@@ -184,11 +204,20 @@ impl<R: Replica> Agreement<R> {
             Event::Request(ticket, op) => self.request(ticket, op, &mut out),
             Event::Join(core) => self.wish(CoreSet::one(core), CoreSet::EMPTY, &mut out),
             Event::Leave(core) => self.wish(CoreSet::EMPTY, CoreSet::one(core), &mut out),
-            Event::Died(core) => self.died(core, &mut out),
+            Event::Died(core) => {
+                self.ended.insert(core);
+                self.died(core, &mut out);
+                // It may have been all that stood in doubt.
+                self.decide(&mut out);
+            }
+            Event::Silent(core) if self.member && !self.dead.contains(core) => self.died(core, &mut out),
+            Event::Silent(_) => {}
+            Event::Expelled => self.expel(&mut out),
             Event::Reborn(core) => {
                 self.reborn.insert(core);
                 if !(self.member && self.members.contains(core)) {
                     self.dead.remove(core);
+                    self.ended.remove(core);
                 }
             }
             Event::Message(from, message) => self.message(from, message, &mut out),
@@ -213,9 +242,19 @@ impl<R: Replica> Agreement<R> {
         }
         let Message { epoch, body } = message;
         match body {
-            Body::Wish { joins, leaves } => self.wish(joins, leaves, out),
+            Body::Wish { joins, leaves, silent } => {
+                if epoch == self.epoch {
+                    self.leave_out(silent, out);
+                } else if epoch > self.epoch && !silent.is_empty() {
+                    let words = Body::Wish { joins: CoreSet::EMPTY, leaves: CoreSet::EMPTY, silent };
+                    self.hold(from, Message { epoch, body: words }, out);
+                }
+                self.wish(joins, leaves, out);
+            }
             Body::Propose { attempt, dead } => self.propose(from, epoch, attempt, dead, out),
-            Body::Report { attempt, standing } => self.report(from, epoch, attempt, standing, out),
+            Body::Report { attempt, dead, standing } => {
+                self.report(from, epoch, (attempt, dead), standing, out)
+            }
             Body::Install { decision, state } => self.install(from, epoch, decision, state.as_ref(), out),
             Body::Installed => self.installed(from, epoch, out),
             Body::Stale => log::debug!("core {from} is in epoch {epoch}, core {} in {}", self.me, self.epoch),

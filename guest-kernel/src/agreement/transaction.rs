@@ -56,9 +56,9 @@ pub(super) struct Txn<O> {
     pub(super) op: O,
     pub(super) phase: Phase,
     /// Cores below whose vote, or later acknowledgement, has not come.
-    awaited: CoreSet,
+    pub(super) awaited: CoreSet,
     /// This core and all below have voted.
-    voted: bool,
+    pub(super) voted: bool,
     refusal: Option<Refusal>,
     /// The initiator's own word for it.
     pub(super) ticket: Option<Ticket>,
@@ -76,7 +76,7 @@ impl<R: Replica> Agreement<R> {
         self.routes.children(&self.topology, self.members, txn.initiator, self.me)
     }
 
-    fn parent(&self, txn: TxnId) -> Option<CoreId> {
+    pub(super) fn parent(&self, txn: TxnId) -> Option<CoreId> {
         self.routes.parent(&self.topology, self.members, txn.initiator, self.me)
     }
 

@@ -1,5 +1,6 @@
 //! A member of the multikernel, on Atoll. What it can be told at its console is in the program's head. With `tree=flat` it
-//! sends to each other member by itself; else along the tree that follows from where the cores are.
+//! sends to each other member by itself; else along the tree that follows from where the cores are. With
+//! `patience=MILLISECONDS` it waits so long for a member that owes it an answer and says nothing, with 0 for ever.
 #![no_std]
 #![no_main]
 

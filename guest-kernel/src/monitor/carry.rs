@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use super::patience::is_life_of;
 use super::peer::Peer;
 use super::{Life, Monitor, NO_EPOCH, News};
 use crate::agreement::CoreId;
@@ -21,7 +22,8 @@ impl Monitor {
     pub fn is_sound(&self, me: CoreId, life: Life, cores: usize) -> bool {
         let counts = [self.counts.said, self.counts.lines_out, self.counts.heard, self.counts.lines_in];
         self.me == me
-            && self.life == life
+            && is_life_of(self.life, life)
+            && self.patience.is_sound(cores)
             && self.peers.len() == cores.min(64)
             && self.peers.iter().all(Peer::is_sound)
             && self.agreement.is_sound(me, cores)

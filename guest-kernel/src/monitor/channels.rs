@@ -130,6 +130,11 @@ impl Channels {
         self.open.values().flat_map(Channel::pages)
     }
 
+    /// Who has not answered whether a channel is open.
+    pub(super) fn unanswered(&self) -> CoreSet {
+        self.open.values().filter(|channel| channel.theirs.is_none()).map(|channel| channel.peer).collect()
+    }
+
     fn of(&mut self, peer: CoreId, number: ChannelId) -> Option<&mut Channel> {
         self.open.get_mut(&number).filter(|channel| channel.peer == peer)
     }

@@ -13,12 +13,15 @@
 //! those of the lines, of what may be said when, and that nobody acts in another's name; a core that lies within the
 //! rules about what it did is not found out, as agreement among cores that only fail by stopping never does.
 //!
+//! **Who does not answer** is waited for with patience, and then left out ([`patience`]).
+//!
 //! The monitor has no input or output of its own. A program hands it what comes over the mesh ([`Monitor::line`],
 //! [`Monitor::peer`]) and lets it send at the end of each of its steps ([`Monitor::round`]).
 
 mod carry;
 pub mod channels;
 pub mod pages;
+mod patience;
 mod peer;
 pub mod wire;
 
@@ -36,6 +39,7 @@ use crate::platform::Platform;
 use crate::replica::{Op, State, System};
 use channels::{ChannelId, Channels};
 use pages::Shelves;
+use patience::Patience;
 use peer::Peer;
 use wire::{Life, Say};
 
@@ -53,6 +57,10 @@ pub enum News {
     Epoch(u64, CoreSet),
     /// This core broke the rules.
     Silenced(CoreId),
+    /// This core does not answer, and is left out.
+    LeftOut(CoreId),
+    /// This core itself was left out, and comes in anew.
+    Expelled,
     /// A channel that was asked for is open.
     Opened(ChannelId),
     /// A core has opened a channel to this service.
@@ -105,6 +113,7 @@ pub struct Monitor {
     counts: Counts,
     channels: Channels,
     shelves: Shelves,
+    patience: Patience,
     /// What is to be told to the state machine, one after the other.
     events: VecDeque<Event<Op, State>>,
     stepping: bool,
@@ -140,6 +149,7 @@ impl Monitor {
             life,
             wants_in: true,
             inside: agreement.epoch().is_some(),
+            patience: Patience::since(agreement.epoch().map_or(0, |(epoch, _)| epoch)),
             agreement,
             peers: (0..cores.min(64)).map(|_| Peer::default()).collect(),
             strangers: BTreeMap::new(),
@@ -199,7 +209,7 @@ impl Monitor {
         match self.epoch() {
             Some(_) if !wants_in => self.step(Event::Leave(self.me)),
             Some(_) => {}
-            None => self.tell(self.up(), &Say::Hello { life: self.life, wants_in }),
+            None => self.greet(self.up()),
         }
     }
 
@@ -213,21 +223,38 @@ impl Monitor {
         let Some(peer) = self.peers.get_mut(core) else { return };
         peer.reborn(up);
         let core = core as CoreId;
+        self.part_with(core);
+        if up {
+            self.step(Event::Reborn(core));
+            self.greet(CoreSet::one(core));
+        } else {
+            self.forget_words_of(core);
+            self.step(Event::Died(core));
+            self.judge();
+        }
+    }
+
+    /// A core's life is over, or another begins: what was known of it.
+    fn part_with(&mut self, core: CoreId) {
         self.shelves.reborn(core);
         self.close_channels_of(core);
         self.accused.remove(&core);
         self.strangers.remove(&core);
-        if up {
-            self.step(Event::Reborn(core));
-            let wants_in = self.wants_in && self.epoch().is_none();
-            self.tell(CoreSet::one(core), &Say::Hello { life: self.life, wants_in });
-        } else {
-            self.strangers.values_mut().for_each(|stranger| _ = stranger.met.remove(core));
-            self.ahead.values_mut().for_each(|by| _ = by.remove(core));
-            self.accused.values_mut().for_each(|by| _ = by.remove(core));
-            self.step(Event::Died(core));
-            self.judge();
-        }
+        self.patience.denounced.remove(&core);
+    }
+
+    /// What a core said of others does not count any more.
+    fn forget_words_of(&mut self, core: CoreId) {
+        self.strangers.values_mut().for_each(|stranger| _ = stranger.met.remove(core));
+        self.ahead.values_mut().for_each(|by| _ = by.remove(core));
+        self.accused.values_mut().for_each(|by| _ = by.remove(core));
+        self.patience.denounced.values_mut().for_each(|by| _ = by.remove(core));
+    }
+
+    fn greet(&mut self, to: CoreSet) {
+        let wants_in = self.wants_in && !self.inside;
+        let since = self.inside.then_some(self.patience.since);
+        self.tell(to, &Say::Hello { life: self.life, wants_in, since });
     }
 
     /// A line came; false if it is not a monitor's, nor a channel's.
@@ -246,7 +273,8 @@ impl Monitor {
         }
         match peer.hear(line) {
             Ok(None) => {}
-            Ok(Some(say)) => self.hear(from as CoreId, say),
+            Ok(Some(say)) if peer.counts(&say, self.life) => self.hear(from as CoreId, say),
+            Ok(Some(_)) => {}
             Err(wire::Malformed) => self.accuse(from as CoreId),
         }
         true
@@ -300,7 +328,7 @@ impl Monitor {
     fn hear(&mut self, from: CoreId, say: Say) {
         self.counts.heard += 1;
         match say {
-            Say::Hello { life, wants_in } => self.hello(from, life, wants_in),
+            Say::Hello { life, wants_in, since } => self.hello(from, life, wants_in, since),
             Say::Met { core, life } => self.met(from, core, life),
             Say::Accuse { core } => {
                 if usize::from(core) < self.peers.len() {
@@ -314,7 +342,7 @@ impl Monitor {
                         op.actor().is_none_or(|actor| actor == txn.initiator)
                     }
                     // Who comes in is told by `Met`, and who goes out says so itself, and again if its steward changes.
-                    Body::Wish { joins, leaves } => {
+                    Body::Wish { joins, leaves, .. } => {
                         *joins = CoreSet::EMPTY;
                         *leaves = leaves.and(CoreSet::one(from));
                         true
@@ -327,6 +355,11 @@ impl Monitor {
                     self.accuse(from);
                 }
             }
+            Say::Ping => self.tell(CoreSet::one(from), &Say::Alive),
+            Say::Silent { core, epoch, silent } => self.silent(from, core, epoch, silent),
+            Say::LeftOut { life, begun, since } => self.told_left_out(from, life, begun, since),
+            // It lives, and has been heard to.
+            Say::Alive | Say::To { .. } => {}
             Say::Open { .. } | Say::Opened { .. } | Say::Room { .. } | Say::Close { .. } => {
                 if !self.channel_word(from, say) {
                     self.accuse(from);
@@ -340,12 +373,18 @@ impl Monitor {
         }
     }
 
-    fn hello(&mut self, from: CoreId, life: Life, wants_in: bool) {
+    fn hello(&mut self, from: CoreId, life: Life, wants_in: bool, since: Option<u64>) {
+        let Some(peer) = self.peers.get_mut(usize::from(from)) else { return };
+        peer.since = since;
+        if peer.life.replace(life).is_some_and(|known| known != life) {
+            self.begins_anew(from, life);
+        }
         let met = self.ahead.get(&(from, life)).copied().unwrap_or_default().with(CoreSet::one(self.me));
         self.strangers.insert(from, Stranger { life, wants_in, met, asked: false });
         if wants_in {
             self.tell_members(&Say::Met { core: from, life });
         }
+        self.tell_stray(from);
         self.admit();
     }
 
@@ -436,20 +475,31 @@ impl Monitor {
             }
         }
         self.stepping = false;
+        self.shun_silent();
+        self.end_if_left_out();
     }
 
     fn epoch_began(&mut self, epoch: u64, members: CoreSet) {
         self.news.push_back(News::Epoch(epoch, members));
         let inside = members.contains(self.me);
         if core::mem::replace(&mut self.inside, inside) != inside {
+            if inside {
+                self.came_in(epoch);
+            }
             // It may have changed its mind meanwhile.
-            let wants_in = self.wants_in && !inside;
-            self.tell(self.up(), &Say::Hello { life: self.life, wants_in });
+            self.greet(self.up());
             if inside && !self.wants_in {
                 self.step(Event::Leave(self.me));
             }
         }
         self.accused.retain(|core, _| members.contains(*core));
+        self.patience.denounced.clear();
+        let silent = self.agreement.silent();
+        (0..).zip(&mut self.peers).for_each(|(core, peer)| {
+            if !silent.contains(core) {
+                peer.shunned = (false, false);
+            }
+        });
         self.strangers.values_mut().for_each(|stranger| stranger.asked = false);
         // Who came with it has not heard; who led before may be gone.
         let met: Vec<Say> = self

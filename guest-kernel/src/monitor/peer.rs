@@ -5,7 +5,8 @@ use alloc::collections::VecDeque;
 use io_rings::urpc::Message;
 use serde::{Deserialize, Serialize};
 
-use super::wire::{Assembler, Say, cut};
+use super::patience::LOOKS;
+use super::wire::{Assembler, Life, Say, cut};
 use crate::mesh::NotSent;
 
 /// Lines that may wait for one peer. Whoever reads so little that more would wait breaks the rules.
@@ -18,6 +19,17 @@ pub struct Peer {
     pub up: bool,
     /// It broke the rules, and neither hears nor is heard any more in this life.
     pub silenced: bool,
+    /// Which life it is, once it has said so.
+    pub life: Option<Life>,
+    /// The epoch with which it came in, if it says that it is a member.
+    pub since: Option<u64>,
+    /// It has been told that it is not heard any more, and that an epoch has begun without it.
+    pub shunned: (bool, bool),
+    /// What it says is to a former life of this core.
+    deaf: bool,
+    /// It said something since the last look, and how many looks ago it did while it owed an answer.
+    spoke: bool,
+    quiet: u8,
     heard: Assembler,
     waiting: VecDeque<Message>,
 }
@@ -44,7 +56,7 @@ impl Peer {
 
     /// Whether a peer can be so.
     pub fn is_sound(&self) -> bool {
-        self.waiting.len() <= 2 * QUEUE && self.heard.is_sound()
+        self.waiting.len() <= 2 * QUEUE && self.heard.is_sound() && self.quiet <= LOOKS
     }
 
     /// Whether something waits to be sent.
@@ -61,12 +73,41 @@ impl Peer {
 
     /// Whether its lines count.
     pub fn is_heard(&self) -> bool {
-        self.up && !self.silenced
+        self.up && !self.silenced && !self.deaf
+    }
+
+    /// What this core has told it, another life of this core has.
+    pub fn forget_words(&mut self) {
+        (self.deaf, self.shunned, self.quiet) = (self.up, (false, false), 0);
+    }
+
+    /// It says something; whether that counts. Of one that is not heard, these do: a new life of it, and that it speaks to
+    /// this core's.
+    pub fn counts(&mut self, say: &Say, own: Life) -> bool {
+        match *say {
+            Say::To { life } => {
+                self.deaf &= life != own;
+                false
+            }
+            Say::Hello { life, .. } if self.life != Some(life) => true,
+            _ => self.is_heard(),
+        }
+    }
+
+    /// A look: for how many it has said nothing although it owes something.
+    pub fn look(&mut self, owes: bool) -> u8 {
+        let spoke = core::mem::take(&mut self.spoke);
+        self.quiet = if owes && !spoke { (self.quiet + 1).min(LOOKS) } else { 0 };
+        self.quiet
     }
 
     /// Takes a line; what was said, once it is whole. None that makes no sense.
     pub fn hear(&mut self, line: &Message) -> Result<Option<Say>, super::wire::Malformed> {
-        if !self.is_heard() { Ok(None) } else { self.heard.take(line) }
+        if !self.up || self.silenced {
+            return Ok(None);
+        }
+        self.spoke = true;
+        self.heard.take(line)
     }
 
     /// Sends what waits, as far as there is room; whether something waits still.

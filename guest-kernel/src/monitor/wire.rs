@@ -25,8 +25,9 @@ pub type Life = u32;
 #[expect(missing_docs, reason = "each variant's line names its fields")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Say {
-    /// The first words on a channel, and again when they change: which life this is, and whether it wants to be a member.
-    Hello { life: Life, wants_in: bool },
+    /// The first words on a channel, and again when they change: which life this is, whether it wants to be a member, and
+    /// if it is one, with which epoch it came in.
+    Hello { life: Life, wants_in: bool, since: Option<u64> },
     /// To members: that life of that core is known here, so it may be taken in.
     Met { core: CoreId, life: Life },
     /// To members: that core broke the rules.
@@ -43,6 +44,17 @@ pub enum Say {
     Close { number: u32 },
     /// This page is its reader's again.
     Returned { page: u8 },
+    /// Are you there?
+    Ping,
+    /// Yes.
+    Alive,
+    /// To members of that epoch: that core does not answer, or does after all.
+    Silent { core: CoreId, epoch: u64, silent: bool },
+    /// That life of yours is not heard any more, or an epoch has begun without it, even. Where another epoch is given than
+    /// the one you came in with, it is not you who is meant.
+    LeftOut { life: Life, begun: bool, since: Option<u64> },
+    /// From here on, what is said is said to that life.
+    To { life: Life },
 }
 
 /// It could not have been said.

@@ -38,7 +38,7 @@ use io_rings::urpc::Message;
 
 use crate::agreement::{CoreId, Topology};
 use crate::handover::pack;
-use crate::kernel::{Kernel, Program, Step};
+use crate::kernel::{Kernel, Pace, Program, Step};
 use crate::mesh::Mesh;
 use crate::monitor::{Monitor, News};
 use crate::platform::Platform;
@@ -97,6 +97,8 @@ impl App {
             match self.desk.event().await {
                 News::Epoch(epoch, members) => self.say(&format!("epoch {epoch}: {members:?}")),
                 News::Silenced(core) => self.say(&format!("core {core} broke the rules")),
+                News::LeftOut(core) => self.say(&format!("core {core} does not answer, and is left out")),
+                News::Expelled => self.say("left out by the others; comes in anew"),
                 _ => {}
             }
         }
@@ -122,6 +124,10 @@ pub struct Multikernel {
     waits: Cell<bool>,
     /// While it takes leave to suspend itself: whether it was a member, and so wants to be one again.
     comes_back: Option<bool>,
+    /// When the monitor looks again whether the others answer.
+    next_look: u64,
+    /// It has halted since it looked.
+    rested: bool,
 }
 
 impl Multikernel {
@@ -152,7 +158,7 @@ impl Multikernel {
         app.spawner.spawn("names", app.clone().tell_names(watch))?;
         app.spawner.spawn("console", app.clone().console())?;
         app.resume_services()?;
-        Ok(Self { tasks, app, waits: Cell::new(false), comes_back: None })
+        Ok(Self { tasks, app, waits: Cell::new(false), comes_back: None, next_look: 0, rested: false })
     }
 
     /// What the first member has; the others are given theirs as they come in.
@@ -173,6 +179,12 @@ impl Multikernel {
         Ok(program)
     }
 
+    /// Denounces members that owe an answer and say nothing for so many ticks; with 0 it waits for ever.
+    pub fn set_patience(&mut self, ticks: u64) {
+        self.app.desk.monitor(|monitor| monitor.set_patience(ticks));
+        self.next_look = 0;
+    }
+
     /// The monitor, to look at.
     pub fn look<T>(&self, look: impl FnOnce(&Monitor) -> T) -> T {
         self.app.desk.look(look)
@@ -191,8 +203,16 @@ impl Multikernel {
 
 impl<P: Platform> Program<P> for Multikernel {
     fn step(&mut self, kernel: &mut Kernel<P>) -> Step {
+        let now = kernel.platform.now();
+        if core::mem::take(&mut self.rested) {
+            self.app.desk.monitor(|monitor| monitor.rested(now));
+        }
+        let looked = now >= self.next_look;
+        if looked {
+            self.next_look = self.app.desk.tick(now);
+        }
         let ran = self.tasks.run();
-        if ran || self.waits.get() {
+        if ran || looked || self.waits.get() {
             self.waits.set(self.app.desk.flush(|slot, line| kernel.send(slot, line)));
         }
         if !self.app.out.borrow().is_empty() {
@@ -202,7 +222,10 @@ impl<P: Platform> Program<P> for Multikernel {
             return Step::Busy;
         }
         let retry = self.waits.get().then(|| kernel.after(1));
-        match [retry, self.tasks.deadline()].into_iter().flatten().min() {
+        // One that polls comes by anyway.
+        let halts = kernel.pace != Pace::Poll;
+        let look = (halts && self.look(Monitor::is_waiting)).then_some(self.next_look);
+        match [retry, look, self.tasks.deadline()].into_iter().flatten().min() {
             Some(tick) => Step::IdleUntil(tick),
             None => Step::Idle,
         }
@@ -272,6 +295,10 @@ impl<P: Platform> Program<P> for Multikernel {
 
     fn may_sleep(&mut self) -> bool {
         self.tasks.is_idle()
+    }
+
+    fn awake(&mut self) {
+        self.rested = true;
     }
 }
 

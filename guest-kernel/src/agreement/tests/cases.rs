@@ -104,3 +104,26 @@ fn greater_changes() {
     let world = World::new(3, 4, &Topology::flat()).script(0, Event::Join(3));
     all_of("join, 3 + 1 cores, 2 deaths", world.with_crashes(2));
 }
+
+/// A core falls silent at any step of what the others do and is left out, though it goes on, sooner or later, with what it
+/// knows and with lines from before. It learns of it, and comes in anew.
+fn with_mistake(name: &str, world: World<Slots>) {
+    all_of(&std::format!("{name}, 1 mistake"), world.with_mistakes(1));
+}
+
+#[test]
+fn who_is_left_out_does_nothing_half() {
+    with_mistake("one phase, 3 cores", count(founders(3), 1, 7));
+    with_mistake("two phases, 3 cores", win(founders(3), 0, 1));
+}
+
+#[test]
+fn of_two_that_conflict_one_wins_though_one_is_left_out() {
+    with_mistake("conflict of 2, 2 cores", win(win(founders(2), 0, 1), 1, 1));
+}
+
+#[test]
+fn who_is_left_out_leads_or_comes_or_goes() {
+    with_mistake("join, 2 + 1 cores", World::new(2, 3, &Topology::flat()).script(0, Event::Join(2)));
+    with_mistake("leave of the first, 3 cores", founders(3).script(1, Event::Leave(0)));
+}

@@ -78,18 +78,55 @@ pub enum Choice {
     Notice(CoreId, CoreId),
     /// The core dies, and its messages may still arrive until its death is noticed.
     Crash(CoreId),
+    /// One, which leads the rest then, leaves the other out as silent. That one may be awake all the time.
+    LeaveOut(CoreId, CoreId),
+    /// Nothing else is left to happen: a core that had been left out comes in anew.
+    Rejoin(CoreId),
+}
+
+/// What goes over a channel.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Item<M> {
+    Words(M),
+    /// The receiver, in this life, is not heard any more; or an epoch has begun without it, even.
+    LeftOut(u8, bool),
+    /// The sender begins this life.
+    Life(u8),
+    /// From here on the sender speaks to this life.
+    To(u8),
+}
+
+/// What a core knows of its own life.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+struct Standing {
+    life: u8,
+    /// Who says that it does not hear it any more, and who of them that an epoch has begun without it.
+    told: CoreSet,
+    told_begun: CoreSet,
+    /// Who does not speak to this life yet.
+    deaf: CoreSet,
+    /// It was left out, and is not a member again.
+    anew: bool,
+    /// Whom it has told so.
+    tells: CoreSet,
+    tells_begun: CoreSet,
+    /// The lives of others that it has met; the first of each else.
+    lives: BTreeMap<CoreId, u8>,
 }
 
 /// All of it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct World<R: Replica> {
     pub nodes: Vec<Option<Agreement<R>>>,
-    channels: BTreeMap<(CoreId, CoreId), VecDeque<Msg<R>>>,
+    channels: BTreeMap<(CoreId, CoreId), VecDeque<Item<Msg<R>>>>,
+    standings: Vec<Standing>,
     notices: BTreeSet<(CoreId, CoreId)>,
     scripts: Vec<VecDeque<Ev<R>>>,
     pub outcomes: BTreeMap<Ticket, Result<(), Refusal>>,
     witnesses: BTreeMap<Ticket, CoreSet>,
     pub crashes: u32,
+    /// Times that a core may be left out though it lives.
+    pub mistakes: u32,
     pub sent: u64,
     pub suspects: u32,
 }
@@ -108,11 +145,13 @@ impl<R: Replica + Clone + core::fmt::Debug + Eq + Hash> World<R> {
         Self {
             nodes: (0..cores).map(|core| Some(node(core))).collect(),
             channels: BTreeMap::new(),
+            standings: (0..cores).map(|_| Standing::default()).collect(),
             notices: BTreeSet::new(),
             scripts: (0..cores).map(|_| VecDeque::new()).collect(),
             outcomes: BTreeMap::new(),
             witnesses: BTreeMap::new(),
             crashes: 0,
+            mistakes: 0,
             sent: 0,
             suspects: 0,
         }
@@ -127,6 +166,12 @@ impl<R: Replica + Clone + core::fmt::Debug + Eq + Hash> World<R> {
     /// So many cores may die.
     pub fn with_crashes(mut self, crashes: u32) -> Self {
         self.crashes = crashes;
+        self
+    }
+
+    /// So often a core may be left out as silent.
+    pub fn with_mistakes(mut self, mistakes: u32) -> Self {
+        self.mistakes = mistakes;
         self
     }
 
@@ -153,6 +198,19 @@ impl<R: Replica + Clone + core::fmt::Debug + Eq + Hash> World<R> {
         let filled = self.channels.iter().filter(|((_, to), queue)| self.lives(*to) && !queue.is_empty());
         all.extend(filled.map(|(&(from, to), _)| Choice::Deliver(from, to)));
         all.extend(self.notices.iter().map(|&(at, dead)| Choice::Notice(at, dead)));
+        if all.is_empty() {
+            all.extend(
+                self.live().filter(|&(core, _)| self.may_rejoin(core)).map(|(core, _)| Choice::Rejoin(core)),
+            );
+            return all;
+        }
+        if self.mistakes > 0 {
+            for (at, node) in self.live() {
+                let silent = node.fellows().without(node.silent()).iter().filter(|&core| self.lives(core));
+                let silent = silent.filter(|&core| node.may_leave_out(CoreSet::one(core)));
+                all.extend(silent.map(|core| Choice::LeaveOut(at, core)));
+            }
+        }
         if self.crashes > 0 && !all.is_empty() && self.live().count() > 1 {
             all.extend(self.live().map(|(core, _)| Choice::Crash(core)));
         }
@@ -168,19 +226,121 @@ impl<R: Replica + Clone + core::fmt::Debug + Eq + Hash> World<R> {
             }
             Choice::Deliver(from, to) => {
                 let queue = self.channels.entry((from, to)).or_default();
-                let message = queue.pop_front().unwrap();
+                let item = queue.pop_front().unwrap();
                 if queue.is_empty() {
                     self.channels.remove(&(from, to));
                 }
-                self.step(to, Event::Message(from, message));
+                self.arrive(from, to, item);
             }
             Choice::Notice(at, dead) => {
+                self.standings[usize::from(at)].tells.remove(dead);
+                self.standings[usize::from(at)].tells_begun.remove(dead);
                 self.notices.remove(&(at, dead));
                 self.channels.remove(&(dead, at));
                 self.step(at, Event::Died(dead));
             }
             Choice::Crash(core) => self.crash(core),
+            Choice::LeaveOut(at, core) => {
+                self.mistakes -= 1;
+                self.step(at, Event::Silent(core));
+            }
+            Choice::Rejoin(core) => {
+                let members = self.newest().map_or(CoreSet::EMPTY, |(_, members)| members);
+                if let Some(steward) = members.lowest() {
+                    self.step(steward, Event::Join(core));
+                }
+            }
         }
+    }
+
+    /// What monitors do beside the agreement: they tell those who were left out, who then begin a new life.
+    fn arrive(&mut self, from: CoreId, to: CoreId, item: Item<Msg<R>>) {
+        let standing = &mut self.standings[usize::from(to)];
+        match item {
+            Item::Words(_) | Item::LeftOut(..) if standing.deaf.contains(from) => {}
+            Item::Words(message) => self.step(to, Event::Message(from, message)),
+            Item::LeftOut(life, begun) if life == standing.life => {
+                standing.told.insert(from);
+                if begun {
+                    standing.told_begun.insert(from);
+                }
+                if !self.expel_if_told(to) {
+                    // One of the two has to begin anew.
+                    self.tell_left_out(to, CoreSet::one(from), false);
+                }
+            }
+            Item::LeftOut(..) => {}
+            Item::Life(life) => {
+                standing.lives.insert(from, life);
+                standing.tells.remove(from);
+                standing.tells_begun.remove(from);
+                self.put(to, from, Item::To(life));
+                self.step(to, Event::Died(from));
+                self.step(to, Event::Reborn(from));
+            }
+            Item::To(life) => {
+                if life == standing.life {
+                    standing.deaf.remove(from);
+                }
+            }
+        }
+    }
+
+    /// Most of those who can tell have told it. One that is outside has nothing to lose by a wrong word.
+    fn expel_if_told(&mut self, core: CoreId) -> bool {
+        let Some(node) = &self.nodes[usize::from(core)] else { return false };
+        let Standing { told, told_begun, .. } = self.standings[usize::from(core)];
+        if told.is_empty() || (node.epoch().is_some() && !node.is_left_out_by(told, told_begun)) {
+            return false;
+        }
+        let others: CoreSet = self.live().map(|(other, _)| other).filter(|&other| other != core).collect();
+        let standing = &mut self.standings[usize::from(core)];
+        let life = standing.life + 1;
+        let lives = core::mem::take(&mut standing.lives);
+        *standing = Standing { life, deaf: others, anew: true, lives, ..Standing::default() };
+        others.iter().for_each(|other| self.put(core, other, Item::Life(life)));
+        self.step(core, Event::Expelled);
+        true
+    }
+
+    fn tell_left_out(&mut self, core: CoreId, others: CoreSet, begun: bool) {
+        let Standing { tells, tells_begun, .. } = &mut self.standings[usize::from(core)];
+        let told = if begun { tells_begun } else { tells };
+        let new = others.without(*told);
+        *told = told.with(new);
+        for other in new.iter() {
+            let life = self.standings[usize::from(core)].lives.get(&other).copied().unwrap_or_default();
+            self.put(core, other, Item::LeftOut(life, begun));
+        }
+    }
+
+    fn put(&mut self, from: CoreId, to: CoreId, item: Item<Msg<R>>) {
+        if self.lives(to) {
+            self.channels.entry((from, to)).or_default().push_back(item);
+        }
+    }
+
+    /// Who claims to be a member of an epoch that is over for this core, which comes new.
+    fn strays(&self, core: CoreId) -> CoreSet {
+        let own = self.nodes[usize::from(core)].as_ref().and_then(Agreement::epoch);
+        let is_stray = |epoch, members: CoreSet, of: &(CoreId, &Agreement<R>)| {
+            !members.contains(of.0) && of.1.epoch().is_some_and(|(its, _)| its <= epoch)
+        };
+        let strays =
+            self.live().filter(|of| own.is_some_and(|(epoch, members)| is_stray(epoch, members, of)));
+        strays.map(|(core, _)| core).collect()
+    }
+
+    /// Whether somebody does not hear this core any more that lives, or it has not come in again since.
+    fn is_out(&self, core: CoreId) -> bool {
+        let silent = |(_, node): (CoreId, &Agreement<R>)| node.silent().contains(core);
+        self.standings[usize::from(core)].anew || self.live().any(silent)
+    }
+
+    fn may_rejoin(&self, core: CoreId) -> bool {
+        let in_some =
+            self.newest().is_some_and(|(_, members)| members.iter().all(|member| self.lives(member)));
+        self.standings[usize::from(core)].anew && in_some
     }
 
     pub fn crash(&mut self, core: CoreId) {
@@ -194,25 +354,35 @@ impl<R: Replica + Clone + core::fmt::Debug + Eq + Hash> World<R> {
 
     pub fn step(&mut self, core: CoreId, event: Ev<R>) {
         let Some(node) = &mut self.nodes[usize::from(core)] else { return };
+        let was_out = node.epoch().is_none();
         for action in node.step(event) {
             match action {
                 Action::Send(to, message) => {
                     self.sent += 1;
-                    if self.lives(to) {
-                        self.channels.entry((core, to)).or_default().push_back(message);
-                    }
+                    self.put(core, to, Item::Words(message));
                 }
                 Action::Done(ticket) => self.answer(ticket, Ok(())),
                 Action::Refused(ticket, refusal) => self.answer(ticket, Err(refusal)),
-                Action::Epoch(..) => {}
+                Action::Epoch(_, members) => {
+                    self.standings[usize::from(core)].anew &= !members.contains(core);
+                }
                 Action::Suspect(_) => self.suspects += 1,
             }
         }
+        let Some(node) = &self.nodes[usize::from(core)] else { return };
+        let (silent, members) = (node.silent(), node.epoch().map_or(CoreSet::EMPTY, |(_, members)| members));
+        let strays = if was_out { self.strays(core) } else { CoreSet::EMPTY };
+        self.tell_left_out(core, silent, false);
+        if !members.is_empty() {
+            self.tell_left_out(core, silent.without(members).with(strays), true);
+        }
+        self.expel_if_told(core);
     }
 
-    /// The newest epoch that a living core is in.
+    /// The newest epoch that a living core is in which nobody has left out.
     fn newest(&self) -> Option<(u64, CoreSet)> {
-        self.live().filter_map(|(_, node)| node.epoch()).max()
+        let heard = self.live().filter(|&(core, _)| !self.is_out(core));
+        heard.filter_map(|(_, node)| node.epoch()).max()
     }
 
     fn answer(&mut self, ticket: Ticket, outcome: Result<(), Refusal>) {
@@ -224,8 +394,9 @@ impl<R: Replica + Clone + core::fmt::Debug + Eq + Hash> World<R> {
 
     /// What holds in every state, whatever is replicated.
     pub fn check_epochs(&self) -> Result<(), String> {
+        let heard = self.live().filter(|&(core, _)| !self.is_out(core));
         let epochs: BTreeMap<CoreId, (u64, CoreSet)> =
-            self.live().filter_map(|(core, node)| Some((core, node.epoch()?))).collect();
+            heard.filter_map(|(core, node)| Some((core, node.epoch()?))).collect();
         for (a, (epoch_a, members_a)) in &epochs {
             for (b, (epoch_b, members_b)) in &epochs {
                 if epoch_a == epoch_b && members_a != members_b {
@@ -258,6 +429,9 @@ impl<R: Replica + Clone + core::fmt::Debug + Eq + Hash> World<R> {
                 return Err(format!("cores {first} and {core} end differently: {one:?}, {node:?}"));
             }
         }
+        if let Some((core, _)) = self.live().find(|&(core, _)| self.is_out(core)) {
+            return Err(format!("core {core} stays out"));
+        }
         let dead = one.epoch().map_or(CoreSet::EMPTY, |(_, members)| members);
         match dead.iter().find(|&core| !self.lives(core)) {
             Some(core) => Err(format!("dead core {core} is a member")),
@@ -275,7 +449,7 @@ impl World<Slots> {
     pub fn check(&self) -> Result<(), String> {
         self.check_epochs()?;
         let mut winners = BTreeMap::new();
-        for (core, node) in self.live() {
+        for (core, node) in self.live().filter(|&(core, _)| !self.is_out(core)) {
             for (place, ticket) in &node.replica.winners {
                 let first = *winners.entry(place).or_insert(ticket);
                 if first != ticket {
@@ -286,15 +460,21 @@ impl World<Slots> {
                 return Err(format!("core {core} did {ticket} {times} times"));
             }
         }
-        for (ticket, outcome) in &self.outcomes {
+        // While somebody is in doubt, who the members are is not known here. It is at the end.
+        let in_doubt = self.live().any(|(core, _)| self.is_out(core));
+        for (ticket, outcome) in self.outcomes.iter().filter(|_| !in_doubt) {
             // Who is on its way out of an epoch that is over knows nothing of the next; and where all died who did a
             // deed, it is gone.
             let witnesses = self.witnesses[ticket];
+            if *outcome == Err(Refusal::Unknown) {
+                continue;
+            }
             if !witnesses.iter().any(|core| self.lives(core)) {
                 continue;
             }
             let newest = self.newest();
-            for (core, node) in self.live().filter(|(_, node)| newest.is_some() && node.epoch() == newest) {
+            let heard = self.live().filter(|&(core, _)| !self.is_out(core));
+            for (core, node) in heard.filter(|(_, node)| newest.is_some() && node.epoch() == newest) {
                 if node.replica.counts.contains_key(ticket) != outcome.is_ok() {
                     return Err(format!("{ticket} is answered {outcome:?}, not so on core {core}"));
                 }

@@ -48,7 +48,13 @@ pub struct Cluster {
     pub lines: u64,
     /// Cores that do not do as they should; nothing is expected of them.
     pub hostile: BTreeSet<CoreId>,
+    /// Cores that do nothing for a while, and know nothing of it.
+    pub asleep: CoreSet,
+    now: u64,
 }
+
+/// Ticks that a monitor waits for a word.
+const PATIENCE: u64 = 80;
 
 pub fn replica(me: CoreId) -> System {
     let mut system = System::new(me);
@@ -68,6 +74,8 @@ impl Cluster {
             topology,
             lines: 0,
             hostile: BTreeSet::new(),
+            asleep: CoreSet::EMPTY,
+            now: 0,
         };
         cluster.start(0, true);
         cluster
@@ -101,7 +109,8 @@ impl Cluster {
         self.next_life += 1;
         let (life, count, topology) = (self.next_life, self.cores.len(), self.topology.clone());
         let make = if founder { Monitor::founder } else { Monitor::outside };
-        let monitor = make(core, life, count, replica(core), topology);
+        let mut monitor = make(core, life, count, replica(core), topology);
+        monitor.set_patience(PATIENCE);
         for other in self.live().iter() {
             self.notices.entry((other, core)).or_default().push_back(Notice::Up);
         }
@@ -111,6 +120,7 @@ impl Cluster {
     pub fn crash(&mut self, core: CoreId) {
         self.cores[usize::from(core)] = None;
         self.hostile.remove(&core);
+        self.asleep.remove(core);
         self.channels.retain(|(_, to), _| *to != core);
         self.notices.retain(|(at, _), _| *at != core);
         for other in self.live().iter() {
@@ -183,10 +193,11 @@ impl Cluster {
 
     /// One of all things that may happen next does; false if there is none.
     pub fn happen(&mut self) -> bool {
-        let live = self.live();
+        let live = self.live().without(self.asleep);
         let filled = self.channels.iter().filter(|((_, to), items)| live.contains(*to) && !items.is_empty());
         let filled: Vec<_> = filled.map(|(&ends, _)| ends).collect();
-        let noticed: Vec<_> = self.notices.keys().copied().collect();
+        let noticed: Vec<_> =
+            self.notices.keys().copied().filter(|(at, _)| !self.asleep.contains(*at)).collect();
         let Some(which) = (self.random.draw() as usize).checked_rem(filled.len() + noticed.len()) else {
             return false;
         };
@@ -198,6 +209,25 @@ impl Cluster {
             }
         }
         true
+    }
+
+    /// So much time passes, and whoever is awake looks whether it is time to look at the others.
+    pub fn pass(&mut self, ticks: u64) {
+        self.now += ticks;
+        for core in self.live().without(self.asleep).iter() {
+            let now = self.now;
+            self.core(core).monitor.tick(now);
+            self.flush(core);
+        }
+    }
+
+    /// Time passes, and all that follows from it happens before more does, until nobody waits for anybody.
+    pub fn settle_in_time(&mut self) {
+        for _ in 0..200 {
+            self.settle();
+            self.pass(PATIENCE / 8);
+        }
+        self.settle();
     }
 
     pub fn settle(&mut self) {
@@ -224,9 +254,18 @@ impl Cluster {
         })
     }
 
+    /// Whom somebody does not hear any more that may live.
+    fn in_doubt(&self) -> CoreSet {
+        let doubts = self.cores.iter().flatten().map(|core| core.monitor.silent_members());
+        doubts.fold(CoreSet::EMPTY, CoreSet::with)
+    }
+
     /// What holds at any time.
     pub fn check(&self) -> Result<(), String> {
-        let honest = (0..).zip(&self.cores).filter(|(core, _)| !self.hostile.contains(core));
+        let in_doubt = self.in_doubt();
+        let honest = (0..)
+            .zip(&self.cores)
+            .filter(|(core, _)| !self.hostile.contains(core) && !in_doubt.contains(*core));
         let mut epochs = BTreeMap::new();
         for (core, state) in honest {
             let Some(Core { monitor, .. }) = state else { continue };

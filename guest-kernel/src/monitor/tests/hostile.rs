@@ -8,7 +8,7 @@ use io_rings::urpc::Message;
 use proptest::prelude::*;
 
 use super::*;
-use crate::agreement::{Body, CoreSet, Decision, Standing, Topology, TxnId};
+use crate::agreement::{Body, CoreSet, Dead, Decision, Standing, Topology, TxnId};
 use crate::monitor::wire::{Say, cut};
 use crate::programs::random::Random;
 use crate::replica::tests::register;
@@ -49,6 +49,7 @@ fn words(random: &mut Random) -> Say {
     };
     let decision =
         |random: &mut Random| Decision { members: set(random), fresh: set(random), commits: commits(random) };
+    let dead = |random: &mut Random| Dead { all: set(random), ended: set(random) };
     let body: Body<Op, State> = match random.below(14) {
         0 => Body::Apply { txn: txn(random), op: op(random), settled: small(random) },
         1 | 2 => Body::Prepare { txn: txn(random), op: op(random), settled: small(random) },
@@ -56,15 +57,15 @@ fn words(random: &mut Random) -> Say {
         4 => Body::Commit { txn: txn(random) },
         5 => Body::Abort { txn: txn(random) },
         6 => Body::Ack { txn: txn(random) },
-        7 => Body::Wish { joins: set(random), leaves: set(random) },
-        8 => Body::Propose { attempt: small(random), dead: set(random) },
+        7 => Body::Wish { joins: set(random), leaves: set(random), silent: CoreSet::EMPTY },
+        8 => Body::Propose { attempt: small(random), dead: dead(random) },
         9 => {
             let standing = match random.below(3) {
                 0 => Standing::Before(commits(random)),
                 1 => Standing::Fresh,
                 _ => Standing::Decided(decision(random)),
             };
-            Body::Report { attempt: small(random), standing }
+            Body::Report { attempt: small(random), dead: dead(random), standing }
         }
         10 => Body::Install { decision: decision(random), state: None },
         11 => Body::Installed,
@@ -77,7 +78,7 @@ fn words(random: &mut Random) -> Say {
         13 => Say::Opened { number: random.below(3) as u32, theirs: random.draw() as u32 },
         14 => Say::Room { number: random.below(3) as u32, lines: random.draw() as u32 },
         15 => Say::Close { number: random.below(3) as u32 },
-        0 => Say::Hello { life: random.draw() as u32, wants_in: random.below(2) == 0 },
+        0 => Say::Hello { life: random.draw() as u32, wants_in: random.below(2) == 0, since: None },
         1 => Say::Met { core: random.draw() as u8, life: random.draw() as u32 },
         2 => Say::Accuse { core: random.draw() as u8 },
         _ => Say::Agree(crate::agreement::Message { epoch: small(random), body }),

@@ -24,8 +24,9 @@ fn any_op(cluster: &mut Cluster, by: CoreId) -> Op {
     }
 }
 
-/// One history: requests, deaths and new lives between the steps of all protocols.
-fn history(seed: u64, cores: u8, topology: Topology) {
+/// One history: requests, deaths and new lives between the steps of all protocols. Where cores `stall`, they fall asleep at
+/// any step and wake up as if nothing had been, while the others lose their patience.
+fn history(seed: u64, cores: u8, topology: Topology, stall: bool) {
     let mut cluster = Cluster::new(cores, seed, topology);
     (1..cores).for_each(|core| cluster.start(core, false));
     let mut asked: BTreeMap<(CoreId, u64), u32> = BTreeMap::new();
@@ -54,6 +55,12 @@ fn history(seed: u64, cores: u8, topology: Topology) {
                 cluster.core(core).monitor.want_in(wants);
                 cluster.flush(core);
             }
+            11 if stall && cluster.live().contains(core) => cluster.asleep.insert(core),
+            12 if stall => _ = cluster.asleep.remove(core),
+            13..16 if stall => {
+                let ticks = cluster.random.below(40);
+                cluster.pass(ticks);
+            }
             _ => _ = cluster.happen(),
         }
         cluster.check().unwrap_or_else(|why| panic!("seed {seed}: {why}"));
@@ -62,6 +69,10 @@ fn history(seed: u64, cores: u8, topology: Topology) {
     for core in cluster.live().iter() {
         cluster.core(core).monitor.want_in(true);
         cluster.flush(core);
+    }
+    cluster.asleep = CoreSet::EMPTY;
+    if stall {
+        cluster.settle_in_time();
     }
     cluster.settle();
     let anybody = !cluster.members().and(cluster.live()).is_empty();
@@ -80,12 +91,20 @@ fn history(seed: u64, cores: u8, topology: Topology) {
 
 #[test]
 fn histories_of_flat_machines() {
-    (1..=2000).for_each(|seed| history(seed, 2 + (seed % 3) as u8, Topology::flat()));
+    (1..=2000).for_each(|seed| history(seed, 2 + (seed % 3) as u8, Topology::flat(), false));
 }
 
 #[test]
 fn histories_of_trees() {
     let set = |cores: [CoreId; 2]| cores.into_iter().collect();
     let topology = Topology::levels(std::vec![std::vec![set([0, 1]), set([2, 3])]]);
-    (1..=1000).for_each(|seed| history(seed, 4, topology.clone()));
+    (1..=1000).for_each(|seed| history(seed, 4, topology.clone(), false));
+}
+
+#[test]
+fn histories_with_cores_that_stall() {
+    let set = |cores: [CoreId; 2]| cores.into_iter().collect();
+    let tree = Topology::levels(std::vec![std::vec![set([0, 1]), set([2, 3])]]);
+    (1..=1500).for_each(|seed| history(seed, 2 + (seed % 3) as u8, Topology::flat(), true));
+    (1..=500).for_each(|seed| history(seed, 4, tree.clone(), true));
 }

@@ -27,7 +27,7 @@ fn through(say: &Say) -> usize {
 fn short_words_take_a_line_and_long_ones_more() {
     let txn = TxnId { initiator: 3, sequence: 1000 };
     let agree = |body| Say::Agree(Message { epoch: 12, body });
-    assert_eq!(through(&Say::Hello { life: 70_000, wants_in: true }), 1);
+    assert_eq!(through(&Say::Hello { life: 70_000, wants_in: true, since: None }), 1);
     assert_eq!(through(&agree(Body::Commit { txn })), 1);
     assert_eq!(through(&agree(Body::Prepare { txn, op: register("network/eth0", 3, 1), settled: 999 })), 1);
     let mut system = System::new(0);

@@ -18,6 +18,9 @@ use crate::platform::atoll::{Atoll, Started, cpu, hypercall, module};
 use crate::platform::{Handed, Platform};
 use crate::say;
 
+/// Milliseconds that a member waits for another: five times as long as one that is asked to suspend itself has for it.
+const PATIENCE: u64 = 10_000;
+
 /// A build of the kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct Build {
@@ -68,10 +71,12 @@ fn begin(platform: Atoll, handover: &Handover, mesh: Mesh<'static>) -> (Kernel<A
         Some("flat") => Topology::flat(),
         _ => Topology::of(&Knowledge::of_mesh(mesh.places())),
     };
-    let Ok(program) = Multikernel::in_mesh(&mesh, topology, cpu::tsc) else {
+    let Ok(mut program) = Multikernel::in_mesh(&mesh, topology, cpu::tsc) else {
         say!("multikernel: more tasks than there are places for them");
         cpu::halt_for_ever()
     };
+    let patience = handover.option("patience").and_then(|value| value.parse().ok()).unwrap_or(PATIENCE);
+    program.set_patience(platform.ticks_per_millisecond().saturating_mul(patience));
     say!("multikernel: core {} of {}", mesh.own_slot(), mesh.slots());
     let mut kernel = Kernel::new(platform, Some(mesh), Pace::from_option(handover.option("pace")));
     // Domain 0 sleeps: each report would be an event, and so an exit.

@@ -112,6 +112,11 @@ impl Desk {
         self.arrived.notify();
     }
 
+    /// Has the monitor look whether those answer who owe it something, if it is time to; when to come back.
+    pub fn tick(&self, now: u64) -> u64 {
+        self.monitor(|monitor| monitor.tick(now))
+    }
+
     /// Sends what the monitor has to say; whether something waits still for room.
     pub fn flush(&self, send: impl FnMut(usize, &Message) -> Result<(), NotSent>) -> bool {
         if !self.monitor.borrow().has_words() {
@@ -196,7 +201,7 @@ impl Desk {
                 }
                 None => monitor.close(number),
             },
-            News::Epoch(..) | News::Silenced(_) => self.events.push(news),
+            News::Epoch(..) | News::Silenced(_) | News::LeftOut(_) | News::Expelled => self.events.push(news),
         }
     }
 
