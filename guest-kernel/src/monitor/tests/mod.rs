@@ -2,6 +2,7 @@
 
 mod channels;
 mod cluster;
+mod every_word;
 mod hostile;
 mod pages;
 mod random;
