@@ -1,6 +1,7 @@
 //! Numbers that look random and are the same for the same seed: what a hostile guest did can be done again.
 
 /// A xorshift generator (Marsaglia's, 64 bits).
+#[derive(Clone, Debug)]
 pub struct Random(u64);
 
 impl Random {

@@ -6,7 +6,7 @@ use crate::monitor::News;
 use crate::monitor::channels::{ChannelId, NotNow, Unread, WINDOW};
 use crate::replica::tests::register;
 
-const SERVICE: u64 = 77;
+pub(super) const SERVICE: u64 = 77;
 
 /// Core 2 has a service, and core 1 a channel to it: both ends' numbers.
 pub(super) fn connected(seed: u64) -> (Cluster, ChannelId, ChannelId) {

@@ -31,6 +31,7 @@ enum Notice {
     Down,
 }
 
+#[derive(Clone)]
 pub struct Core {
     pub monitor: Monitor,
     pub news: Vec<News>,
@@ -38,6 +39,7 @@ pub struct Core {
     live: CoreSet,
 }
 
+#[derive(Clone)]
 pub struct Cluster {
     pub cores: Vec<Option<Core>>,
     channels: BTreeMap<(CoreId, CoreId), VecDeque<Item>>,

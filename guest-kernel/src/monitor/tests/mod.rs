@@ -2,6 +2,7 @@
 
 mod channels;
 mod cluster;
+mod each_step;
 mod every_word;
 mod hostile;
 mod pages;
