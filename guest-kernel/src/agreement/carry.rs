@@ -23,6 +23,7 @@ impl<R: Replica> Agreement<R> {
             && self.txns.keys().all(|txn| txn.sequence < NEVER && usize::from(txn.initiator) < cores)
             && (!self.member || self.members.contains(me))
             && self.members.iter().all(|core| usize::from(core) < cores)
+            && self.lives.keys().chain(self.came.keys()).all(|&core| usize::from(core) < cores)
             && self.topology.is_sound()
             && self.routes == Routes::of(&self.topology, self.members, self.me)
             && own.clone().all(|txn| txn.sequence < self.next_sequence)

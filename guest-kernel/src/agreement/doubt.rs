@@ -94,5 +94,6 @@ impl<R: Replica> Agreement<R> {
         (self.last, self.change) = (None, None);
         self.routes = Routes::default();
         self.held.clear();
+        self.came.clear();
     }
 }

@@ -286,8 +286,10 @@ impl<R: Replica> Agreement<R> {
         let decision = decided.unwrap_or_else(|| Decision {
             members: next,
             fresh: fresh.and(next),
+            lives: fresh.and(next).iter().filter_map(|core| Some((core, *self.lives.get(&core)?))).collect(),
             commits: commits.into_iter().collect(),
         });
+        self.bury_former(&decision);
         let living = decision.members.without(self.dead).without(CoreSet::one(self.me));
         let unheard = living.without(others);
         let old = others.without(fresh).without(there);
@@ -366,6 +368,32 @@ impl<R: Replica> Agreement<R> {
         }
     }
 
+    /// Whoever comes in with this decision in another life than the one that this core has met since: a dead member from the
+    /// beginning, whose new life is heard when the old one is out.
+    fn bury_former(&mut self, decision: &Decision<R::Op>) -> CoreSet {
+        if !self.member {
+            return CoreSet::EMPTY;
+        }
+        let is_former =
+            |core: CoreId, came| core != self.me && self.lives.get(&core).is_some_and(|&life| life != came);
+        let came = decision.lives.iter().filter(|&&(core, came)| is_former(core, came));
+        let former = came.map(|&(core, _)| core).collect::<CoreSet>().and(decision.fresh);
+        self.reborn = self.reborn.with(former.without(self.dead));
+        (self.dead, self.ended) = (self.dead.with(former), self.ended.with(former));
+        former
+    }
+
+    /// A core says which life it has. Is it another than the one that is a member, then that one is dead.
+    pub(super) fn met(&mut self, core: CoreId, life: u32, out: &mut Out<R>) {
+        self.lives.insert(core, life);
+        let is_former = self.came.get(&core).is_some_and(|&came| came != life);
+        if self.member && self.members.contains(core) && is_former && !self.dead.contains(core) {
+            self.ended.insert(core);
+            self.died(core, out);
+            self.reborn.insert(core);
+        }
+    }
+
     fn begin_epoch(&mut self, epoch: u64, decision: Decision<R::Op>, out: &mut Out<R>) {
         // All who live have begun the epoch that ends: none could have reported otherwise. Now who left with it may
         // know, if the steward that should have told died.
@@ -373,6 +401,7 @@ impl<R: Replica> Agreement<R> {
             self.repeat(self.before.without(self.members), out);
         }
         self.sure(out);
+        let former = self.bury_former(&decision);
         self.conclude(&decision.commits);
         self.before = self.members;
         self.unsure = true;
@@ -380,12 +409,14 @@ impl<R: Replica> Agreement<R> {
         self.members = decision.members;
         self.routes = Routes::of(&self.topology, self.members, self.me);
         self.member = self.members.contains(self.me);
+        self.came.retain(|core, _| decision.members.contains(*core));
+        self.came.extend(decision.lives.iter().copied().filter(|&(core, _)| decision.fresh.contains(core)));
         self.epoch = epoch;
         self.stopped = false;
         self.change = None;
         self.dead = self.dead.without(self.reborn.without(self.members));
         self.ended = self.ended.and(self.dead);
-        self.reborn = self.reborn.and(self.members).without(decision.fresh);
+        self.reborn = self.reborn.and(self.members).without(decision.fresh.without(former));
         self.last = Some(decision);
         self.replica.epoch(gone, self.members);
         if !self.member {

@@ -36,6 +36,8 @@ pub struct Decision<O> {
     pub members: CoreSet,
     /// Those of them that come new, and so are the last to begin and to be steward.
     pub fresh: CoreSet,
+    /// The lives in which these come, as far as the steward knows.
+    pub lives: Vec<(CoreId, u32)>,
     /// The transactions of the epoch before that were committed. All others never happened.
     pub commits: Vec<(TxnId, O)>,
 }
@@ -121,6 +123,8 @@ pub enum Event<O, S> {
     Expelled,
     /// A core that was dead has a new life.
     Reborn(CoreId),
+    /// A core's life has this number; the next one will have another.
+    Met(CoreId, u32),
     /// A message came.
     Message(CoreId, Message<O, S>),
 }

@@ -98,6 +98,9 @@ pub struct Agreement<R: Replica> {
     /// Whose place has a new life that this core has met. Where such a one is a member and dead, it is the old life that
     /// is, and the new one may not be heard before the old one is out.
     reborn: CoreSet,
+    /// The life of each core that said so, and the one in which each member came, where this core was one then.
+    lives: BTreeMap<CoreId, u32>,
+    came: BTreeMap<CoreId, u32>,
     /// A change of epoch is under way: nothing else is, until it is over.
     stopped: bool,
     /// The epoch this core was last called into while outside, and who was dead to those who called. None of these can
@@ -140,6 +143,8 @@ impl<R: Replica> Agreement<R> {
             dead: CoreSet::EMPTY,
             ended: CoreSet::EMPTY,
             reborn: CoreSet::EMPTY,
+            lives: BTreeMap::new(),
+            came: BTreeMap::new(),
             stopped: false,
             called: 0,
             dead_to_callers: CoreSet::EMPTY,
@@ -213,7 +218,9 @@ impl<R: Replica> Agreement<R> {
             Event::Silent(core) if self.member && !self.dead.contains(core) => self.died(core, &mut out),
             Event::Silent(_) => {}
             Event::Expelled => self.expel(&mut out),
+            Event::Met(core, life) => self.met(core, life, &mut out),
             Event::Reborn(core) => {
+                self.lives.remove(&core);
                 self.reborn.insert(core);
                 if !(self.member && self.members.contains(core)) {
                     self.dead.remove(core);

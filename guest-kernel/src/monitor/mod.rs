@@ -379,6 +379,7 @@ impl Monitor {
         if peer.life.replace(life).is_some_and(|known| known != life) {
             self.begins_anew(from, life);
         }
+        self.step(Event::Met(from, life));
         let met = self.ahead.get(&(from, life)).copied().unwrap_or_default().with(CoreSet::one(self.me));
         self.strangers.insert(from, Stranger { life, wants_in, met, asked: false });
         if wants_in {

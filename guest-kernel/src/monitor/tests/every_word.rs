@@ -35,7 +35,7 @@ fn bodies() -> Vec<Body<Op, State>> {
         }
     }
     for set in sets {
-        let decision = Decision { members: set, fresh: set, commits: vec![] };
+        let decision = Decision { members: set, fresh: set, lives: vec![(0, 1), (LIAR, 1)], commits: vec![] };
         let dead = Dead { all: set, ended: set };
         all.push(Body::Wish { joins: set, leaves: set, silent: CoreSet::EMPTY });
         all.push(Body::Wish { joins: CoreSet::EMPTY, leaves: CoreSet::EMPTY, silent: set });

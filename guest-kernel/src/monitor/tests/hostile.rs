@@ -47,8 +47,15 @@ fn words(random: &mut Random) -> Say {
     let commits = |random: &mut Random| -> Vec<(TxnId, Op)> {
         (0..random.below(4)).map(|_| (txn(random), op(random))).collect()
     };
-    let decision =
-        |random: &mut Random| Decision { members: set(random), fresh: set(random), commits: commits(random) };
+    let lives = |random: &mut Random| {
+        (0..random.below(3)).map(|_| (random.below(70) as u8, random.below(9) as u32)).collect()
+    };
+    let decision = |random: &mut Random| Decision {
+        members: set(random),
+        fresh: set(random),
+        lives: lives(random),
+        commits: commits(random),
+    };
     let dead = |random: &mut Random| Dead { all: set(random), ended: set(random) };
     let body: Body<Op, State> = match random.below(14) {
         0 => Body::Apply { txn: txn(random), op: op(random), settled: small(random) },

@@ -94,6 +94,13 @@ fn histories_of_flat_machines() {
     (1..=2000).for_each(|seed| history(seed, 2 + (seed % 3) as u8, Topology::flat(), false));
 }
 
+/// Five cores: in the history of seed 1075 one meets another's next life before it begins the epoch in which the former one is
+/// taken in.
+#[test]
+fn histories_of_five() {
+    (1000..=1500).for_each(|seed| history(seed, 5, Topology::flat(), false));
+}
+
 #[test]
 fn histories_of_trees() {
     let set = |cores: [CoreId; 2]| cores.into_iter().collect();
@@ -105,6 +112,6 @@ fn histories_of_trees() {
 fn histories_with_cores_that_stall() {
     let set = |cores: [CoreId; 2]| cores.into_iter().collect();
     let tree = Topology::levels(std::vec![std::vec![set([0, 1]), set([2, 3])]]);
-    (1..=1500).for_each(|seed| history(seed, 2 + (seed % 3) as u8, Topology::flat(), true));
+    (1..=1500).for_each(|seed| history(seed, 2 + (seed % 4) as u8, Topology::flat(), true));
     (1..=500).for_each(|seed| history(seed, 4, tree.clone(), true));
 }

@@ -36,7 +36,8 @@ fn short_words_take_a_line_and_long_ones_more() {
         system.apply(&register(&std::format!("a name that is long enough {name}"), 0, name));
     }
     let members = CoreSet::first(4);
-    let decision = Decision { members, fresh: CoreSet::one(3), commits: std::vec![] };
+    let decision =
+        Decision { members, fresh: CoreSet::one(3), lives: std::vec![(3, 7)], commits: std::vec![] };
     let install = agree(Body::Install { decision, state: Some(system.state()) });
     assert!(through(&install) > 300);
 }
