@@ -111,20 +111,26 @@ pub async fn serve_all(
     mut work: impl FnMut(&mut Page) -> Result<(), PeerBroken>,
 ) -> PeerBroken {
     loop {
-        let answered = match talk::take(wire).await {
-            Ok(Parcel::Line([number, body @ ..])) => {
-                let [a, b, c, d, e] = answer(&body);
-                Ok(Parcel::Line([number, a, b, c, d, e]))
-            }
-            Ok(Parcel::Page(mut page)) => work(&mut page).map(|()| Parcel::Page(page)),
-            Err(broken) => Err(broken),
-        };
-        let put = match answered {
-            Ok(parcel) => talk::put(wire, parcel).await,
-            Err(broken) => Err(broken),
-        };
-        if let Err(broken) = put {
+        if let Err(broken) = answer_one(wire, &mut answer, &mut work).await {
             return broken;
         }
     }
+}
+
+async fn answer_one(
+    wire: &mut Wire,
+    answer: &mut impl FnMut(&Body) -> Body,
+    work: &mut impl FnMut(&mut Page) -> Result<(), PeerBroken>,
+) -> Result<(), PeerBroken> {
+    let answered = match talk::take(wire).await? {
+        Parcel::Line([number, body @ ..]) => {
+            let [a, b, c, d, e] = answer(&body);
+            Parcel::Line([number, a, b, c, d, e])
+        }
+        Parcel::Page(mut page) => {
+            work(&mut page)?;
+            Parcel::Page(page)
+        }
+    };
+    talk::put(wire, answered).await
 }

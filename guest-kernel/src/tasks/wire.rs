@@ -1,9 +1,9 @@
 //! A channel between two tasks, on one core or on two.
 //!
 //! Within a core it is a [`PipeEnd`]; between cores it is one of the channels that monitors set up
-//! ([`crate::monitor::channels`]). What goes over it are [`Words`] that have room in a line,
-//! and [`Page`]s, which change hands. A server works on what it has
-//! taken at its client's cost, which for a client on another core is that core's account.
+//! ([`crate::monitor::channels`]). What goes over it are [`Words`] that have room in a line, and [`Page`]s,
+//! which change hands. A server works on what it has taken at its client's cost, which for a client on another core is that
+//! core's account.
 
 use alloc::rc::Rc;
 use core::cell::Cell;
@@ -100,18 +100,18 @@ impl Wire {
 
 impl Put<Parcel> for Wire {
     fn put(&mut self, parcel: Parcel) -> Result<(), Failed<Parcel>> {
-        let Kind::Far { number, peer, serves, .. } = &mut self.kind else {
-            let Kind::Near(end) = &mut self.kind else { return Err(Failed::PeerBroken) };
-            return end.put(parcel);
+        let (number, peer, serves) = match &mut self.kind {
+            Kind::Near(end) => return end.put(parcel),
+            Kind::Far { number, peer, serves, .. } => (*number, *peer, *serves),
         };
         let desk = &self.desk;
         let sent = match parcel {
             Parcel::Line(line) => desk
-                .monitor(|monitor| monitor.send(*number, &line))
+                .monitor(|monitor| monitor.send(number, &line))
                 .map_err(|not_now| (not_now, Parcel::Line(line))),
-            Parcel::Page(page) => match page.within_reach_of(*peer) {
+            Parcel::Page(page) => match page.within_reach_of(peer) {
                 Ok(page) => page
-                    .hand_over(|held, note| desk.monitor(|monitor| monitor.send_page(*number, held, note)))
+                    .hand_over(|held, note| desk.monitor(|monitor| monitor.send_page(number, held, note)))
                     .map_err(|(not_now, page)| (not_now, Parcel::Page(page))),
                 Err(page) => Err((NotNow::Full, Parcel::Page(page))),
             },
@@ -119,7 +119,7 @@ impl Put<Parcel> for Wire {
         match sent {
             Ok(()) => {
                 desk.ledger().sent();
-                if *serves {
+                if serves {
                     desk.ledger().serve_self();
                 }
                 Ok(())

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use core::future::poll_fn;
-use core::task::Poll;
+use core::task::{Poll, Waker};
 
 use abi::mesh::PAGES;
 use io_rings::PeerBroken;
@@ -11,7 +11,7 @@ use io_rings::PeerBroken;
 use super::super::pages::Page;
 use super::Desk;
 use crate::agreement::CoreId;
-use crate::mesh::{Mesh, SharedPage};
+use crate::mesh::{Mesh, SharedPage, Window};
 use crate::monitor::Monitor;
 use crate::monitor::pages::{Held, Note};
 
@@ -24,14 +24,13 @@ impl Desk {
 
     /// A page of what this core shares with that one, or with itself, if one is free.
     pub fn free_page(self: &Rc<Self>, peer: CoreId) -> Option<Page> {
-        let reached = peer == self.look(Monitor::core) || self.window(peer).is_some();
-        let held = reached.then(|| self.monitor(|monitor| monitor.take_page(peer)))??;
+        let held = self.reaches(peer).then(|| self.monitor(|monitor| monitor.take_page(peer)))??;
         Some(Page::new(self.clone(), held, Note::default()))
     }
 
     /// The same as soon as one is free. Fails if there is no way to that core.
     pub async fn page(self: &Rc<Self>, peer: CoreId) -> Result<Page, PeerBroken> {
-        if peer != self.look(Monitor::core) && self.window(peer).is_none() {
+        if !self.reaches(peer) {
             return Err(PeerBroken);
         }
         poll_fn(|context| match self.free_page(peer) {
@@ -44,7 +43,11 @@ impl Desk {
         .await
     }
 
-    fn window(&self, peer: CoreId) -> Option<&'static crate::mesh::Window> {
+    fn reaches(&self, peer: CoreId) -> bool {
+        peer == self.look(Monitor::core) || self.window(peer).is_some()
+    }
+
+    fn window(&self, peer: CoreId) -> Option<&'static Window> {
         *self.windows.get()?.get(usize::from(peer))?
     }
 
@@ -63,6 +66,6 @@ impl Desk {
 
     /// Some page is free: whoever waits for one looks again.
     pub(super) fn tell_freed(&self) {
-        core::mem::take(&mut *self.wanted.borrow_mut()).into_iter().for_each(core::task::Waker::wake);
+        core::mem::take(&mut *self.wanted.borrow_mut()).into_iter().for_each(Waker::wake);
     }
 }
