@@ -73,6 +73,16 @@ impl<H: Hypervisor> Control<H> {
         (0..self.pages.slots()).find(|&slot| self.processor_of(slot) == Some(processor))
     }
 
+    /// The same, of a processor that has to be online.
+    pub(super) fn online_slot(&mut self, processor: u32) -> Result<Slot, Refusal> {
+        self.slot_on(processor).ok_or_else(|| {
+            refuse(
+                format!("core {processor} is offline"),
+                format!("`atoll core online {processor}` brings it back"),
+            )
+        })
+    }
+
     /// The processors of these slots' cores, without those that are off.
     pub(super) fn processors_of(&mut self, slots: impl IntoIterator<Item = u32>) -> Vec<u32> {
         slots.into_iter().filter_map(|slot| self.processor_of(slot as Slot)).collect()

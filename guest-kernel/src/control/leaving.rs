@@ -52,12 +52,7 @@ impl<H: Hypervisor> Control<H> {
                 "try again when it is off",
             ));
         }
-        let Some(slot) = self.slot_on(processor) else {
-            return Err(refuse(
-                format!("core {processor} is offline"),
-                format!("`atoll core online {processor}` brings it back"),
-            ));
-        };
+        let slot = self.online_slot(processor)?;
         self.notice_stopped();
         self.check_not_replacing(slot)?;
         let guest = self.guest_with(slot).map(|(_, guest)| (guest.name.clone(), guest.domain, guest.state));

@@ -85,12 +85,7 @@ impl<H: Hypervisor> Control<H> {
                 "try again when that is done",
             ));
         }
-        let Some(slot) = self.slot_on(processor) else {
-            return Err(refuse(
-                format!("core {processor} is offline"),
-                format!("`atoll core online {processor}` brings it back"),
-            ));
-        };
+        let slot = self.online_slot(processor)?;
         let Some(guest) = self.guests.get(slot).filter(|guest| !guest.is_remains) else {
             return Err(refuse(
                 format!("core {processor} has no kernel that could be replaced"),
