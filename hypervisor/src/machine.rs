@@ -165,11 +165,9 @@ pub fn physical_address_bits() -> u8 {
 
 /// What is on the PCI buses.
 pub fn pci_functions() -> ArrayVec<PciFunction, MAX_PCI> {
-    use x86::io::{inl, outl};
-    // SAFETY: reading configuration space changes nothing, and nobody else uses these two ports during boot.
-    boot::pci::scan(|address| unsafe {
-        outl(boot::pci::CONFIG_ADDRESS, address);
-        inl(boot::pci::CONFIG_ADDRESS + 4)
+    boot::pci::scan(|address| {
+        IoPorts.write32(boot::pci::CONFIG_ADDRESS, address);
+        IoPorts.read32(boot::pci::CONFIG_ADDRESS + 4)
     })
 }
 
