@@ -11,8 +11,6 @@ use hypervisor::core::face::FACES;
 use hypervisor::exits;
 use hypervisor::memory::physical::{Identity, pointer};
 
-use vmx::crossing::Frame;
-
 use crate::machine::CORES;
 use crate::{processor, tally};
 
@@ -134,7 +132,7 @@ impl Guest {
     pub fn step(&mut self, core: &mut Core) {
         self.mode(core);
         if self.dice.below(3) == 0 {
-            core_is_kicked(core);
+            processor::nmi(core.index);
         }
         for _ in 0..self.dice.below(4) {
             let (at, word) = (self.address(), self.word());
@@ -270,12 +268,6 @@ impl Guest {
             _ => self.dice.roll(),
         }
     }
-}
-
-/// Marks a kick, as the hypervisor's own vector 2 does.
-fn core_is_kicked(core: &mut Core) {
-    // SAFETY: the word of this core's own frame, of 32 bits, that is for this.
-    unsafe { (&raw mut core.frame).byte_add(Frame::KICKED).cast::<u32>().write_volatile(1) };
 }
 
 /// A hypercall, and where it is left before its end, what the guest's core does then: it serves, and makes it again.

@@ -24,6 +24,8 @@ use hypervisor::time::scale::Scale;
 use io_rings::urpc::{ChannelPage, Receiver, Sender};
 use vmx::capabilities::{Capabilities, ReadMsr};
 
+use crate::processor;
+
 /// Where memory begins, which no other part of a process is near.
 const MEMORY: u64 = 0x1000_0000;
 /// How much of it there is.
@@ -50,7 +52,7 @@ pub struct Parts {
     channels: Vec<Vec<&'static ChannelPage>>,
 }
 
-/// Set when the run is at its end, well or not.
+/// Set when the run is at its end.
 pub static OVER: AtomicBool = AtomicBool::new(false);
 
 /// Whether it is.
@@ -131,7 +133,7 @@ pub fn build() -> (Parts, Registry) {
 }
 
 /// A core, on the thread that will be it.
-pub fn core(parts: &Parts, index: usize) -> Core {
+pub fn core(parts: &Parts, index: usize) -> &'static mut Core {
     let peer = |other: usize| {
         (other != index).then(|| Peer {
             outbox: Sender::new(parts.channels[index][other]),
@@ -142,7 +144,7 @@ pub fn core(parts: &Parts, index: usize) -> Core {
     let region = HostPhys::new(own::<[u8; 4096]>() as u64);
     // SAFETY: VMX as `processor` has it.
     let vmcs = unsafe { vmx::vmcs::make_current(region) }.expect("a VMCS");
-    Core {
+    let core = Core {
         frame: vmx::crossing::Frame::new(),
         index,
         face: &FACES[index],
@@ -163,5 +165,6 @@ pub fn core(parts: &Parts, index: usize) -> Core {
         kept: None,
         peers: (0..CORES).map(peer).collect::<ArrayVec<_, _>>(),
         registry: None,
-    }
+    };
+    processor::take_nmis(Box::leak(Box::new(core)))
 }

@@ -3,18 +3,29 @@
 //! The hypervisor's own code runs here as it is, in threads of an ordinary process, a thread a core. A privileged
 //! instruction raises a signal there; the handler decodes it, does what this model of a processor has for it, and goes on
 //! behind it. The model is as small as it can be: a VMCS that keeps what is written, MSRs that do so too, an interrupt
-//! command register that leads nowhere (a core looks at its channels anyway), and translation caches that are empty.
+//! command register that sends NMIs and nothing else, and translation caches that are empty.
 
 use std::cell::UnsafeCell;
+use std::io::Write;
+use std::ptr::null_mut;
 use std::sync::Once;
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
+use hypervisor::core::Core;
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, OpKind, Register};
 use libc::{c_int, c_void, siginfo_t, ucontext_t};
+use vmx::crossing::Frame;
+
+use crate::machine::CORES;
 
 /// VMCS fields by width, type and index (SDM 3D, "Field Encoding in VMCS").
 const FIELDS: usize = 1 << 11;
 /// MSRs by their low bits: those the hypervisor uses do not collide.
 const MSRS: usize = 1 << 13;
+
+/// The interrupt command register in x2APIC mode, and its delivery mode for NMIs (SDM 3A, "Interrupt Command Register").
+const INTERRUPT_COMMAND: usize = 0x830;
+const NMI: i64 = 4;
 
 struct Processor {
     vmcs: [u64; FIELDS],
@@ -50,6 +61,30 @@ pub fn field(encoding: u32) -> u64 {
     with(|processor| processor.vmcs[slot_of(encoding)])
 }
 
+/// Where each core is kicked: the word in its frame that the handler of its NMIs sets.
+static KICKS: [AtomicPtr<AtomicU32>; CORES] = [const { AtomicPtr::new(null_mut()) }; CORES];
+
+/// NMIs to this core arrive from here on. It stays where it is for good.
+pub fn take_nmis(core: &'static mut Core) -> &'static mut Core {
+    let word = (&raw mut core.frame).wrapping_byte_add(Frame::KICKED).cast();
+    KICKS[core.index].store(word, Ordering::Release);
+    core
+}
+
+/// An NMI to the core with this APIC id, which is its number.
+pub fn nmi(core: usize) {
+    // SAFETY: the word is in a core that is never freed, and is 32 bits that everybody writes as a whole.
+    if let Some(word) = KICKS.get(core).and_then(|word| unsafe { word.load(Ordering::Acquire).as_ref() }) {
+        word.store(1, Ordering::Release);
+    }
+}
+
+/// Ends the run with a message, which is not kept back as a test's output is: nobody would be left to print it.
+pub fn give_up(message: std::fmt::Arguments) -> ! {
+    let _ = writeln!(std::io::stderr(), "hostile: {message}");
+    std::process::abort();
+}
+
 /// Turns trapping on, for all threads.
 pub fn start() {
     static STARTED: Once = Once::new();
@@ -81,8 +116,7 @@ extern "C" fn trap(_: c_int, information: *mut siginfo_t, context: *mut c_void) 
         // SAFETY: the kernel passes the address of the fault.
         let address = unsafe { (*information).si_addr() };
         let trace = std::backtrace::Backtrace::force_capture();
-        eprintln!("hostile: {:?} at {rip:#x} has faulted at {address:?}\n{trace}", instruction.code());
-        std::process::abort();
+        give_up(format_args!("{:?} at {rip:#x} has faulted at {address:?}\n{trace}", instruction.code()));
     }
     registers[libc::REG_RIP as usize] = instruction.next_ip() as i64;
 }
@@ -112,7 +146,10 @@ impl Processor {
             Code::Wrmsr => {
                 let (low, high) = (general[libc::REG_RAX as usize], general[libc::REG_RDX as usize]);
                 let number = general[libc::REG_RCX as usize] as usize;
-                // What is pending or in service stays empty; nothing is ever sent.
+                if number == INTERRUPT_COMMAND && low >> 8 & 7 == NMI {
+                    nmi(high as usize);
+                }
+                // What is pending or in service stays empty.
                 self.msrs[number % MSRS] = (low as u64 & 0xffff_ffff) | (high as u64) << 32;
             }
             Code::Mov_r64_cr => {
@@ -142,8 +179,7 @@ impl Processor {
             | Code::Out_imm8_AL => {}
             Code::Hlt => {
                 // Nothing here halts but a core at the end of a run, and no run of these ends so.
-                eprintln!("hostile: the hypervisor stops\n{}", std::backtrace::Backtrace::force_capture());
-                std::process::abort();
+                give_up(format_args!("the hypervisor stops\n{}", std::backtrace::Backtrace::force_capture()));
             }
             _ => return false,
         }
