@@ -10,7 +10,7 @@
 //! What a failing one did anyway, to its own memory and to the bits of events, is undone: the first goes, and each port is
 //! raised once more.
 
-use core::sync::atomic::Ordering::{Relaxed, Release};
+use core::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
 
 use abi::address::{GuestPhys, GuestVirt};
 use abi::control::hypercall::DomainState;
@@ -78,6 +78,12 @@ impl Domain {
         Succession::from_word(self.succession.load(Relaxed)).unwrap_or_default()
     }
 
+    /// The guest hands over, or core 0 takes the successor's memory back: whoever comes first. `false`: it was the other.
+    pub fn leave_prepared(&self, to: Succession) -> bool {
+        let prepared = Succession { stage: Stage::Prepared, bytes: 0 };
+        self.succession.compare_exchange(prepared.to_word(), to.to_word(), AcqRel, Relaxed).is_ok()
+    }
+
     /// From now on it is so far.
     pub fn set_succession(&self, succession: Succession) {
         self.succession.store(succession.to_word(), Release);
@@ -96,7 +102,9 @@ impl Core {
         }
         self.at_home()?.1.handing.package = Some((package, bytes));
         self.walk_package(package, bytes, |_, _| Ok(()))?;
-        domain.set_succession(Succession { stage: Stage::Offered, bytes });
+        if !domain.leave_prepared(Succession { stage: Stage::Offered, bytes }) {
+            return Err(Errno::ENOENT);
+        }
         self.stop_domain(DomainState::Shutdown, HANDED_OVER);
         // What it returns is put there when it goes on.
         Ok(0)

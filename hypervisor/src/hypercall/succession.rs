@@ -107,6 +107,7 @@ pub(super) fn end(core: &mut Core, domain: &'static Domain) -> HypercallResult {
     match domain.succession().stage {
         Stage::None => Err(Errno::ENOENT),
         Stage::Offered | Stage::Trial => Err(Errno::EBUSY),
+        Stage::Prepared if !domain.leave_prepared(Succession::default()) => Err(Errno::EBUSY),
         Stage::Prepared | Stage::Committed => drop_memory(core, domain),
     }
 }

@@ -45,14 +45,15 @@ impl Dice {
 const EXIT_REASON: u32 = 0x4402;
 const INSTRUCTION_LENGTH: u32 = 0x440c;
 const QUALIFICATION: u32 = 0x6400;
-const GUEST_RIP: u32 = 0x681e;
-const GUEST_CR0: u32 = 0x6800;
-const GUEST_CR3: u32 = 0x6802;
+pub const GUEST_RIP: u32 = 0x681e;
+pub const GUEST_CR0: u32 = 0x6800;
+pub const GUEST_CR3: u32 = 0x6802;
 const GUEST_SS_RIGHTS: u32 = 0x4818;
 const GUEST_CS_RIGHTS: u32 = 0x4816;
 const LONG_MODE_CODE: u64 = 1 << 13 | 0xc09b;
 const PAGING: u64 = 1 << 31;
 
+const TRIPLE_FAULT: u64 = 2;
 const VMCALL: u64 = 18;
 const CPUID: u64 = 10;
 const CONTROL_REGISTER: u64 = 28;
@@ -120,12 +121,14 @@ const MSRS: &[u32] = &[
 pub struct Guest {
     pub dice: Dice,
     pub memory: u64,
+    /// So often it looks yet whether it has a successor.
+    pub looks: u32,
 }
 
 impl Guest {
     /// With `memory` bytes.
     pub fn new(seed: u64, memory: u64) -> Self {
-        Self { dice: Dice::new(seed), memory }
+        Self { dice: Dice::new(seed), memory, looks: 0 }
     }
 
     /// What it does next: some stores, and one exit.
@@ -139,21 +142,24 @@ impl Guest {
             store(core, at, &word.to_le_bytes());
         }
         let reason = match self.dice.below(20) {
+            0 if core.on_trial && self.dice.below(16) == 0 => TRIPLE_FAULT,
             0 => CPUID,
             1 => RDMSR,
             2 => WRMSR,
             3 => self.dice.pick(&[IO, CONTROL_REGISTER, PREEMPTION_TIMER]),
             _ => VMCALL,
         };
-        let registers = &mut core.frame.registers;
         match reason {
+            VMCALL if self.succession_call(core) => {}
             VMCALL if self.dice.below(2) == 0 => self.sound_call(core),
             VMCALL => self.call(core),
             RDMSR | WRMSR => {
+                let registers = &mut core.frame.registers;
                 registers.rcx = self.dice.pick(MSRS).into();
                 (registers.rax, registers.rdx) = (self.word(), self.word() & 7);
             }
             _ => {
+                let registers = &mut core.frame.registers;
                 (registers.rax, registers.rcx) =
                     (self.dice.pick(&[0, 1, 4, 7, 0xb, 0x4000_0003]), self.dice.below(3))
             }
@@ -274,7 +280,7 @@ impl Guest {
 fn hypercall(core: &mut Core) {
     /// So often a wait may go on. A guest may wait for ever.
     const AGAIN: usize = 40;
-    let made = tally::Call::of(&core.frame.registers);
+    let (made, kernel) = (tally::Call::of(core), core.vmcs_region);
     processor::set_field(GUEST_RIP, 0);
     for _ in 0..AGAIN {
         exits::handle(core);
@@ -283,7 +289,8 @@ fn hypercall(core: &mut Core) {
         }
         tally::LEFT.fetch_add(1, Relaxed);
         core.serve();
-        if !core.running {
+        // It may be another kernel that goes on.
+        if !core.running || core.vmcs_region != kernel {
             return;
         }
     }

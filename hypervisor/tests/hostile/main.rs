@@ -3,12 +3,15 @@
 //! Every core is a thread, and what it executes is the hypervisor as it is ([`processor`] says how). Two hostile domains,
 //! one of them on two cores, make any exit with any argument ([`guest`]), and calls that may well be good about a handful
 //! of pages and ports ([`sound`]), the two cores against each other, while domain 0 creates, pauses and destroys
-//! them and walks all page tables. Between them lives a domain that does nothing: at the end its memory is what it was.
+//! them and walks all page tables. In the one of one core, kernels follow one another or fail to ([`replace`], [`heir`]).
+//! Between them lives a domain that does nothing: at the end its memory is what it was.
 //! A panic anywhere, a frame too many or too few, a core that does not answer: each fails the test.
 
 mod guest;
+mod heir;
 mod machine;
 mod processor;
+mod replace;
 mod sound;
 mod tally;
 
@@ -20,6 +23,7 @@ use abi::address::GuestPhys;
 use abi::control::hypercall::{self as op, AuditReport, DomainInfo, DomainState};
 use abi::xen::hypercall::ATOLL_CONTROL;
 use guest::{Dice, Guest};
+use heir::Waiting;
 use hypervisor::core::Core;
 use hypervisor::core::face::FACES;
 use hypervisor::domain::{Domain, build};
@@ -93,10 +97,17 @@ impl Books {
 /// A core's life, with a guest on it that is hostile or, on core 1, does nothing.
 fn live(core: &mut Core) {
     let mut guest = Guest::new(core.index as u64, MEMORY);
+    let (mut waiting, mut kernel) = (None, None);
     while !machine::over() {
         core.serve();
-        if core.running && core.index != 1 {
+        Waiting::look(&mut waiting, core);
+        let now = core.domain().ok().map(|domain| (domain.id, core.vmcs_region));
+        if core::mem::replace(&mut kernel, now) != now {
+            guest.begin();
+        }
+        if core.running && core.index != 1 && !guest.waits(core) {
             guest.step(core);
+            Waiting::look(&mut waiting, core);
             note_mappings(core);
             STEPS.fetch_add(1, Ordering::Relaxed);
         } else {
@@ -149,6 +160,19 @@ fn create(core: &mut Core, cores: u64) -> Option<u64> {
     Some(id)
 }
 
+/// What a domain does, or what it has come to.
+fn state(core: &mut Core, id: u64) -> DomainState {
+    assert_eq!(control(core, [op::DOMAIN_INFO, id, ANSWER, 0, 0]), 0);
+    let info: DomainInfo = answer(core);
+    assert_eq!(u64::from(info.domain), id);
+    DomainState::from_u32(info.state).expect("a state")
+}
+
+/// Whether it does not go on by itself, nor by being unpaused.
+fn has_stopped(state: DomainState) -> bool {
+    matches!(state, DomainState::Shutdown | DomainState::Crashed)
+}
+
 /// What the innocent's memory holds.
 fn pattern(at: u64) -> u64 {
     at.wrapping_mul(0x9e37_79b9_7f4a_7c15)
@@ -186,22 +210,36 @@ fn command(core: &mut Core, progress: &mpsc::Sender<()>) {
 
     // On cores 2 and 3, and on 4.
     const MASKS: [u64; 2] = [0b1100, 0b1_0000];
+    const ALONE: usize = 1;
     let mut hostile = [None; 2];
     let mut dice = Dice::new(7);
     let mut lives = 0u64;
-    while STEPS.load(Ordering::Relaxed) <= MUCH || lives < LIVES || !tally::missing().is_empty() {
-        assert!(STEPS.load(Ordering::Relaxed) < TOO_MUCH, "never accepted or made: {:?}", tally::missing());
+    while STEPS.load(Ordering::Relaxed) <= MUCH || lives < LIVES || is_something_missing() {
+        let missing = || (tally::missing(), replace::missing(), replace::told());
+        assert!(STEPS.load(Ordering::Relaxed) < TOO_MUCH, "never accepted or made: {:?}", missing());
         let which = dice.below(2) as usize;
+        let mut much = 400;
         match hostile[which] {
             None => {
                 hostile[which] = create(core, MASKS[which]);
                 lives += u64::from(hostile[which].is_some());
+                // Before it has put its memory to too much use.
+                if let Some(id) = hostile[which].filter(|_| which == ALONE && dice.below(4) != 0) {
+                    assert_eq!(control(core, [op::SUCCESSOR_CREATE, id, 0, 0, 0]), 0);
+                    much = 10;
+                }
+            }
+            Some(id) if which == ALONE && dice.below(8) != 0 => {
+                much = 16;
+                if (0..2).any(|_| replace::act(core, id, &mut dice)) {
+                    hostile[which] = None;
+                }
             }
             Some(id) => {
-                assert_eq!(control(core, [op::DOMAIN_INFO, id, ANSWER, 0, 0]), 0);
-                let info: DomainInfo = answer(core);
-                assert_eq!(u64::from(info.domain), id);
-                let ended = info.state >= DomainState::Shutdown as u32;
+                if which != ALONE {
+                    replace::refuse(core, id);
+                }
+                let ended = has_stopped(state(core, id)) && !replace::is_under_way(core, id);
                 match dice.below(8) {
                     0 => assert_eq!(control(core, [op::DOMAIN_PAUSE, id, 0, 0, 0]), 0),
                     1 => audit(core),
@@ -211,7 +249,7 @@ fn command(core: &mut Core, progress: &mpsc::Sender<()>) {
                 }
             }
         }
-        let enough = STEPS.load(Ordering::Relaxed) + dice.below(400);
+        let enough = STEPS.load(Ordering::Relaxed) + dice.below(much);
         while STEPS.load(Ordering::Relaxed) < enough && anyone_runs() {
             core.serve();
             std::thread::yield_now();
@@ -237,9 +275,14 @@ fn command(core: &mut Core, progress: &mpsc::Sender<()>) {
     println!(
         "{lives} hostile lives, {steps} exits, {mapped} of them with pages of others' mapped, {left} made again"
     );
+    println!("{}", replace::told());
     assert!(mapped > 0, "no grant was ever mapped");
     assert!(left > 0, "no call was ever left before its end");
     assert_eq!(tally::accepted_by_mistake(), []);
+}
+
+fn is_something_missing() -> bool {
+    !tally::missing().is_empty() || !replace::missing().is_empty() || replace::is_missing()
 }
 
 fn end(core: &mut Core, domain: &mut Option<u64>) {

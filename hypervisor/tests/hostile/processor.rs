@@ -2,7 +2,7 @@
 //!
 //! The hypervisor's own code runs here as it is, in threads of an ordinary process, a thread a core. A privileged
 //! instruction raises a signal there; the handler decodes it, does what this model of a processor has for it, and goes on
-//! behind it. The model is as small as it can be: a VMCS that keeps what is written, MSRs that do so too, an interrupt
+//! behind it. The model is as small as it can be: two VMCSs that keep what is written, MSRs that do so too, an interrupt
 //! command register that sends NMIs and nothing else, and translation caches that are empty.
 
 use std::cell::UnsafeCell;
@@ -28,7 +28,12 @@ const INTERRUPT_COMMAND: usize = 0x830;
 const NMI: i64 = 4;
 
 struct Processor {
-    vmcs: [u64; FIELDS],
+    /// A core has two regions, and the one is no part of the other.
+    vmcs: [[u64; FIELDS]; 2],
+    /// Where they lie; 0 where none was made current yet.
+    regions: [u64; 2],
+    /// The VMCS that is current.
+    current: Option<usize>,
     msrs: [u64; MSRS],
     control: [u64; 16],
     debug: [u64; 16],
@@ -36,7 +41,14 @@ struct Processor {
 
 thread_local! {
     static PROCESSOR: UnsafeCell<Processor> = const {
-        UnsafeCell::new(Processor { vmcs: [0; FIELDS], msrs: [0; MSRS], control: [0; 16], debug: [0; 16] })
+        UnsafeCell::new(Processor {
+            vmcs: [[0; FIELDS]; 2],
+            regions: [0; 2],
+            current: None,
+            msrs: [0; MSRS],
+            control: [0; 16],
+            debug: [0; 16],
+        })
     };
 }
 
@@ -53,12 +65,12 @@ const fn slot_of(encoding: u32) -> usize {
 
 /// Sets a VMCS field, as the processor does on a VM exit.
 pub fn set_field(encoding: u32, value: u64) {
-    with(|processor| processor.vmcs[slot_of(encoding)] = value);
+    with(|processor| processor.fields()[slot_of(encoding)] = value);
 }
 
 /// Reads one.
 pub fn field(encoding: u32) -> u64 {
-    with(|processor| processor.vmcs[slot_of(encoding)])
+    with(|processor| processor.fields()[slot_of(encoding)])
 }
 
 /// Where each core is kicked: the word in its frame that the handler of its NMIs sets.
@@ -124,19 +136,46 @@ extern "C" fn trap(_: c_int, information: *mut siginfo_t, context: *mut c_void) 
 type General = [i64; 23];
 
 impl Processor {
+    /// Those of the current VMCS.
+    fn fields(&mut self) -> &mut [u64; FIELDS] {
+        match self.current {
+            Some(current) => &mut self.vmcs[current],
+            None => give_up(format_args!("a field is used, and no VMCS is current")),
+        }
+    }
+
+    /// Makes the VMCS in this region current (SDM 3C, "VMPTRLD").
+    fn take_up(&mut self, region: u64) {
+        let known = self.regions.iter().position(|&known| known == region);
+        let Some(slot) = known.or_else(|| self.regions.iter().position(|&free| free == 0)) else {
+            give_up(format_args!("a core has a third VMCS at {region:#x}"))
+        };
+        self.regions[slot] = region;
+        self.current = Some(slot);
+    }
+
+    /// Leaves the VMCS in this region in memory (SDM 3C, "VMCLEAR").
+    fn clear(&mut self, region: u64) {
+        if self.current.is_some_and(|current| self.regions[current] == region) {
+            self.current = None;
+        }
+    }
+
     /// Does one instruction. `false`: it is none that traps.
     fn execute(&mut self, instruction: &Instruction, general: &mut General) -> bool {
         const CARRY_AND_ZERO: i64 = 1 | 1 << 6;
         match instruction.code() {
             Code::Vmread_rm64_r64 => {
                 let encoding = operand(instruction, 1, general) as u32;
-                store(instruction, 0, general, self.vmcs[slot_of(encoding)]);
+                store(instruction, 0, general, self.fields()[slot_of(encoding)]);
             }
             Code::Vmwrite_r64_rm64 => {
                 let encoding = operand(instruction, 0, general) as u32;
-                self.vmcs[slot_of(encoding)] = operand(instruction, 1, general);
+                self.fields()[slot_of(encoding)] = operand(instruction, 1, general);
             }
-            Code::Vmclear_m64 | Code::Vmptrld_m64 | Code::Vmxon_m64 => {}
+            Code::Vmclear_m64 => self.clear(operand(instruction, 0, general)),
+            Code::Vmptrld_m64 => self.take_up(operand(instruction, 0, general)),
+            Code::Vmxon_m64 => {}
             Code::Invept_r64_m128 | Code::Invvpid_r64_m128 => {}
             Code::Rdmsr => {
                 let value = self.msrs[general[libc::REG_RCX as usize] as usize % MSRS];

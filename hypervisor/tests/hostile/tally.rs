@@ -2,8 +2,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use abi::control::hypercall::{HAND_OVER, TAKE_OVER};
 use abi::xen::hypercall as number;
-use vmx::crossing::Registers;
+use hypervisor::core::Core;
+
+use crate::heir::may_on_trial;
+use crate::replace::HELD;
 
 /// Numbers of calls, and of operations of one, that are told apart.
 const CALLS: usize = 64;
@@ -26,21 +30,29 @@ static CELLS: [[Cell; OPERATIONS]; CALLS] =
 pub struct Call {
     number: u64,
     operation: u64,
+    on_trial: bool,
 }
 
 impl Call {
-    /// The one in these registers.
-    pub fn of(registers: &Registers) -> Self {
+    /// The one in this core's registers.
+    pub fn of(core: &Core) -> Self {
+        let registers = &core.frame.registers;
         let operation = match registers.rax {
             number::MEMORY_OP => registers.rdi & OPERATION,
             number::MULTICALL | number::SET_TIMER_OP => 0,
             _ => registers.rdi,
         };
-        Self { number: registers.rax, operation }
+        Self { number: registers.rax, operation, on_trial: core.on_trial }
     }
 
     /// Its answer.
     pub fn note(&self, answer: u64) {
+        if self.on_trial {
+            let Self { number, operation, .. } = *self;
+            let is_held = !may_on_trial(number, operation);
+            assert!(!is_held || (answer as i64) < 0, "accepted on trial: {operation} of {number}");
+            HELD.fetch_add(is_held.into(), Relaxed);
+        }
         let cell = CELLS.get(self.number as usize).and_then(|call| call.get(self.operation as usize));
         if let Some(cell) = cell {
             cell.made.fetch_add(1, Relaxed);
@@ -61,6 +73,7 @@ const ACCEPTED: &[(u64, &[u64])] = &[
     (number::SCHED_OP, &[0, 1, 2, 3, 5, 6]),
     (number::EVENT_CHANNEL_OP, &[0, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]),
     (number::HVM_OP, &[0, 1, 5, 10, 11, 15, 23, 24]),
+    (number::ATOLL_CONTROL, &[HAND_OVER, TAKE_OVER]),
 ];
 
 /// What takes a structure that chance does not make, and an exchange of nothing.
@@ -77,7 +90,10 @@ const REFUSED: &[(u64, &[u64])] = &[
     (number::PHYSDEV_OP, &[0, 1, 13]),
     (number::HVM_OP, &[9, 25]),
     (number::VCPU_OP, &[12]),
-    (number::ATOLL_CONTROL, &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]),
+    (
+        number::ATOLL_CONTROL,
+        &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24],
+    ),
 ];
 
 fn cells(of: &'static [(u64, &'static [u64])]) -> impl Iterator<Item = (u64, u64, u64, u64)> {
