@@ -23,7 +23,7 @@ use hypervisor::domain::{Domain, Home, Place, build, control};
 use hypervisor::interrupts::{self, Registers};
 use hypervisor::machine::{self, IoPorts, Machine};
 use hypervisor::memory::arena::Arena;
-use hypervisor::memory::early::Early;
+use hypervisor::memory::early::{Early, pieces};
 use hypervisor::memory::frame_table::{CHUNK_FRAMES, Frame, FrameTable};
 use hypervisor::memory::paging::{Access, HostTables};
 use hypervisor::memory::physical::pointer;
@@ -342,18 +342,13 @@ fn books(
         )
     };
     let mut table = FrameTable::new(frame_entries, chunk_entries);
-    // Free is what the memory map calls RAM, above 1 MiB, less the image, the archive, and what `early` gave out. What
-    // `early` has left it gives up here.
-    let rest = early.rest();
+    // Free is what the memory map calls RAM, above 1 MiB, less the image, the archive, and what `early` gave out, which
+    // gives nothing out from here on.
     let [image, archive] = used(archive);
-    for ram in &handover.memory {
-        let first = ram.start.as_u64().max(1 << 20).next_multiple_of(PAGE_SIZE);
-        for frame in (first..ram.end.as_u64() & !(PAGE_SIZE - 1)).step_by(PAGE_SIZE as usize) {
-            let inside = |range: &Range| range.start.as_u64() <= frame && frame < range.end.as_u64();
-            let early_gave = early.piece_contains(frame) && !inside(&rest);
-            if !inside(&image) && !inside(&archive) && !early_gave {
-                table.add(HostPhys::new(frame), PageCount::new(1));
-            }
+    let used = [image, archive, early.taken()];
+    for &ram in &handover.memory {
+        for piece in pieces(ram, 1 << 20..u64::MAX, &used) {
+            table.add(HostPhys::new(piece.start), PageCount::covering(piece.end - piece.start));
         }
     }
     log::info!("{} MiB of memory for guests", table.free() / 256);

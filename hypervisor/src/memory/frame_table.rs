@@ -171,12 +171,8 @@ pub struct FrameTable<'a> {
 }
 
 impl<'a> FrameTable<'a> {
-    /// A table in which every frame is reserved. `chunks` has an element for each [`CHUNK_FRAMES`] of `frames`.
+    /// A table of frames that are all reserved still. `chunks` has a zero for each [`CHUNK_FRAMES`] of them.
     pub fn new(frames: &'a [Frame], chunks: &'a mut [u16]) -> Self {
-        for frame in frames {
-            frame.0.store(0, Ordering::Relaxed);
-        }
-        chunks.fill(0);
         Self { words: Words(frames), free: chunks, total: 0, free_total: 0, first_free: 0 }
     }
 
@@ -187,12 +183,23 @@ impl<'a> FrameTable<'a> {
 
     /// Frees reserved frames that were never used: `pages` from `start` on, as far as the table reaches.
     pub fn add(&mut self, start: HostPhys, pages: PageCount) {
-        let first = index_of(start);
-        for index in first..first.saturating_add(pages.get() as usize).min(self.words.0.len()) {
-            if self.words.owner(address_of(index)) == Owner::Reserved {
-                self.total += 1;
-                self.release(index, false);
+        let mut index = index_of(start);
+        let end = index.saturating_add(pages.get() as usize).min(self.words.0.len());
+        while index < end {
+            let chunk = index / CHUNK_FRAMES;
+            let behind = end.min((chunk + 1) * CHUNK_FRAMES);
+            let mut added = 0;
+            for Frame(word) in &self.words.0[index..behind] {
+                if word.load(Ordering::Relaxed) == encode(Owner::Reserved) {
+                    word.store(encode(Owner::Free { clean: false }), Ordering::Release);
+                    added += 1;
+                }
             }
+            self.free[chunk] += added;
+            self.total += u64::from(added);
+            self.free_total += u64::from(added);
+            self.first_free = self.first_free.min(chunk);
+            index = behind;
         }
     }
 
@@ -228,12 +235,7 @@ impl<'a> FrameTable<'a> {
     pub fn take_chunk(&mut self, owner: Owner) -> Option<(HostPhys, bool)> {
         let chunk =
             (self.first_free..self.free.len()).find(|&chunk| self.free[chunk] as usize == CHUNK_FRAMES)?;
-        let start = chunk * CHUNK_FRAMES;
-        let mut clean = true;
-        for index in start..start + CHUNK_FRAMES {
-            clean &= self.take(index, owner);
-        }
-        Some((address_of(start), clean))
+        Some((address_of(chunk * CHUNK_FRAMES), self.take_whole(chunk, owner)))
     }
 
     /// So many free, aligned 2 MiB of frames in a row, whatever they hold.
@@ -244,11 +246,11 @@ impl<'a> FrameTable<'a> {
             run = if self.free[chunk] as usize == CHUNK_FRAMES { run + 1 } else { 0 };
             run == count
         })?;
-        let start = (last + 1 - count) * CHUNK_FRAMES;
-        for index in start..start + count * CHUNK_FRAMES {
-            self.take(index, owner);
+        let first = last + 1 - count;
+        for chunk in first..=last {
+            self.take_whole(chunk, owner);
         }
-        Some(address_of(start))
+        Some(address_of(first * CHUNK_FRAMES))
     }
 
     /// Takes a frame from its owner. `true`: nobody can use it, and it is ours, to be given back; `false`: others have it
@@ -308,17 +310,27 @@ impl<'a> FrameTable<'a> {
     }
 
     fn take(&mut self, index: usize, owner: Owner) -> bool {
-        let Some(Frame(word)) = self.words.0.get(index) else { return false };
-        // Nobody else changes the word of a free frame.
-        let clean = self::owner(word.load(Ordering::Relaxed)) == Owner::Free { clean: true };
-        word.store(encode(owner), Ordering::Release);
-        let chunk = index / CHUNK_FRAMES;
-        self.free[chunk] -= 1;
-        self.free_total -= 1;
+        let Some(frame) = self.words.0.get(index) else { return false };
+        let clean = take_free(frame, encode(owner));
+        self.count_taken(index / CHUNK_FRAMES, 1);
+        clean
+    }
+
+    /// Takes all frames of a chunk, which are free.
+    fn take_whole(&mut self, chunk: usize, owner: Owner) -> bool {
+        let frames = self.words.0.iter().skip(chunk * CHUNK_FRAMES).take(CHUNK_FRAMES);
+        let word = encode(owner);
+        let clean = frames.fold(true, |clean, frame| take_free(frame, word) && clean);
+        self.count_taken(chunk, CHUNK_FRAMES as u16);
+        clean
+    }
+
+    fn count_taken(&mut self, chunk: usize, frames: u16) {
+        self.free[chunk] -= frames;
+        self.free_total -= u64::from(frames);
         if self.free[chunk] == 0 && chunk == self.first_free {
             self.first_free += 1;
         }
-        clean
     }
 
     fn release(&mut self, index: usize, clean: bool) {
@@ -329,6 +341,13 @@ impl<'a> FrameTable<'a> {
         self.free_total += 1;
         self.first_free = self.first_free.min(chunk);
     }
+}
+
+/// Gives a free frame this word; whether it held zeroes. Nobody else changes the word of a free frame.
+fn take_free(Frame(word): &Frame, taken: u64) -> bool {
+    let clean = word.load(Ordering::Relaxed) == encode(Owner::Free { clean: true });
+    word.store(taken, Ordering::Release);
+    clean
 }
 
 fn index_of(frame: HostPhys) -> usize {
