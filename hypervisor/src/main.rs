@@ -63,8 +63,11 @@ extern "C" fn atoll_main(magic: u32, information: u32) -> ! {
     FACES[0].apic_id.store(machine.apic_ids[0], Relaxed);
     FACES[0].processor.store(0, Relaxed);
     FACES[0].power.store(ON, Relaxed);
-    for order in &orders[1..at_boot] {
-        if !start::wake(core, order, trampoline) {
+    let others = &orders[1..at_boot];
+    // They rest after INIT all at the same time.
+    let reset_at = others.iter().map(|order| start::reset(core, order)).last().unwrap_or(0);
+    for order in others {
+        if !start::start_up(core, order, trampoline, reset_at) {
             fail(ExitCode::BadBoot, format_args!("core {} did not start", order.index));
         }
     }

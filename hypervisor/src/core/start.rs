@@ -293,16 +293,15 @@ pub fn words_address() -> u64 {
 /// Milliseconds that INIT has before the start-up IPI.
 const INIT_MS: u64 = 10;
 
-/// Wakes a core for the first time, on the processor of its number, and waits until it is in its loop. `false`: it never
-/// came.
-pub fn wake(core: &mut Core, order: &Order, trampoline_page: u8) -> bool {
+/// Sends INIT to the processor of a core's number, on which the core is to be started for the first time. When that was.
+pub fn reset(core: &mut Core, order: &Order) -> u64 {
     let apic_id = order.machine.apic_ids[order.index];
     let face = &FACES[order.index];
     face.apic_id.store(apic_id, Ordering::Relaxed);
     face.processor.store(order.index as u32, Ordering::Relaxed);
     // SAFETY: INIT (SDM 3A, "Typical BSP Initialization Sequence") to a processor that runs nothing yet.
     unsafe { core.apic.init(apic_id) };
-    start_up(core, order, trampoline_page, machine::now())
+    machine::now()
 }
 
 /// Starts a core on the processor that its face names, which was sent INIT at `reset_at`, and waits until it is in its loop.

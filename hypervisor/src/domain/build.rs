@@ -97,7 +97,8 @@ impl Kind {
     }
 }
 
-/// Makes a domain for these cores, a bit each, with `pages` of zeroed memory from guest-physical 0 on. All or nothing.
+/// Makes a domain for these cores, a bit each, with `pages` of memory from guest-physical 0 on: zeroes, but for domain
+/// 0's (`Content`). All or nothing.
 pub fn create(
     registry: &mut Registry,
     places: &[&'static Place],
@@ -216,7 +217,8 @@ fn pick(registry: &Registry, mut mask: u64) -> Result<ArrayVec<u8, MAX_VCPUS>, E
 
 /// Gives the domain its memory, and a few frames for page tables.
 fn populate(frames: &mut FrameTable, domain: &Domain, home: &mut Home) -> Result<(), Errno> {
-    fill(frames, domain.id, &mut home.ept, domain.pages.load(Relaxed))?;
+    let content = if domain.is_privileged { Content::Any } else { Content::Zeroes };
+    fill(frames, domain.id, &mut home.ept, domain.pages.load(Relaxed), content)?;
     while home.pool.count() < POOL_FRAMES {
         let (frame, _) = frames.take_frame(Owner::Tables).ok_or(Errno::ENOMEM)?;
         if let Err(frame) = home.pool.add(frame) {
@@ -227,12 +229,22 @@ fn populate(frames: &mut FrameTable, domain: &Domain, home: &mut Home) -> Result
     Ok(())
 }
 
-/// Maps so many pages of zeroes from address 0 on, a domain's from now on, in chunks of 2 MiB as long as there are whole ones.
+/// What a domain finds in its memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Content {
+    /// Zeroes, whosever it was.
+    Zeroes,
+    /// What firmware and loader left there: domain 0, which comes first, and may see anything.
+    Any,
+}
+
+/// Maps so many pages from address 0 on, a domain's from now on, in chunks of 2 MiB as long as there are whole ones.
 pub(super) fn fill(
     frames: &mut FrameTable,
     domain: DomId,
     ept: &mut Ept,
     all_pages: u64,
+    content: Content,
 ) -> Result<(), Errno> {
     let mut done = 0;
     while done < all_pages {
@@ -246,7 +258,7 @@ pub(super) fn fill(
                 (start, clean, 1)
             }
         };
-        if !clean {
+        if !clean && content == Content::Zeroes {
             // SAFETY: free until now, this domain's from now on, and nobody can reach it yet.
             unsafe { scrub(start, pages * PAGE_SIZE) };
         }
@@ -393,7 +405,20 @@ pub fn write(domain: &Domain, to: GuestPhys, bytes: &[u8]) -> Result<(), Errno> 
     unsafe { write_from(domain.view, to, bytes.as_ptr(), bytes.len()) }
 }
 
-/// The same into memory that no virtual CPU uses, from memory that somebody may write to meanwhile: then what is copied is any
+/// Fills a part of its memory with zeroes. `EFAULT` where it has none.
+pub fn clear(domain: &Domain, mut from: GuestPhys, mut bytes: u64) -> Result<(), Errno> {
+    while bytes != 0 {
+        let found = domain.view.translate(&Identity, from, ept::Access::Write).ok_or(Errno::EFAULT)?;
+        let count = bytes.min(found.bytes_left);
+        // SAFETY: by its EPT the memory of a domain that does not run yet.
+        unsafe { scrub(found.hpa, count) };
+        bytes -= count;
+        from = from.checked_add(count).ok_or(Errno::EFAULT)?;
+    }
+    Ok(())
+}
+
+/// What [`write`] does, into memory that no virtual CPU uses, from memory that somebody may write to meanwhile: then what is copied is any
 /// mixture.
 ///
 /// # Safety

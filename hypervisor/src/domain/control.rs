@@ -1,7 +1,7 @@
 //! Domain 0, the control domain: built at boot from the boot archive, the one image the hypervisor parses.
 //!
 //! It gets memory from guest-physical 0 on, its image where that wants to be, the start info in a page below 1 MiB, and
-//! the boot archive as module at the end of its memory.
+//! the boot archive as module at the end of its memory. What else is in its memory is what the loader left there.
 
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -40,7 +40,11 @@ pub fn load(domain: &Domain, archive: &[u8], command_line: &str) -> Result<Start
     let mut image_end = 0;
     for segment in segments.iter().filter(|segment| segment.p_type == PT_LOAD) {
         let bytes = elf.segment_data(&segment).map_err(|_| BadImage::NotElf)?;
-        build::write(domain, GuestPhys::new(segment.p_paddr), bytes).map_err(outside)?;
+        let start = GuestPhys::new(segment.p_paddr);
+        build::write(domain, start, bytes).map_err(outside)?;
+        let zeroes = segment.p_memsz.saturating_sub(bytes.len() as u64);
+        let behind = start.checked_add(bytes.len() as u64).ok_or(BadImage::OutsideMemory)?;
+        build::clear(domain, behind, zeroes).map_err(outside)?;
         image_end = image_end.max(segment.p_paddr.saturating_add(segment.p_memsz));
     }
     let memory = PageCount::new(domain.pages.load(Relaxed)).checked_bytes().ok_or(BadImage::NoRoom)?;

@@ -37,7 +37,7 @@ impl Successor {
             return Err(Errno::ENOMEM);
         }
         let mut ept = Ept::new(&mut FromTable(frames), settings).map_err(build::errno)?;
-        let filled = build::fill(frames, domain.id, &mut ept, pages);
+        let filled = build::fill(frames, domain.id, &mut ept, pages, build::Content::Zeroes);
         let successor = Self { ept, pages, called: (0, 0) };
         match filled {
             Ok(()) => Ok(successor),

@@ -80,7 +80,8 @@ mod tests {
         assert_eq!(left(ram, 0..1 << 32, &used), [0x3000..0x6000, 0x7000..0x9000]);
         assert_eq!(left(ram, 0x4000..0x8000, &used), [0x4000..0x6000, 0x7000..0x8000]);
         // Ranges that overlap, that are empty, and that lie elsewhere.
-        let used = [range(0x2000, 0x5000), range(0x4000, 0x7000), range(0x8000, 0x8000), range(0x20000, 0x30000)];
+        let used =
+            [range(0x2000, 0x5000), range(0x4000, 0x7000), range(0x8000, 0x8000), range(0x20000, 0x30000)];
         assert_eq!(left(ram, 0..1 << 32, &used), [0x7000..0x8000, 0x8000..0x9000]);
         assert_eq!(left(ram, 0..1 << 32, &[range(0, 1 << 40)]), []);
     }

@@ -9,15 +9,23 @@ pub fn pointer<T>(address: HostPhys) -> *mut T {
     address.as_u64() as *mut T
 }
 
-/// Fills `bytes` from `start` on with zeroes.
+/// Fills `bytes` from `start` on with zeroes, eight at a time, and the rest singly.
 ///
 /// # Safety
 /// The range is RAM that nobody else uses now.
 pub unsafe fn scrub(start: HostPhys, bytes: u64) {
     // SAFETY: by the caller; RAM is mapped writable at its own addresses.
     unsafe {
-        core::arch::asm!("rep stosq", inout("rcx") bytes / 8 => _, inout("rdi") pointer::<u64>(start) => _,
-                         in("rax") 0u64, options(nostack, preserves_flags));
+        core::arch::asm!(
+            "rep stosq",
+            "mov ecx, {rest:e}",
+            "rep stosb",
+            rest = in(reg) bytes % 8,
+            inout("rcx") bytes / 8 => _,
+            inout("rdi") pointer::<u8>(start) => _,
+            in("rax") 0u64,
+            options(nostack, preserves_flags),
+        );
     }
 }
 
