@@ -51,13 +51,22 @@ pub unsafe extern "C" fn memset(to: *mut u8, byte: i32, count: usize) -> *mut u8
     to
 }
 
-/// Compares `count` bytes.
+/// Compares `count` bytes, eight at a time, and the rest singly.
 ///
 /// # Safety
 /// As C's `memcmp`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, count: usize) -> i32 {
     let mut at = 0;
+    while count - at >= size_of::<u64>() {
+        // SAFETY: so many bytes from `at` on are within `count`, and the ranges are the caller's.
+        let [x, y] = [a, b].map(|bytes| unsafe { bytes.add(at).cast::<u64>().read_unaligned() });
+        if x != y {
+            // The first byte in memory decides, which big-endian numbers have in front.
+            return if u64::from_be(x) < u64::from_be(y) { -1 } else { 1 };
+        }
+        at += size_of::<u64>();
+    }
     while at < count {
         // SAFETY: `at` is below `count`, and the ranges are the caller's. Volatile, lest the loop become a call to
         // this very function.

@@ -1,10 +1,9 @@
-//! The boot archive: a `newc` cpio, as [`abi::archive`] describes it.
-//!
-//! A header that cannot be true ends the archive there, and what came before it counts.
+//! The boot archive, as [`abi::archive`] describes it.
 
 use alloc::vec::Vec;
 
 use abi::archive::{CONFIG, IMAGES};
+use boot::archive::files;
 
 /// What lies in the archive, by name.
 #[derive(Debug, Default)]
@@ -15,7 +14,7 @@ pub struct Archive<'a> {
 impl<'a> Archive<'a> {
     /// The archive in these bytes.
     pub fn read(bytes: &'a [u8]) -> Self {
-        Self { files: cpio_reader::iter_files(bytes).map(|entry| (entry.name(), entry.file())).collect() }
+        Self { files: files(bytes).collect() }
     }
 
     /// The machine's configuration, as the toolstack wrote it.
