@@ -8,7 +8,7 @@ use toolstack::{
 };
 
 /// The most that each may cost.
-const PROMISES: [(&str, u64); 8] = [
+const PROMISES: [(&str, u64); 9] = [
     ("hypercall_null", 150),
     ("exit_cpuid", 250),
     ("exit_rdmsr", 220),
@@ -17,10 +17,10 @@ const PROMISES: [(&str, u64); 8] = [
     ("steady_exits", 0),
     ("event_wake_sender_exits", 1),
     ("event_wake_receiver_exits", 0),
+    ("boot_total", 20_000_000),
 ];
 /// Figures without a promise, which must be there: a row that is missing measured nothing.
-const PRESENT: [&str; 5] =
-    ["event_polling", "message_one_way", "event_wake_sender", "event_wake_receiver", "boot_total"];
+const PRESENT: [&str; 4] = ["event_polling", "message_one_way", "event_wake_sender", "event_wake_receiver"];
 /// The least samples that a median is taken of.
 pub const SAMPLES: u64 = 1000;
 

@@ -73,16 +73,18 @@ mod tests {
     #[test]
     fn what_is_used_is_left_out() {
         let range = |start, end| Range { start: HostPhys::new(start), end: HostPhys::new(end) };
-        let left = |ram, limits, used: &[Range]| pieces(ram, limits, used).collect::<Vec<_>>();
+        let left = |ram, limits, used: &[Range]| {
+            pieces(ram, limits, used).map(|piece| (piece.start, piece.end)).collect::<Vec<_>>()
+        };
         let ram = range(0x1800, 0x9800);
-        assert_eq!(left(ram, 0..1 << 32, &[]), [0x2000..0x9000]);
+        assert_eq!(left(ram, 0..1 << 32, &[]), [(0x2000, 0x9000)]);
         let used = [range(0x6000, 0x6010), range(0x1000, 0x3000), range(0x9000, 0x20000)];
-        assert_eq!(left(ram, 0..1 << 32, &used), [0x3000..0x6000, 0x7000..0x9000]);
-        assert_eq!(left(ram, 0x4000..0x8000, &used), [0x4000..0x6000, 0x7000..0x8000]);
+        assert_eq!(left(ram, 0..1 << 32, &used), [(0x3000, 0x6000), (0x7000, 0x9000)]);
+        assert_eq!(left(ram, 0x4000..0x8000, &used), [(0x4000, 0x6000), (0x7000, 0x8000)]);
         // Ranges that overlap, that are empty, and that lie elsewhere.
         let used =
             [range(0x2000, 0x5000), range(0x4000, 0x7000), range(0x8000, 0x8000), range(0x20000, 0x30000)];
-        assert_eq!(left(ram, 0..1 << 32, &used), [0x7000..0x8000, 0x8000..0x9000]);
+        assert_eq!(left(ram, 0..1 << 32, &used), [(0x7000, 0x8000), (0x8000, 0x9000)]);
         assert_eq!(left(ram, 0..1 << 32, &[range(0, 1 << 40)]), []);
     }
 }

@@ -320,7 +320,10 @@ impl<'a> FrameTable<'a> {
     fn take_whole(&mut self, chunk: usize, owner: Owner) -> bool {
         let frames = self.words.0.iter().skip(chunk * CHUNK_FRAMES).take(CHUNK_FRAMES);
         let word = encode(owner);
-        let clean = frames.fold(true, |clean, frame| take_free(frame, word) && clean);
+        let mut clean = true;
+        for frame in frames {
+            clean &= take_free(frame, word);
+        }
         self.count_taken(chunk, CHUNK_FRAMES as u16);
         clean
     }

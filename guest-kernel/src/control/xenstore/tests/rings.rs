@@ -10,7 +10,7 @@ use super::*;
 fn the_guest_is_notified_when_bytes_moved_and_not_otherwise() {
     let mut machine = Machine::new(2);
     assert!(!machine.turn());
-    assert_eq!(machine.notified, []);
+    assert!(machine.notified.is_empty());
     machine.guests[1].end.write(&Message::bytes(kind::READ, 1, 0, &[b"name\0"])[..7]);
     machine.turn();
     machine.read(1, "name").unwrap();
