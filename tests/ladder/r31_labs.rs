@@ -7,7 +7,7 @@ use toolstack::{
     config::{Config, any_core},
     verbs::{
         lab::{
-            Panel,
+            Guests, Panel,
             vm::{self, INITIATOR, MESSAGES, TWO_PHASE, UNMAP, Way},
         },
         topology,
@@ -59,10 +59,14 @@ fn known(stage: &mut Stage) -> Result<()> {
     ["first", "near", "far"].iter().try_for_each(|name| client.destroy(name))
 }
 
+/// The machine, as a lab sees it.
+fn guests(stage: &mut Stage) -> Result<Guests<'_>> {
+    Ok(Guests { client: &stage.session()?.client, machine: "bochs".into(), label: "emulated" })
+}
+
 /// So many messages for each member but the initiator, and the initiator's share of the work.
 fn messages(stage: &mut Stage, ways: &[Way], each: u64) -> Result<()> {
-    let client = &stage.session()?.client;
-    let panels = vm::measure(client, ways, &[MEMBERS], "bochs", "emulated")?;
+    let panels = vm::measure(&guests(stage)?, ways, &[MEMBERS])?;
     let panel =
         |title: &str| panels.iter().find(|panel| panel.title == title).ok_or_else(|| wrong("no panel"));
     for panel in &panels {

@@ -198,7 +198,9 @@ enum Verb {
     },
     /// List cores, take one out of service, put it back, or replace the kernel on it
     #[command(
-        after_help = "Examples:\n  atoll core list\n  atoll core offline 2             its guest is suspended, and kept\n  \
+        after_help = "Core 0 has domain 0 and stays. A guest that cannot suspend itself is frozen between two instructions.\n\
+        `replace` works with members of the multikernel and other images that take packages.\n\n\
+        Examples:\n  atoll core list\n  atoll core offline 2             its guest is suspended, and kept\n  \
         atoll core online 2              the guest goes on\n  atoll core online 3 --guest web  ... on another core\n  \
         atoll core replace 2             a new build takes over, with all that the kernel there knows"
     )]
@@ -363,8 +365,10 @@ enum Verb {
         files: Files,
     },
     /// Replay a figure of a paper here: chart, the paper's shape, and whether it holds
-    #[command(after_help = "Examples:\n  atoll lab                            which there are\n  \
-        atoll lab locks\n  atoll lab counters --report counters.html --csv counters.csv\n  \
+    #[command(after_help = "Labs: shared-memory, urpc, unmap, two-phase, locks, counters, hotplug. `atoll lab` tells what each\n\
+        measures, and where it runs.\n\nExamples:\n  \
+        cargo lab locks                      in a clone: built with optimization, as --on host needs it\n  \
+        atoll lab counters --report counters.html --csv counters.csv\n  \
         atoll lab unmap --on vm              by guests; in Bochs, exact\n\n\
         Every figure has a label: hosted (this computer's caches), emulated (instructions, exact), nested, or bare.")]
     Lab {
@@ -421,7 +425,7 @@ enum CoreVerb {
         #[command(flatten)]
         json: JsonArgs,
     },
-    /// Take a core out of service: its guest is suspended and kept, and it leaves VMX
+    /// Take a core out of service: its guest is suspended, or frozen where it cannot, and kept; it leaves VMX
     Offline {
         /// Its number
         core: u32,
@@ -435,7 +439,7 @@ enum CoreVerb {
         /// With this guest, which another core may keep
         #[arg(long, value_name = "NAME", conflicts_with = "empty")]
         guest: Option<String>,
-        /// Without a guest, where one that is kept can stay so
+        /// Without a guest: what the core keeps stays kept; refused if no other core is left to come
         #[arg(long)]
         empty: bool,
         #[command(flatten)]

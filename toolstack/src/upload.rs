@@ -57,21 +57,33 @@ pub fn bring(
 ) -> Result<Vec<Brought>> {
     let mut brought = Vec::new();
     for (name, file) in files {
-        let bytes = archive::read_file(file)?;
-        let sum = sha256(&bytes);
-        let there = client.images()?;
-        let image = name_for(name, &sum, &there, archived);
-        if image != *name {
-            guests.iter_mut().for_each(|guest| rename(guest, name, &image));
+        let one = bring_one(client, name, file, archived, disk)?;
+        if one.image != *name {
+            guests.iter_mut().for_each(|guest| rename(guest, name, &one.image));
         }
-        let is_there = there.iter().any(|stored| {
-            stored.name == image
-                && (stored.sha256 == Some(sum) || archived.get(&image) == Some(&hexadecimal(&sum)))
-        });
-        let took = if is_there { None } else { Some(send(client, &image, file, &bytes, disk)?) };
-        brought.push(Brought { image, file: file.clone(), bytes: bytes.len() as u64, took });
+        brought.push(one);
     }
     Ok(brought)
+}
+
+/// Brings one file that is to be called `name`, and tells what it is called.
+pub fn bring_one(
+    client: &Client,
+    name: &str,
+    file: &Path,
+    archived: &BTreeMap<String, String>,
+    disk: Option<&TransferDisk>,
+) -> Result<Brought> {
+    let bytes = archive::read_file(file)?;
+    let sum = sha256(&bytes);
+    let there = client.images()?;
+    let image = name_for(name, &sum, &there, archived);
+    let is_there = there.iter().any(|stored| {
+        stored.name == image
+            && (stored.sha256 == Some(sum) || archived.get(&image) == Some(&hexadecimal(&sum)))
+    });
+    let took = if is_there { None } else { Some(send(client, &image, file, &bytes, disk)?) };
+    Ok(Brought { image, file: file.to_owned(), bytes: bytes.len() as u64, took })
 }
 
 /// What came in the boot archive stays, so another file of its name gets a name of its own. One that was uploaded is

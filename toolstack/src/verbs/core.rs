@@ -2,12 +2,11 @@
 //! `core replace`: another kernel takes over a running one.
 
 use std::{
-    collections::BTreeMap,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
-use abi::control::wire::{Core, GuestConfig, Kept, Machine, Presence};
+use abi::control::wire::{Core, Kept, Machine, Presence};
 use serde_json::{Value, json};
 
 use crate::{
@@ -132,20 +131,26 @@ pub fn offline(core: u32, as_json: bool) -> Result<()> {
 
 /// Asks, and waits for what becomes of it.
 pub fn ask_offline(client: &Client, core: u32) -> Result<Offline> {
+    match client.core_offline(core)? {
+        Some(left) => Ok(left),
+        None => awaited(|| client.core_left(), &format!("core {core} is still on its way off")),
+    }
+}
+
+/// Looks until there is what domain 0 will have in a while; else what `still` says.
+fn awaited<T>(mut look: impl FnMut() -> Result<Option<T>>, still: &str) -> Result<T> {
     let start = Instant::now();
-    let mut left = client.core_offline(core)?;
     loop {
-        match left {
-            Some(left) => return Ok(left),
-            None if start.elapsed() > PATIENCE => {
-                return Err(Error::new(
-                    format!("core {core} is still on its way off after {} s", PATIENCE.as_secs()),
-                    "see `atoll core list`, and what its guest says at its console",
-                ));
-            }
-            None => std::thread::sleep(LOOK),
+        if let Some(seen) = look()? {
+            return Ok(seen);
         }
-        left = client.core_left()?;
+        if start.elapsed() > PATIENCE {
+            return Err(Error::new(
+                format!("{still} after {} s", PATIENCE.as_secs()),
+                "see `atoll core list`, and what its guest says at its console",
+            ));
+        }
+        std::thread::sleep(LOOK);
     }
 }
 
@@ -180,11 +185,7 @@ fn in_machine(client: &Client, image: &str) -> Result<String> {
     let (order, disk) = (holder::order(&directory)?, TransferDisk::of(&directory));
     let file = PathBuf::from(image);
     let name = image_name(&file);
-    // It is told the name in the place of a guest that needs it.
-    let mut guest = [GuestConfig { image: name.clone(), ..GuestConfig::default() }];
-    upload::bring(client, &BTreeMap::from([(name, file)]), &order.files, disk.as_ref(), &mut guest)?;
-    let [GuestConfig { image, .. }] = guest;
-    Ok(image)
+    Ok(upload::bring_one(client, &name, &file, &order.files, disk.as_ref())?.image)
 }
 
 /// Asks, and waits for what becomes of it.
@@ -194,20 +195,8 @@ pub fn ask_replace(
     image: Option<&str>,
     command_line: Option<&str>,
 ) -> Result<Replaced> {
-    let start = Instant::now();
     client.core_replace(core, image, command_line)?;
-    loop {
-        if let Some(replaced) = client.core_replaced()? {
-            return Ok(replaced);
-        }
-        if start.elapsed() > PATIENCE {
-            return Err(Error::new(
-                format!("the kernel on core {core} is still being replaced after {} s", PATIENCE.as_secs()),
-                "see `atoll list`, and what the guest says at its console",
-            ));
-        }
-        std::thread::sleep(LOOK);
-    }
+    awaited(|| client.core_replaced(), &format!("the kernel on core {core} is still being replaced"))
 }
 
 /// Puts a core back into service.

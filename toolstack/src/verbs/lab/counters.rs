@@ -20,7 +20,8 @@ pub const LAB: Lab = Lab {
         shape,
     },
     note: "In Bochs there are no caches, so there is nothing to see in a virtual machine.",
-    measure,
+    on_host: Ok(measure),
+    in_vm: Err("an emulator without caches counts an instruction for each line, whoever wrote it last"),
     judge,
 };
 

@@ -1,16 +1,10 @@
 //! What it takes to remove a core and to bring it back, beside Linux's CPU hot-plug.
 
 use super::{
-    Lab, Paper,
+    Guests, Lab, Paper,
     result::{Panel, Series, Verdict},
-    stopwatch::Bench,
 };
-use crate::{
-    config::any_core,
-    control::{Client, Offline},
-    error::{Error, Result},
-    verbs::core::ask_offline,
-};
+use crate::{config::any_core, control::Offline, error::Result, verbs::core::ask_offline};
 
 /// See the module.
 pub const LAB: Lab = Lab {
@@ -24,7 +18,8 @@ pub const LAB: Lab = Lab {
     },
     note: "In a virtual machine only (`--on vm`). The guest on the core suspends itself, is kept, and goes on. Linux 6.1 was measured \
            once, in Bochs with 2 CPUs, medians of 21: that is what the figure beside it is.",
-    measure,
+    on_host: Err("a thread of the host cannot take its processor out"),
+    in_vm: Ok(in_vm),
     judge,
 };
 
@@ -43,12 +38,9 @@ fn shape() -> Vec<Panel> {
     )]
 }
 
-fn measure(_: &Bench) -> Result<Vec<Panel>> {
-    Err(Error::new("threads of the host cannot leave their processors", "`atoll lab hotplug --on vm`"))
-}
-
 /// Takes core 1 with a mesh guest on it out and back in, again and again: medians.
-pub fn in_vm(client: &Client, machine: &str, label: &'static str) -> Result<Vec<Panel>> {
+pub fn in_vm(guests: &Guests<'_>) -> Result<Vec<Panel>> {
+    let client = guests.client;
     client.create(any_core("leaver", "mesh"))?;
     let (mut down, mut up) = (Vec::new(), Vec::new());
     for _ in 0..TIMES {
@@ -67,8 +59,8 @@ pub fn in_vm(client: &Client, machine: &str, label: &'static str) -> Result<Vec<
         title: TITLE.to_owned(),
         x: "direction (1 down, 2 up)",
         y: "ticks".to_owned(),
-        label,
-        machine: machine.to_owned(),
+        label: guests.label,
+        machine: guests.machine.clone(),
         series,
     }])
 }

@@ -22,7 +22,8 @@ pub const LAB: Lab = Lab {
     },
     note: "A thread that spins beyond the cores there are would only wait for the system to run the one that holds the lock, so \
            no more threads run than there are cores.",
-    measure,
+    on_host: Ok(measure),
+    in_vm: Err("an emulator without caches counts an instruction for each line, whoever wrote it last"),
     judge,
 };
 

@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 pub use result::{Findings, Outcome, Panel, Series, Verdict};
+pub use vm::Guests;
 
 use crate::{
     cli::MachineArgs,
@@ -35,6 +36,11 @@ use crate::{
 };
 use stopwatch::Bench;
 
+/// Measures a lab on threads of this computer.
+type OnHost = fn(&Bench) -> Result<Vec<Panel>>;
+/// Measures a lab in a virtual machine.
+type InVm = fn(&Guests<'_>) -> Result<Vec<Panel>>;
+
 /// A lab.
 pub struct Lab {
     /// As it is called.
@@ -45,7 +51,10 @@ pub struct Lab {
     pub paper: Paper,
     /// What is different here.
     pub note: &'static str,
-    measure: fn(&Bench) -> Result<Vec<Panel>>,
+    /// Measures it on this computer; or why that would show nothing.
+    on_host: std::result::Result<OnHost, &'static str>,
+    /// Has guests of a virtual machine do it; or why that would show nothing.
+    in_vm: std::result::Result<InVm, &'static str>,
     judge: fn(&[Panel]) -> Vec<Verdict>,
 }
 
@@ -102,9 +111,8 @@ pub struct LabArgs {
 /// What is said of figures of a debug build.
 const UNOPTIMIZED: &str = "without optimization: `cargo lab NAME` builds it with";
 
-/// The virtual machine: two packages of four cores, members on all but domain 0's.
+/// The virtual machine: two packages of four cores.
 const CORES: u32 = 8;
-const MEMBERS: [usize; 6] = [2, 3, 4, 5, 6, 7];
 
 /// Runs a lab, or lists them.
 pub fn run(wish: &LabArgs, machine: &MachineArgs, yes: bool, as_json: bool) -> Result<()> {
@@ -115,12 +123,16 @@ pub fn run(wish: &LabArgs, machine: &MachineArgs, yes: bool, as_json: bool) -> R
     let lab = find(name)?;
     let panels = match wish.on {
         Where::Host => {
+            let measure = lab.on_host.map_err(|why| refused(lab, why, "`--on vm`"))?;
             let work = progress::spinner(format!("measuring {name}"));
-            let panels = (lab.measure)(&Bench::host(wish.quick))?;
+            let panels = measure(&Bench::host(wish.quick))?;
             work.finish_and_clear();
             panels
         }
-        Where::Vm => in_vm(lab, machine, yes)?,
+        Where::Vm => {
+            let measure = lab.in_vm.map_err(|why| refused(lab, why, "`--on host`"))?;
+            in_vm(lab, measure, machine, yes)?
+        }
     };
     let findings = findings(lab, panels);
     if as_json {
@@ -144,15 +156,35 @@ fn find(name: &str) -> Result<&'static Lab> {
     })
 }
 
+/// What is said of a lab that does not run there, but elsewhere.
+fn refused(lab: &Lab, why: &'static str, elsewhere: &str) -> Error {
+    Error::new(
+        format!("the lab `{}` does not run there: {why}", lab.name),
+        format!("run it with {elsewhere}"),
+    )
+}
+
+impl Lab {
+    /// Where it runs, by the names of `--on`.
+    fn places(&self) -> Vec<&'static str> {
+        let places = [("host", self.on_host.is_ok()), ("vm", self.in_vm.is_ok())];
+        places.into_iter().filter_map(|(place, runs)| runs.then_some(place)).collect()
+    }
+}
+
 fn list(as_json: bool) {
     if as_json {
-        let told = |lab: &&Lab| serde_json::json!({"name": lab.name, "title": lab.title, "paper": lab.paper.citation});
+        let told = |lab: &&Lab| {
+            serde_json::json!({
+                "name": lab.name, "where": lab.places(), "title": lab.title, "paper": lab.paper.citation,
+            })
+        };
         output::say_json(&LABS.iter().map(told).collect::<Vec<_>>());
         return;
     }
-    let mut table = output::table(&["Lab", "What it measures"]);
+    let mut table = output::table(&["Lab", "Where", "What it measures"]);
     for lab in LABS {
-        table.add_row([lab.name, lab.title]);
+        table.add_row([lab.name, &lab.places().join(", "), lab.title]);
     }
     output::say(output::rendered(table, &[]));
 }
@@ -170,18 +202,7 @@ fn findings(lab: &Lab, measured: Vec<Panel>) -> Findings {
 }
 
 /// Boots a machine, and has guests do what the lab is about.
-fn in_vm(lab: &Lab, machine: &MachineArgs, yes: bool) -> Result<Vec<Panel>> {
-    let ways: Option<&[vm::Way]> = match lab.name {
-        "unmap" => Some(&vm::UNMAP),
-        "two-phase" => Some(&vm::TWO_PHASE),
-        "hotplug" => None,
-        name => {
-            return Err(Error::new(
-                format!("the lab `{name}` is about caches, or is done elsewhere: {}", lab.note),
-                "run it without `--on vm`",
-            ));
-        }
-    };
+fn in_vm(lab: &Lab, measure: InVm, machine: &MachineArgs, yes: bool) -> Result<Vec<Panel>> {
     let kind = machine.machine.kind();
     setup::ensure(&[kind.name()], yes)?;
     super::can_run(kind)?;
@@ -201,11 +222,8 @@ fn in_vm(lab: &Lab, machine: &MachineArgs, yes: bool) -> Result<Vec<Panel>> {
     let work = progress::spinner(format!("booting {}", kind.name()));
     let mut session = Session::start(&spec)?;
     work.set_message(format!("measuring {}", lab.name));
-    let described = described(kind, &session)?;
-    let panels = match ways {
-        Some(ways) => vm::measure(&session.client, ways, &MEMBERS, &described, kind.label()),
-        None => hotplug::in_vm(&session.client, &described, kind.label()),
-    };
+    let machine = described(kind, &session)?;
+    let panels = measure(&Guests { client: &session.client, machine, label: kind.label() });
     let panels = panels.map_err(|error| session.explain(error))?;
     work.finish_and_clear();
     Ok(panels)
@@ -249,6 +267,7 @@ mod tests {
                 lab.name
             );
             assert!(find(lab.name).is_ok());
+            assert!(!lab.places().is_empty(), "{} runs nowhere", lab.name);
         }
         assert!(find("nothing").err().unwrap().to_string().contains("shared-memory, urpc"));
     }

@@ -25,7 +25,8 @@ pub const LAB: Lab = Lab {
     },
     note: "In Bochs there are no caches, so there is nothing to see in a virtual machine. Messages need a core for the server, \
            so with n cores there are n-1 clients.",
-    measure,
+    on_host: Ok(measure),
+    in_vm: Err("an emulator without caches counts an instruction for each line, whoever wrote it last"),
     judge,
 };
 

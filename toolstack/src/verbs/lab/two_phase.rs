@@ -34,7 +34,8 @@ pub const LAB: Lab = Lab {
     },
     note: "Whole members of the multikernel do it: mesh, kernel, monitor, replica; on the host as threads, in a virtual machine \
            as guests.",
-    measure,
+    on_host: Ok(measure),
+    in_vm: Ok(|guests| vm::measure(guests, &vm::TWO_PHASE, &vm::MEMBERS)),
     judge,
 };
 

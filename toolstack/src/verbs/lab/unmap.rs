@@ -32,7 +32,8 @@ pub const LAB: Lab = Lab {
     },
     note: "With two cores all four are one message there and one back. In a virtual machine whole monitors do it, each member \
            sent to by itself (unicast) or along the tree (multicast).",
-    measure,
+    on_host: Ok(measure),
+    in_vm: Ok(|guests| vm::measure(guests, &vm::UNMAP, &vm::MEMBERS)),
     judge,
 };
 

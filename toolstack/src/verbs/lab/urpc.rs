@@ -26,7 +26,8 @@ pub const LAB: Lab = Lab {
         shape,
     },
     note: "In a virtual machine `atoll info topology` has the members of the mesh measure it, counted in instructions.",
-    measure,
+    on_host: Ok(measure),
+    in_vm: Err("an emulator without caches counts an instruction for each line, whoever wrote it last"),
     judge,
 };
 

@@ -26,10 +26,22 @@ pub const MESSAGES: &str = "Messages of an operation";
 
 /// Operations that are counted.
 const OPERATIONS: u64 = 100;
+/// Numbers of members: up to all cores but domain 0's.
+pub const MEMBERS: [usize; 6] = [2, 3, 4, 5, 6, 7];
 /// As long as a guest may take to say what is awaited.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Between two looks at a console.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// A machine that runs, for its guests to do a lab.
+pub struct Guests<'a> {
+    /// Its toolstack.
+    pub client: &'a Client,
+    /// What it is called in findings.
+    pub machine: String,
+    /// `emulated`, or what else it is.
+    pub label: &'static str,
+}
 
 /// What is varied: what the series is called, the guests' tree, the phases, and how many operations are under way.
 pub struct Way {
@@ -67,20 +79,15 @@ pub struct Cost {
 }
 
 /// Measures each way with so many members, by turns, on the idle cores from 1 on. The members are gone at the end.
-pub fn measure(
-    client: &Client,
-    ways: &[Way],
-    counts: &[usize],
-    machine: &str,
-    label: &'static str,
-) -> Result<Vec<Panel>> {
+pub fn measure(guests: &Guests<'_>, ways: &[Way], counts: &[usize]) -> Result<Vec<Panel>> {
+    let client = guests.client;
     let mut panels =
         [(INITIATOR, "instructions"), (TICKS, "ticks"), (MESSAGES, "messages")].map(|(title, y)| Panel {
             title: title.to_owned(),
             x: "members",
             y: y.to_owned(),
-            label,
-            machine: machine.to_owned(),
+            label: guests.label,
+            machine: guests.machine.clone(),
             series: ways.iter().map(|way| Series::new(way.name, Vec::new())).collect(),
         });
     let mut trees: Vec<&str> = ways.iter().map(|way| way.tree).collect();
