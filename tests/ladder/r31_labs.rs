@@ -7,7 +7,7 @@ use toolstack::{
     config::{Config, any_core},
     verbs::{
         lab::{
-            Guests, Panel,
+            Guests, Outcome, Panel, hotplug,
             vm::{self, INITIATOR, MESSAGES, TWO_PHASE, UNMAP, Way},
         },
         topology,
@@ -26,6 +26,7 @@ pub fn checks() -> Vec<Check> {
     vec![
         Check::new("r31_labs::domain_0_knows_the_machine", known),
         Check::new("r31_labs::one_phase_is_two_messages_a_member", |stage| messages(stage, &UNMAP, 2)),
+        Check::new("r31_labs::the_others_go_on_while_a_core_goes_and_comes", hotplugged),
         Check::new("r31_labs::two_phases_are_four_messages_a_member", |stage| messages(stage, &TWO_PHASE, 4)),
     ]
 }
@@ -83,5 +84,20 @@ fn messages(stage: &mut Stage, ways: &[Way], each: u64) -> Result<()> {
         let initiator = panel(INITIATOR)?;
         ensure!(at(initiator, "multicast") < at(initiator, "unicast"), "{:?}", initiator.series);
     }
+    Ok(())
+}
+
+/// A core with a member goes and comes while the others agree on thousands of operations, none of which is refused; what is measured
+/// is far from what the verdicts allow.
+fn hotplugged(stage: &mut Stage) -> Result<()> {
+    let panels = hotplug::in_vm(&guests(stage)?)?;
+    for panel in &panels {
+        println!("{}: {:?}", panel.title, panel.series);
+    }
+    for verdict in hotplug::LAB.verdicts(&panels) {
+        ensure!(verdict.outcome == Outcome::Holds, "{verdict:?}");
+    }
+    let cores = stage.session()?.client.cores()?;
+    ensure!(cores.iter().all(|core| core.is_online && core.keeps.is_none()), "{cores:?}");
     Ok(())
 }

@@ -365,12 +365,14 @@ enum Verb {
         files: Files,
     },
     /// Replay a figure of a paper here: chart, the paper's shape, and whether it holds
-    #[command(after_help = "Labs: shared-memory, urpc, unmap, two-phase, locks, counters, hotplug. `atoll lab` tells what each\n\
+    #[command(
+        after_help = "Labs: shared-memory, urpc, unmap, two-phase, locks, counters, hotplug. `atoll lab` tells what each\n\
         measures, and where it runs.\n\nExamples:\n  \
         cargo lab locks                      in a clone: built with optimization, as --on host needs it\n  \
         atoll lab counters --report counters.html --csv counters.csv\n  \
         atoll lab unmap --on vm              by guests; in Bochs, exact\n\n\
-        Every figure has a label: hosted (this computer's caches), emulated (instructions, exact), nested, or bare.")]
+        Every figure has a label: hosted (this computer's caches), emulated (instructions, exact), nested, or bare."
+    )]
     Lab {
         #[command(flatten)]
         wish: LabArgs,

@@ -2,6 +2,7 @@
 
 use std::boxed::Box;
 use std::format;
+use std::time::{Duration, Instant};
 use std::vec::Vec;
 
 use abi::control::topology::MeshPlace;
@@ -99,16 +100,37 @@ impl Member {
         self.program.look(Monitor::epoch).map_or(0, |(_, members)| members.len())
     }
 
+    /// Suspends itself, and comes back at once: how long it took until it had left, and from then on until it was one of
+    /// `members` again. The others have to go on meanwhile.
+    pub fn go_and_come(&mut self, members: u32) -> (Duration, Duration) {
+        let asked = Instant::now();
+        self.kernel.suspend_soon();
+        // A thread is not taken off its processor: it is back as soon as it has said that it may go.
+        while !self.has_said("resumed") {
+            self.turn();
+        }
+        let gone = Instant::now();
+        while self.members() < members {
+            self.turn();
+        }
+        (gone - asked, gone.elapsed())
+    }
+
+    /// Whether this was among what it has printed since it was asked the last time.
+    fn has_said(&self, what: &str) -> bool {
+        self.kernel.platform.printed.lock().is_ok_and(|mut printed| {
+            let text = std::string::String::from_utf8_lossy(&printed).contains(what);
+            printed.clear();
+            text
+        })
+    }
+
     /// Does so many operations in one phase or two, `depth` of them at a time; false if one was refused.
     pub fn operate(&mut self, phases: u8, count: u64, depth: u64) -> bool {
         self.program.line(&mut self.kernel, &format!("bench {phases}pc {count} {depth}"));
         while self.program.is_measuring() {
             self.turn();
         }
-        self.kernel.platform.printed.lock().is_ok_and(|mut printed| {
-            let text = std::string::String::from_utf8_lossy(&printed).contains("refused");
-            printed.clear();
-            !text
-        })
+        !self.has_said("refused")
     }
 }

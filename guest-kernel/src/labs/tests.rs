@@ -88,10 +88,16 @@ fn all_are_told() {
 fn members_agree() {
     let mut newcomers = members::gather(2, &Topology::flat()).unwrap();
     let (other, first) = (newcomers.pop().unwrap(), newcomers.pop().unwrap());
-    let done = AtomicU64::new(0);
+    let [done, back] = [const { AtomicU64::new(0) }; 2];
     thread::scope(|scope| {
         scope.spawn(|| {
             let mut other = other.begin().unwrap();
+            while other.members() < 2 {
+                other.turn();
+            }
+            let (left, came) = other.go_and_come(2);
+            assert!(left.as_nanos() > 0 && came.as_nanos() > 0);
+            back.store(1, Ordering::Release);
             while done.load(Ordering::Acquire) == 0 {
                 other.turn();
             }
@@ -102,6 +108,9 @@ fn members_agree() {
         }
         for (phases, depth) in [(1, 1), (1, 8), (2, 1), (2, 8)] {
             assert!(first.operate(phases, 12, depth));
+        }
+        while back.load(Ordering::Acquire) == 0 {
+            first.turn();
         }
         done.store(1, Ordering::Release);
     });

@@ -165,6 +165,11 @@ fn refused(lab: &Lab, why: &'static str, elsewhere: &str) -> Error {
 }
 
 impl Lab {
+    /// What follows from these figures.
+    pub fn verdicts(&self, measured: &[Panel]) -> Vec<Verdict> {
+        (self.judge)(measured)
+    }
+
     /// Where it runs, by the names of `--on`.
     fn places(&self) -> Vec<&'static str> {
         let places = [("host", self.on_host.is_ok()), ("vm", self.in_vm.is_ok())];
@@ -191,7 +196,7 @@ fn list(as_json: bool) {
 
 /// What was measured beside the paper's shape, and what follows from the former.
 fn findings(lab: &Lab, measured: Vec<Panel>) -> Findings {
-    let mut verdicts = (lab.judge)(&measured);
+    let mut verdicts = lab.verdicts(&measured);
     if measured.iter().any(|panel| panel.machine.ends_with(UNOPTIMIZED)) {
         for verdict in &mut verdicts {
             *verdict = Verdict::cannot(verdict.claim, format!("the command was built {UNOPTIMIZED}"));

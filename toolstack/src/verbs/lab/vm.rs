@@ -114,22 +114,36 @@ pub fn measure(guests: &Guests<'_>, ways: &[Way], counts: &[usize]) -> Result<Ve
     Ok(panels.to_vec())
 }
 
-fn name(member: usize) -> String {
+/// A member's name.
+pub fn name(member: usize) -> String {
     format!("lab{member}")
 }
 
 /// Starts a member. The first founds the epoch before the others come.
-fn start(client: &Client, member: usize, tree: &str) -> Result<()> {
+pub fn start(client: &Client, member: usize, tree: &str) -> Result<()> {
     let config = guest(&name(member), "multikernel", member as u32);
     client.create(GuestConfig { command_line: format!("pace=poll tree={tree}"), ..config })?;
     if member == 1 { said(client, 1, "core 1 of").map(drop) } else { Ok(()) }
 }
 
 /// Waits until so many have begun an epoch together.
-fn gathered(client: &Client, members: usize) -> Result<()> {
+pub fn gathered(client: &Client, members: usize) -> Result<()> {
     let all: Vec<String> = (1..=members).map(|member| member.to_string()).collect();
     let epoch = format!(": {{{}}}", all.join(", "));
     (1..=members).try_for_each(|member| said(client, member, &epoch).map(drop))
+}
+
+/// Waits until a member's newest epoch has these members.
+pub fn newest_epoch(client: &Client, member: usize, members: &str) -> Result<()> {
+    let name = name(member);
+    let (mut console, mut text) = (Console::new(client, &name), String::new());
+    until(&name, members, || {
+        text.push_str(&String::from_utf8_lossy(&console.read(false)?));
+        let newest =
+            text.split_inclusive('\n').rfind(|line| line.ends_with('\n') && line.contains(": epoch "));
+        Ok(newest.is_some_and(|line| line.trim_end().ends_with(members)).then(String::new))
+    })
+    .map(drop)
 }
 
 /// What one way costs with so many members.
@@ -141,15 +155,17 @@ fn cost(client: &Client, members: usize, way: &Way) -> Result<Cost> {
     let before = counts()?;
     let line = ask(client, 1, &format!("bench {phases} {OPERATIONS} {depth}"), "bench")?;
     let after = counts()?;
-    let ticks = line.split(", ").find_map(|part| part.strip_suffix(" ticks")?.parse::<u64>().ok());
+    let ticks = ticks(&line)?;
     let lines: u64 = before.iter().zip(&after).map(|(before, after)| after.0.saturating_sub(before.0)).sum();
     let spent =
         after.first().zip(before.first()).map_or(0, |(after, before)| after.1.saturating_sub(before.1));
-    Ok(Cost {
-        messages: lines / OPERATIONS,
-        initiator: spent / OPERATIONS,
-        ticks: ticks.ok_or_else(|| unclear(&line))? / OPERATIONS,
-    })
+    Ok(Cost { messages: lines / OPERATIONS, initiator: spent / OPERATIONS, ticks: ticks / OPERATIONS })
+}
+
+/// The ticks that a member says its operations took.
+pub fn ticks(line: &str) -> Result<u64> {
+    let ticks = line.split(", ").find_map(|part| part.trim().strip_suffix(" ticks")?.parse().ok());
+    ticks.ok_or_else(|| unclear(line))
 }
 
 /// What a monitor has done: lines sent, and ticks.
@@ -163,7 +179,7 @@ fn counts(client: &Client, member: usize) -> Result<(u64, u64)> {
 }
 
 /// Types a line at a member and waits for the answer, which begins like `answer`.
-fn ask(client: &Client, member: usize, line: &str, answer: &str) -> Result<String> {
+pub fn ask(client: &Client, member: usize, line: &str, answer: &str) -> Result<String> {
     let name = name(member);
     let mut console = Console::new(client, &name);
     console.read(false)?;
