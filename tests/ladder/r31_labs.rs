@@ -7,7 +7,7 @@ use toolstack::{
     config::{Config, any_core},
     verbs::{
         lab::{
-            Guests, Outcome, Panel, hotplug,
+            Guests, Outcome, Panel, hotplug, locks, urpc,
             vm::{self, INITIATOR, MESSAGES, TWO_PHASE, UNMAP, Way},
         },
         topology,
@@ -27,6 +27,7 @@ pub fn checks() -> Vec<Check> {
         Check::new("r31_labs::domain_0_knows_the_machine", known),
         Check::new("r31_labs::one_phase_is_two_messages_a_member", |stage| messages(stage, &UNMAP, 2)),
         Check::new("r31_labs::the_others_go_on_while_a_core_goes_and_comes", hotplugged),
+        Check::new("r31_labs::siblings_measure_messages_and_locks", siblings),
         Check::new("r31_labs::two_phases_are_four_messages_a_member", |stage| messages(stage, &TWO_PHASE, 4)),
     ]
 }
@@ -99,5 +100,28 @@ fn hotplugged(stage: &mut Stage) -> Result<()> {
     }
     let cores = stage.session()?.client.cores()?;
     ensure!(cores.iter().all(|core| core.is_online && core.keeps.is_none()), "{cores:?}");
+    Ok(())
+}
+
+/// The labs' own guest: its virtual CPUs send each other messages near and far, and take turns in locks.
+fn siblings(stage: &mut Stage) -> Result<()> {
+    let guests = guests(stage)?;
+    for (lab, panels) in [(&urpc::LAB, urpc::in_vm(&guests)?), (&locks::LAB, locks::in_vm(&guests)?)] {
+        for panel in &panels {
+            println!("{}: {:?}", panel.title, panel.series);
+            ensure!(
+                panel.series.iter().all(|series| !series.points.is_empty()),
+                "{}: no points",
+                panel.title
+            );
+        }
+        for verdict in lab.verdicts(&panels) {
+            ensure!(verdict.outcome != Outcome::DoesNot, "{}: {verdict:?}", lab.name);
+        }
+        if lab.name == "locks" {
+            let most = panels.first().map_or(0.0, Panel::most);
+            ensure!(most == MEMBERS as f64, "locks by {most} cores");
+        }
+    }
     Ok(())
 }

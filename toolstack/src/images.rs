@@ -32,6 +32,7 @@ pub const GUESTS: &[&str] = &[
     "echo",
     "store",
     "multikernel",
+    "labs",
     "successor",
 ];
 

@@ -1,13 +1,14 @@
 //! What the labs measure: the algorithms of the papers that `atoll lab` replays, in safe code over atomics.
 //!
 //! Here is what is run, not who runs or times it: [`locks`] and [`counters`] are shared memory as the papers have it,
-//! [`shootdown`] tells all cores of something over the rings or by one shared line, and, on the host, [`members`] are
+//! [`messages`] go between two cores, [`shootdown`] tells all of them of something over the rings or by one shared line, and, on the host, [`members`] are
 //! whole monitors on threads. The toolstack pins threads, measures and judges.
 
 pub mod counters;
 pub mod locks;
 #[cfg(any(test, feature = "hosted"))]
 pub mod members;
+pub mod messages;
 pub mod shootdown;
 mod sync;
 

@@ -7,6 +7,7 @@
 mod apic;
 pub mod console;
 pub mod cpu;
+pub mod crew;
 pub mod grants;
 pub mod ground;
 pub mod hypercall;

@@ -19,9 +19,9 @@ pub const LAB: Lab = Lab {
                one, of which each core keeps a part, costs the same on one core and on 48; whoever reads it reads a little less.",
         shape,
     },
-    note: "In Bochs there are no caches, so there is nothing to see in a virtual machine.",
+    note: "A sloppy counter takes more instructions than a shared one; what it saves is cache lines that move.",
     on_host: Ok(measure),
-    in_vm: Err("an emulator without caches counts an instruction for each line, whoever wrote it last"),
+    in_vm: Err(super::NO_CACHES),
     judge,
 };
 

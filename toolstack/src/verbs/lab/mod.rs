@@ -5,8 +5,9 @@
 //! their instructions (`emulated`), which know no caches. What a machine is too small to show is said to be so.
 
 mod counters;
+mod crew;
 pub mod hotplug;
-mod locks;
+pub mod locks;
 mod page;
 mod result;
 mod shared_memory;
@@ -14,7 +15,7 @@ mod stopwatch;
 mod text;
 mod two_phase;
 mod unmap;
-mod urpc;
+pub mod urpc;
 pub mod vm;
 
 use std::path::PathBuf;
@@ -108,6 +109,10 @@ pub struct LabArgs {
     pub report: Option<PathBuf>,
 }
 
+/// Why what is about cache lines shows nothing in an emulator.
+const NO_CACHES: &str =
+    "Bochs has no caches, so a line costs the same whoever wrote it last and however far away";
+
 /// What is said of figures of a debug build.
 const UNOPTIMIZED: &str = "without optimization: `cargo lab NAME` builds it with";
 
@@ -125,7 +130,9 @@ pub fn run(wish: &LabArgs, machine: &MachineArgs, yes: bool, as_json: bool) -> R
         Where::Host => {
             let measure = lab.on_host.map_err(|why| refused(lab, why, "`--on vm`"))?;
             let work = progress::spinner(format!("measuring {name}"));
-            let panels = measure(&Bench::host(wish.quick))?;
+            let bench = Bench::host(wish.quick);
+            bench.warm_up()?;
+            let panels = measure(&bench)?;
             work.finish_and_clear();
             panels
         }

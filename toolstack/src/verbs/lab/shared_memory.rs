@@ -23,10 +23,10 @@ pub const LAB: Lab = Lab {
                cores and four to eight lines on, messages are cheaper.",
         shape,
     },
-    note: "In Bochs there are no caches, so there is nothing to see in a virtual machine. Messages need a core for the server, \
+    note: "Messages need a core for the server, \
            so with n cores there are n-1 clients.",
     on_host: Ok(measure),
-    in_vm: Err("an emulator without caches counts an instruction for each line, whoever wrote it last"),
+    in_vm: Err(super::NO_CACHES),
     judge,
 };
 

@@ -54,6 +54,19 @@ impl Bench {
         if self.quick { usual.div_ceil(100) } else { usual }
     }
 
+    /// Keeps all processors busy for a while, so that the first lab finds them as the later ones do.
+    pub fn warm_up(&self) -> Result<()> {
+        let begun = Instant::now();
+        while begun.elapsed() < self.patience() {
+            self.together(self.cores(), |_, stop| {
+                while !stop.load(Ordering::Relaxed) {
+                    hint::spin_loop();
+                }
+            })?;
+        }
+        Ok(())
+    }
+
     /// Runs `work` on each of the first `cores` processors at once, from a common start; what each returned. Whoever works
     /// for a while looks now and then whether it shall stop, which is said after [`Bench::span`]. `work` of core 0 may
     /// say so earlier.
@@ -96,9 +109,17 @@ impl Bench {
     }
 
     /// Operations of each of `cores` that do nothing else for the span, and the time that each took. Of runs in which the
-    /// system took no core away, or of all if there is none, the one in the middle by what was done.
+    /// system took no core away, or of all if there is none, the one in the middle by what was done. The very first does
+    /// not count.
     pub fn rates(&self, cores: usize, operation: impl Fn(usize) + Sync) -> Result<Vec<(u64, Duration)>> {
         let (mut quiet, mut disturbed) = (Vec::new(), Vec::new());
+        if !self.quick {
+            self.together(cores, |core, stop| {
+                while !stop.load(Ordering::Relaxed) {
+                    operation(core);
+                }
+            })?;
+        }
         let begun = Instant::now();
         while disturbed.is_empty() && quiet.is_empty() || begun.elapsed() < self.patience() {
             let run = self.together(cores, |core, stop| {
@@ -152,10 +173,10 @@ pub fn each(run: &[(u64, Duration)]) -> f64 {
 }
 
 /// How evenly they got their turn: 1 where all had as many, 1/n where one had all (Jain's index).
-pub fn fairness(run: &[(u64, Duration)]) -> f64 {
-    let counts = || run.iter().map(|(count, _)| *count as f64);
-    let (sum, squares) = (counts().sum::<f64>(), counts().map(|count| count * count).sum::<f64>());
-    if squares > 0.0 { sum * sum / (squares * run.len() as f64) } else { 1.0 }
+pub fn fairness(counts: &[u64]) -> f64 {
+    let all = || counts.iter().map(|&count| count as f64);
+    let (sum, squares) = (all().sum::<f64>(), all().map(|count| count * count).sum::<f64>());
+    if squares > 0.0 { sum * sum / (squares * counts.len() as f64) } else { 1.0 }
 }
 
 #[cfg(test)]
@@ -167,8 +188,8 @@ mod tests {
         let second = Duration::from_secs(1);
         let run = [(3_000_000, second), (1_000_000, second)];
         assert_eq!((throughput(&run), each(&run)), (4.0, 500.0));
-        assert_eq!(fairness(&run), 0.8);
-        assert_eq!(fairness(&[(5, second), (0, second)]), 0.5);
+        assert_eq!(fairness(&[3, 1]), 0.8);
+        assert_eq!(fairness(&[5, 0]), 0.5);
         assert_eq!(fairness(&[]), 1.0);
     }
 

@@ -100,25 +100,32 @@ fn judge(panels: &[Panel]) -> Vec<Verdict> {
     for panel in panels {
         let most = panel.most();
         if panel.title == TITLE {
-            verdicts.push(Verdict::with_cores(FRACTION, most, 2, || {
-                let what = format!("{most} members, one at a time against {DEPTH}");
-                Verdict::at_least(FRACTION, panel.at("single", most), 1.5, panel.at("pipelined", most), &what)
-            }));
+            verdicts.push(at_every_point(FRACTION, panel, 1.5));
             verdicts.push(Verdict::with_cores(GROWS, most, 3, || {
                 let what = format!("{most} members against 2");
                 Verdict::at_least(GROWS, panel.at("single", most), 1.1, panel.at("single", 2.0), &what)
             }));
         } else if panel.title == vm::TICKS {
-            let what = format!("{most} members, ticks of one alone against one of {DEPTH}");
-            let at = |name: &str| panel.at(name, most);
-            verdicts.push(Verdict::at_least(FRACTION, at("single"), 1.2, at("pipelined"), &what));
+            verdicts.push(at_every_point(FRACTION, panel, 1.2));
             verdicts.push(Verdict::with_cores(GROWS, most, 3, || {
                 let what = format!("{most} members against 2, ticks");
-                Verdict::at_least(GROWS, at("single"), 1.1, panel.at("single", 2.0), &what)
+                Verdict::at_least(GROWS, panel.at("single", most), 1.1, panel.at("single", 2.0), &what)
             }));
         }
     }
     verdicts
+}
+
+/// Judges the number of members with which many at a time save least.
+fn at_every_point(claim: &'static str, panel: &Panel, factor: f64) -> Verdict {
+    let single = panel.series("single").map_or(&[][..], |series| &series.points);
+    let both = single.iter().filter_map(|&(x, one)| Some((x, one, panel.at("pipelined", x)?)));
+    let least = both.min_by(|a, b| (a.1 * b.2).total_cmp(&(b.1 * a.2)));
+    let Some((members, one, many)) = least else {
+        return Verdict::cannot(claim, "there are no figures".to_owned());
+    };
+    let what = format!("at {members} members, where it saves least, one at a time against {DEPTH}");
+    Verdict::at_least(claim, Some(one), factor, Some(many), &what)
 }
 
 #[cfg(test)]
@@ -144,13 +151,15 @@ mod tests {
 
     #[test]
     fn a_machine_is_judged_by_ticks() {
-        let panels = |single: [f64; 2], pipelined: f64| {
+        let panels = |single: [f64; 2], few: f64, pipelined: f64| {
             let at = |[two, seven]: [f64; 2]| vec![(2.0, two), (7.0, seven)];
             let series =
-                vec![Series::new("single", at(single)), Series::new("pipelined", at([1.0, pipelined]))];
+                vec![Series::new("single", at(single)), Series::new("pipelined", at([few, pipelined]))];
             [super::super::drawn(vm::TICKS, "members", series)]
         };
-        assert_eq!(outcomes(&panels([20.0, 30.0], 20.0)), [Holds, Holds]);
-        assert_eq!(outcomes(&panels([20.0, 20.0], 18.0)), [DoesNot, DoesNot]);
+        assert_eq!(outcomes(&panels([20.0, 30.0], 1.0, 20.0)), [Holds, Holds]);
+        assert_eq!(outcomes(&panels([20.0, 20.0], 1.0, 18.0)), [DoesNot, DoesNot]);
+        // With two members it saves nothing, whatever it saves with seven.
+        assert_eq!(outcomes(&panels([20.0, 30.0], 20.0, 20.0)), [DoesNot, Holds]);
     }
 }

@@ -192,6 +192,16 @@ pub fn ask(client: &Client, member: usize, line: &str, answer: &str) -> Result<S
     })
 }
 
+/// Waits until a guest has printed a line with this; all that it printed until then.
+pub fn printed_until(client: &Client, name: &str, what: &str) -> Result<String> {
+    let (mut console, mut text) = (Console::new(client, name), String::new());
+    until(name, what, || {
+        text.push_str(&String::from_utf8_lossy(&console.read(false)?));
+        let mut lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        Ok(lines.any(|line| line.contains(what)).then(|| text.clone()))
+    })
+}
+
 /// Waits until a member has said this; the line.
 fn said(client: &Client, member: usize, what: &str) -> Result<String> {
     let name = name(member);
