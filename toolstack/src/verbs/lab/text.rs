@@ -121,6 +121,19 @@ mod tests {
         }
     }
 
+    /// Without what is said of the machine, which is the same for all.
+    #[test]
+    fn the_book_shows_each_shape() {
+        const BOOK: &str = include_str!("../../../../docs/labs.md");
+        for shape in LABS.iter().flat_map(|lab| (lab.paper.shape)()) {
+            let mut text = String::new();
+            chart(&shape, &mut text);
+            let (title, bars) = text.split_once('\n').unwrap();
+            let title = title.split(" [").next().unwrap_or_default();
+            assert!(BOOK.contains(&format!("{title}\n{}", bars.trim_end())), "docs/labs.md lacks:\n{text}");
+        }
+    }
+
     #[test]
     fn a_line_a_point() {
         let found = Findings { lab: "x", panels: vec![measured()], verdicts: Vec::new() };
