@@ -88,7 +88,7 @@ fn messages(stage: &mut Stage, ways: &[Way], each: u64) -> Result<()> {
     Ok(())
 }
 
-/// A core with a member goes and comes while the others agree on thousands of operations, none of which is refused; what is measured
+/// A core with a member goes and comes while the others agree on hundreds of operations, none of which is refused; what is measured
 /// is far from what the verdicts allow.
 fn hotplugged(stage: &mut Stage) -> Result<()> {
     let panels = hotplug::in_vm(&guests(stage)?)?;

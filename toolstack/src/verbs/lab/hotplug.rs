@@ -53,7 +53,7 @@ const LINUX: [f64; 2] = [59_700_000.0, 80_200_000.0];
 /// Members in a virtual machine, of which the last goes and comes.
 const MEMBERS: usize = 3;
 /// Operations of the others while it does: so many that it goes several times.
-const OPERATIONS: u64 = 2_000;
+const OPERATIONS: u64 = 500;
 
 fn two(name: &str, first: f64, second: f64) -> Series {
     Series::new(name, vec![(1.0, first), (2.0, second)])

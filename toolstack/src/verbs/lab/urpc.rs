@@ -139,7 +139,9 @@ fn judge(panels: &[Panel]) -> Vec<Verdict> {
         _ => Verdict::cannot(FAR, format!("{} distances here, and it takes 2 to see", latency.len())),
     };
     let one = first(&throughput).map(|rate| 1e3 / rate);
-    vec![far, Verdict::at_least(MANY, first(&latency), 1.5, one, "one alone against one of many")]
+    // Without caches nobody waits for a line: what overlaps is the two sides' own instructions.
+    let factor = if label == "emulated" { 1.2 } else { 1.5 };
+    vec![far, Verdict::at_least(MANY, first(&latency), factor, one, "one alone against one of many")]
 }
 
 #[cfg(test)]
