@@ -20,6 +20,7 @@ use io_rings::PeerBroken;
 use super::desk::Desk;
 use crate::agreement::CoreId;
 use crate::mesh::WORDS;
+use crate::monitor::channels::NotNow;
 use crate::monitor::pages::{Held, Note};
 
 /// A page in this task's hands.
@@ -58,12 +59,13 @@ impl Page {
         }
     }
 
-    /// Itself if that core can reach it, else a page with the same words that it can; itself again if none is free.
-    pub(super) fn within_reach_of(self, peer: CoreId) -> Result<Self, Self> {
+    /// Itself if that core can reach it, else a page with the same words that it can. `Full`: none is free. `Closed`: the life
+    /// that it came from has ended, and with it what was in it.
+    pub(super) fn within_reach_of(self, peer: CoreId) -> Result<Self, (NotNow, Self)> {
         if self.held.is_some_and(|held| held.peer == peer) {
             return Ok(self);
         }
-        let Some(mut there) = self.desk.free_page(peer) else { return Err(self) };
+        let Some(mut there) = self.desk.free_page(peer) else { return Err((NotNow::Full, self)) };
         let copied = self.with(|from| {
             there.with(|to| {
                 to.iter()
@@ -71,9 +73,9 @@ impl Page {
                     .for_each(|(to, from)| to.store(from.load(Ordering::Relaxed), Ordering::Relaxed));
             })
         });
+        // Else what lay there before would go, which nobody has sent.
+        let Ok(Ok(())) = copied else { return Err((NotNow::Closed, self)) };
         there.note = self.note;
-        // A page of a life that has ended holds nothing: then zeroes go there, or what was there.
-        let _ = copied;
         Ok(there)
     }
 }

@@ -109,12 +109,12 @@ impl Put<Parcel> for Wire {
             Parcel::Line(line) => desk
                 .monitor(|monitor| monitor.send(number, &line))
                 .map_err(|not_now| (not_now, Parcel::Line(line))),
-            Parcel::Page(page) => match page.within_reach_of(peer) {
-                Ok(page) => page
-                    .hand_over(|held, note| desk.monitor(|monitor| monitor.send_page(number, held, note)))
-                    .map_err(|(not_now, page)| (not_now, Parcel::Page(page))),
-                Err(page) => Err((NotNow::Full, Parcel::Page(page))),
-            },
+            Parcel::Page(page) => page
+                .within_reach_of(peer)
+                .and_then(|page| {
+                    page.hand_over(|held, note| desk.monitor(|monitor| monitor.send_page(number, held, note)))
+                })
+                .map_err(|(not_now, page)| (not_now, Parcel::Page(page))),
         };
         match sent {
             Ok(()) => {

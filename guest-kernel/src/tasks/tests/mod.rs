@@ -11,6 +11,7 @@ use super::talk::{put, receive, send, take};
 use super::*;
 
 mod cores;
+mod pages;
 
 /// Tasks, and the clock that they are timed by.
 fn tasks() -> (Tasks, Rc<Cell<u64>>) {
