@@ -39,9 +39,13 @@ impl<R: Replica> Agreement<R> {
 
     /// Whether this member is to believe these, who do not hear it any more, and those of them who have begun an epoch
     /// without it. Of two halves that do not hear each other, one believes it. And where an epoch has begun, another can
-    /// have begun without all of its members only at some who do not come to any end with it.
+    /// have begun without all of its members only at some who do not come to any end with it. One that has nobody left in
+    /// such an epoch asks those who were there before: who was to leave with it may have gone on in the other.
     pub fn is_left_out_by(&self, deaf: CoreSet, gone_on: CoreSet) -> bool {
-        let fellows = self.fellows();
+        let fellows = match self.fellows() {
+            CoreSet::EMPTY if self.unsure => self.before.without(self.ended).without(CoreSet::one(self.me)),
+            fellows => fellows,
+        };
         self.member
             && (self.is_enough_of(fellows.with(CoreSet::one(self.me)), deaf.and(fellows))
                 || 2 * gone_on.and(fellows).len() > fellows.len())

@@ -1,5 +1,6 @@
 //! Small cases, each in every order of deliveries, notices and deaths.
 
+use std::cell::Cell;
 use std::println;
 
 use super::explore::{Seen, explore};
@@ -126,4 +127,32 @@ fn of_two_that_conflict_one_wins_though_one_is_left_out() {
 fn who_is_left_out_leads_or_comes_or_goes() {
     with_mistake("join, 2 + 1 cores", World::new(2, 3, &Topology::flat()).script(0, Event::Join(2)));
     with_mistake("leave of the first, 3 cores", founders(3).script(1, Event::Leave(0)));
+}
+
+/// One leaves, one dies, and one is left out though it lives. Where the first that leaves is the next steward, the one that
+/// died may have been all that was left of the epoch that began without the third: then that one waits for ever.
+fn one_goes_one_dies_and_one_is_left_out(leaver: CoreId) {
+    let cut_off = Cell::new(0);
+    let world = founders(3).script(1, Event::Leave(leaver)).with_crashes(1).with_mistakes(1);
+    let seen = explore(world, World::check, |world| {
+        cut_off.set(cut_off.get() + u32::from(world.cut_off().is_some()));
+        world.check_end()
+    });
+    println!("leave of {leaver}, 3 cores, 1 death, 1 mistake: {seen:?}, {} cut off", cut_off.get());
+    assert_eq!(cut_off.get() > 0, leaver == 1);
+}
+
+#[test]
+fn the_steward_goes_while_one_dies_and_one_is_left_out() {
+    one_goes_one_dies_and_one_is_left_out(0);
+}
+
+#[test]
+fn the_next_steward_goes_while_one_dies_and_one_is_left_out() {
+    one_goes_one_dies_and_one_is_left_out(1);
+}
+
+#[test]
+fn the_last_goes_while_one_dies_and_one_is_left_out() {
+    one_goes_one_dies_and_one_is_left_out(2);
 }
