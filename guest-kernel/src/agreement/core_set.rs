@@ -40,7 +40,7 @@ impl CoreSet {
 
     /// The lowest number.
     pub fn lowest(self) -> Option<CoreId> {
-        self.iter().next()
+        (!self.is_empty()).then_some(self.0.trailing_zeros() as CoreId)
     }
 
     /// Adds one.
@@ -81,7 +81,12 @@ impl CoreSet {
 
     /// Lowest first.
     pub fn iter(self) -> impl Iterator<Item = CoreId> {
-        (0..64).filter(move |&core| self.contains(core))
+        let mut left = self;
+        core::iter::from_fn(move || {
+            let next = left.lowest();
+            left.0 &= left.0.wrapping_sub(1);
+            next
+        })
     }
 }
 

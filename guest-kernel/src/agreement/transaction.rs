@@ -337,10 +337,11 @@ impl<R: Replica> Agreement<R> {
         self.locks.clear();
         self.settled.clear();
         self.next_sequence = 0;
-        // In their order, before what has not begun.
+        // In their order, before what has not begun. What this core has carried out and the epoch does not know of is here
+        // only where it begins without this core, and is refused with the others.
         while let Some((_, txn)) = self.txns.pop_last() {
-            if let Txn { op, ticket: Some(ticket), phase: Phase::Locked, .. } = txn {
-                self.wishes.push_front(Wish { ticket, op });
+            if let Some(ticket) = txn.ticket.filter(|_| !txn.is_over()) {
+                self.wishes.push_front(Wish { ticket, op: txn.op });
             }
         }
     }

@@ -429,14 +429,22 @@ impl Monitor {
 
     /// This core broke the rules.
     fn accuse(&mut self, core: CoreId) {
-        let Some(peer) = self.peers.get_mut(usize::from(core)).filter(|peer| !peer.silenced) else { return };
+        if self.denounce(core) {
+            self.judge();
+        }
+    }
+
+    /// Tells the others that it did, and hears no more of it; whether that is new.
+    fn denounce(&mut self, core: CoreId) -> bool {
+        let peer = self.peers.get_mut(usize::from(core)).filter(|peer| !peer.silenced);
+        let Some(peer) = peer else { return false };
         peer.silence();
         self.news.push_back(News::Silenced(core));
         self.close_channels_of(core);
         self.strangers.remove(&core);
         self.accused.entry(core).or_default().insert(self.me);
         self.tell_members(&Say::Accuse { core });
-        self.judge();
+        true
     }
 
     /// Counts those as dead of whom enough members say that they broke the rules.
@@ -449,11 +457,9 @@ impl Monitor {
         let condemned: Vec<CoreId> =
             self.accused.iter().filter(|&(&core, &by)| guilty(core, by)).map(|(&core, _)| core).collect();
         for core in condemned {
+            // Whoever is convinced says so: an accuser may die before it has convinced the others.
+            self.denounce(core);
             self.accused.remove(&core);
-            if let Some(peer) = self.peers.get_mut(usize::from(core)) {
-                peer.silence();
-            }
-            self.close_channels_of(core);
             self.step(Event::Died(core));
         }
     }

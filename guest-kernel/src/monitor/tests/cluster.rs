@@ -56,7 +56,7 @@ pub struct Cluster {
 }
 
 /// Ticks that a monitor waits for a word.
-const PATIENCE: u64 = 80;
+pub const PATIENCE: u64 = 80;
 
 pub fn replica(me: CoreId) -> System {
     let mut system = System::new(me);

@@ -14,12 +14,13 @@ fn any_op(cluster: &mut Cluster, by: CoreId) -> Op {
     let cap = if random.below(3) == 0 { RAM } else { ram(3 + random.below(6) as u32) };
     let name = std::format!("name{}", random.below(3));
     let page = 0x1000 * (1 + random.below(8));
-    match random.below(10) {
+    match random.below(11) {
         0..3 => retype(by, cap, 3 + random.below(6) as u32, Kind::Frame, page, 0x1000),
         3..5 => Op::Cap(CapOp::Copy { root: RAM, cap, by, to: random.below(4) as CoreId }),
         5 => Op::Cap(CapOp::Delete { root: RAM, cap, by }),
-        6 => Op::Cap(CapOp::Unmap { cap }),
-        7 => Op::Name(NameOp::Unregister { name, core: by }),
+        6 => Op::Cap(CapOp::Revoke { root: RAM, cap, by }),
+        7 => Op::Cap(CapOp::Unmap { cap }),
+        8 => Op::Name(NameOp::Unregister { name, core: by }),
         _ => register(&name, by, random.below(100)),
     }
 }
