@@ -414,9 +414,11 @@ impl<R: Replica> Agreement<R> {
         self.epoch = epoch;
         self.stopped = false;
         self.change = None;
-        self.dead = self.dead.without(self.reborn.without(self.members));
+        // Whose former life is a member still. Who left waits for nobody's to be out.
+        let former_in = if self.member { self.reborn.and(self.members) } else { CoreSet::EMPTY };
+        self.dead = self.dead.without(self.reborn.without(former_in));
         self.ended = self.ended.and(self.dead);
-        self.reborn = self.reborn.and(self.members).without(decision.fresh.without(former));
+        self.reborn = former_in.without(decision.fresh.without(former));
         self.last = Some(decision);
         self.replica.epoch(gone, self.members);
         if !self.member {
