@@ -2,7 +2,7 @@
 
 use crate::r32_replace;
 use abi::control::wire::{Account, GuestConfig};
-use ladder::{Check, Result, Stage, ensure, mesh, stage::no_guests, watch::until, wrong};
+use ladder::{Check, Result, Stage, ensure, load::Load, mesh, stage::no_guests, watch::until, wrong};
 use toolstack::{
     config::{Config, guest},
     control::{Client, Console},
@@ -85,6 +85,18 @@ pub fn said(client: &Client, slot: usize, what: &str) -> Result<String> {
 /// Types a line at a member and waits for the answer, which begins like `answer`.
 pub fn ask(client: &Client, slot: usize, line: &str, answer: &str) -> Result<String> {
     mesh::ask(client, MEMBERS[slot - 1], line, &format!("multikernel: {answer}"))
+}
+
+/// A member that agrees with the others without end, so often at a time.
+pub fn agreements(client: &Client, slot: usize, operations: u32) -> Result<Load<'_>> {
+    let answer = ("bench 2pc: ", format!("{operations} operations"));
+    Load::new(client, MEMBERS[slot - 1], &format!("bench 2pc {operations}"), answer)
+}
+
+/// A member that calls a service without end, so often at a time, with eight calls in flight.
+pub fn calls<'client>(client: &'client Client, slot: usize, calls: u32) -> Result<Load<'client>> {
+    let answer = ("call service/sum: ", format!("{calls} calls, 0 wrong"));
+    Load::new(client, MEMBERS[slot - 1], &format!("call service/sum {calls} 8"), answer)
 }
 
 /// What a monitor has done: lines sent, and ticks.
@@ -247,27 +259,22 @@ fn pages(stage: &mut Stage) -> Result<()> {
 /// Another kernel takes over the server's core while clients on two others call, and others fail to. No call is lost or
 /// answered twice, and the other members notice nothing.
 fn replaces(stage: &mut Stage) -> Result<()> {
-    replaces_under_calls(&stage.session()?.client, 4, 60_000)
+    replaces_under_calls(&stage.session()?.client, 4, 20, 5_000)
 }
 
-/// The same among so many members, of which the first and the third call the second so often.
-pub fn replaces_under_calls(client: &Client, members: usize, calls: u64) -> Result<()> {
+/// The same among so many members with so many orders, while the first and the third call the second, so often at a time.
+pub fn replaces_under_calls(client: &Client, members: usize, orders: usize, at_a_time: u32) -> Result<()> {
     const FAILURES: [&str; 10] = ["", "read", "", "mesh", "", "monitor", "", "built", "", "damaged"];
     let epochs = |slot: usize| -> Result<usize> {
         Ok(mesh::printed(client, MEMBERS[slot - 1])?.matches("epoch").count())
     };
     let before = (1..=members).map(epochs).collect::<Result<Vec<_>>>()?;
-    for slot in [1, 3] {
-        client.input(MEMBERS[slot - 1], format!("call service/sum {calls} 8\n").as_bytes())?;
-    }
-    let answer = format!("call service/sum: {calls} calls, 0 wrong");
-    let done =
-        |slot: usize| -> Result<bool> { Ok(mesh::printed(client, MEMBERS[slot - 1])?.contains(&answer)) };
-    let (mut orders, mut ticks) = (0, Vec::new());
-    // Each failure at least once, and as long as somebody calls.
-    while orders < FAILURES.len() || !(done(1)? && done(3)?) {
-        let failure = FAILURES[orders % FAILURES.len()];
-        orders += 1;
+    let mut callers = [calls(client, 1, at_a_time)?, calls(client, 3, at_a_time)?];
+    let mut ticks = Vec::new();
+    for failure in FAILURES.into_iter().cycle().take(orders) {
+        for caller in &mut callers {
+            caller.keep_up()?;
+        }
         let line = ask(client, 2, format!("replace {failure}").trim(), "replace: ")?;
         ensure!(line.contains("took over") == failure.is_empty(), "{failure}: {line}");
         if failure.is_empty() {
@@ -275,16 +282,13 @@ pub fn replaces_under_calls(client: &Client, members: usize, calls: u64) -> Resu
                 line.rsplit(", ").next().and_then(|part| part.strip_suffix(" ticks")?.parse::<u64>().ok());
             ticks.push(took.ok_or_else(|| wrong(format!("no ticks: {line}")))?);
         }
-        ensure!(orders < 1000, "the calls do not come to an end");
     }
-    for slot in [1, 3] {
-        println!("{}", said(client, slot, &answer)?.trim());
-    }
+    let done = callers.into_iter().map(Load::end).sum::<Result<u32>>()?;
     let after = (1..=members).map(epochs).collect::<Result<Vec<_>>>()?;
     ensure!(before == after, "epochs began: {before:?}, then {after:?}");
     ticks.sort_unstable();
     println!(
-        "{orders} orders, {} kernels took over, the median in {} ticks",
+        "{orders} orders under {done} times {at_a_time} calls, {} kernels took over, the median in {} ticks",
         ticks.len(),
         ticks[ticks.len() / 2]
     );

@@ -2,9 +2,14 @@
 
 use abi::control::wire::{GuestConfig, Kept, Policy, State};
 use ladder::{Check, Result, Stage, ensure, mesh, stage::no_guests, watch::until, wrong};
-use toolstack::{config::Config, control::Client, verbs::core::ask_offline};
+use toolstack::{
+    config::Config,
+    control::Client,
+    verbs::core::{ask_offline, ask_replace},
+};
 
 use crate::r28_multikernel::{self as multi, MEMBERS};
+use crate::r32_replace::IMAGES;
 
 /// Guests that exchange messages all the time.
 const MESH: [&str; 3] = ["mesh1", "mesh2", "mesh3"];
@@ -12,7 +17,7 @@ const MESH: [&str; 3] = ["mesh1", "mesh2", "mesh3"];
 const CYCLES: u32 = 784;
 /// Times that two guests change places: an even number, so that each is where it was in the end.
 const MOVES: u32 = 16;
-/// Cycles of a core with a member of the multikernel.
+/// Cycles of a core with a member of the multikernel, whose kernel is replaced in each.
 const MEMBER_CYCLES: u32 = 200;
 /// Ticks from request to done, at domain 0.
 const OFFLINE: u64 = 200_000;
@@ -33,7 +38,7 @@ pub fn checks() -> Vec<Check> {
         Check::new("r29_hotplug::cores_go_and_come_under_load_and_no_message_is_lost", cycles),
         Check::new("r29_hotplug::the_others_messages_take_no_longer_meanwhile", latency),
         Check::new("r29_hotplug::guests_go_on_on_other_cores", other_cores),
-        Check::new("r29_hotplug::members_leave_their_epoch_and_come_back", members),
+        Check::new("r29_hotplug::members_leave_their_epoch_come_back_and_get_another_kernel", members),
         Check::new("r29_hotplug::a_member_that_dies_on_its_way_leaves_an_empty_core", death),
         Check::new("r29_hotplug::a_member_that_nobody_lets_go_is_frozen_and_goes_on", frozen),
         Check::new("r29_hotplug::members_that_hang_or_panic_are_restarted", restart),
@@ -209,20 +214,29 @@ fn epoch(client: &Client, slot: usize) -> Result<String> {
     Ok(printed.lines().rfind(|line| line.contains("epoch")).unwrap_or_default().to_owned())
 }
 
-/// A member asks the others without end, while one of these goes and comes; what it asks is done once and in order.
+/// A member asks the others without end, while one of these goes, comes and gets another kernel; what it asks is done once
+/// and in order.
 fn members(stage: &mut Stage) -> Result<()> {
     let client = &stage.session()?.client;
     start_members(client)?;
     multi::ask(client, 3, "register service/disk", "register service/disk: done")?;
-    let mut longest = Longest::default();
-    client.input(MEMBERS[0], b"bench 2pc 4000\n")?;
-    for _ in 0..MEMBER_CYCLES {
+    let (mut longest, mut replaced) = (Longest::default(), 0);
+    let mut load = multi::agreements(client, 1, 1_000)?;
+    for cycle in 0..MEMBER_CYCLES {
+        load.keep_up()?;
         let kept = longest.off(client, 2)?;
         ensure!(kept == Some((MEMBERS[1].into(), Kept::Suspended)), "core 2 keeps {kept:?}");
         longest.on(client, 2, None)?;
+        let image = IMAGES[(cycle as usize + 1) % 2];
+        replaced = replaced.max(ask_replace(client, 2, Some(image), None)?.ticks);
+        let runs = mesh::find(&client.list()?, MEMBERS[1])?.image.clone();
+        ensure!(runs == image, "core 2 runs {runs} for {image}");
+        if cycle % 20 == 0 {
+            mesh::audit(client)?;
+        }
     }
     longest.tell(&format!("{MEMBER_CYCLES} cycles of a member"));
-    multi::said(client, 1, "bench 2pc: 4000 operations")?;
+    println!("{MEMBER_CYCLES} kernels replaced, within {replaced} ticks; {},000 agreements", load.end()?);
     until("all three in one epoch again", || {
         let (first, second, third) = (epoch(client, 1)?, epoch(client, 2)?, epoch(client, 3)?);
         Ok((first.contains(": {1, 2, 3}") && first == second && second == third).then_some(()))

@@ -84,7 +84,7 @@ fn cycles(stage: &mut Stage) -> Result<()> {
 fn replaces(stage: &mut Stage) -> Result<()> {
     let client = &stage.session()?.client;
     multi::ask(client, 2, "serve service/sum", "serve service/sum: done")?;
-    multi::replaces_under_calls(client, 3, 2_000)
+    multi::replaces_under_calls(client, 3, 10, 500)
 }
 
 /// The machine's script has put it in when all guests of the description were running.

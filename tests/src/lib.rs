@@ -16,6 +16,7 @@
 
 pub mod command;
 pub mod linux;
+pub mod load;
 pub mod mesh;
 pub mod multiboot;
 pub mod runner;
