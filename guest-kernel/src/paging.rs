@@ -134,8 +134,33 @@ impl<const TABLES: usize> PageTables<TABLES> {
         Ok(entry)
     }
 
+    /// Maps a small page, as data, at an address that is not its own.
+    pub fn map_page(&mut self, address: u64, page: u64) -> Result<(), Refused> {
+        if !address.is_multiple_of(SMALL) || !page.is_multiple_of(SMALL) || address >= 1 << 47 {
+            return Err(Refused::Malformed);
+        }
+        *self.leaf(address, false)? = page | PRESENT | ACCESSED_DIRTY | Rights::Data.bits();
+        Ok(())
+    }
+
+    /// Takes a small page out; which one that was.
+    pub fn unmap_page(&mut self, address: u64) -> Option<u64> {
+        let (table, level) = self.find(address)?;
+        if level != 1 {
+            return None;
+        }
+        let entry = self.entry_mut(table, index(address, level)).ok()?;
+        Some(core::mem::take(entry) & ADDRESS)
+    }
+
     /// How `address` is mapped.
     pub fn rights(&self, address: u64) -> Option<Rights> {
+        let (table, level) = self.find(address)?;
+        self.entry(table, index(address, level)).ok().map(Rights::of)
+    }
+
+    /// The table whose entry maps `address`, and its level.
+    fn find(&self, address: u64) -> Option<(usize, u32)> {
         let mut table = 0;
         for level in (1..=4).rev() {
             let entry = self.entry(table, index(address, level)).ok()?;
@@ -143,7 +168,7 @@ impl<const TABLES: usize> PageTables<TABLES> {
                 return None;
             }
             if level == 1 || entry & LARGE_PAGE != 0 {
-                return Some(Rights::of(entry));
+                return Some((table, level));
             }
             table = self.table_of(entry);
         }
@@ -206,6 +231,20 @@ mod tests {
         assert_eq!(tables.rights(0x20_4000), Some(Rights::Constants));
         assert_eq!(tables.rights(0x20_5000), None, "the guard");
         assert_eq!(tables.rights(0x20_8000), Some(Rights::Data));
+    }
+
+    #[test]
+    fn pages_come_and_go_at_addresses_that_are_not_their_own() {
+        let mut tables = tables::<8>();
+        tables.map(0x20_0000..0x40_0000, Rights::Data).unwrap();
+        tables.map_page(1 << 40, 0x20_3000).unwrap();
+        assert_eq!(tables.map_page(1 << 40, 0x20_4000), Err(Refused::Overlap));
+        assert_eq!(tables.map_page(1 << 40 | 1, 0x20_4000), Err(Refused::Malformed));
+        assert_eq!(tables.rights(1 << 40), Some(Rights::Data));
+        assert_eq!(tables.unmap_page(1 << 40), Some(0x20_3000));
+        assert_eq!((tables.rights(1 << 40), tables.unmap_page(1 << 40)), (None, None));
+        assert_eq!(tables.unmap_page(0x20_3000), None, "part of a large page");
+        tables.map_page(1 << 40, 0x20_5000).unwrap();
     }
 
     #[test]

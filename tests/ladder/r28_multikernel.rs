@@ -6,6 +6,7 @@ use ladder::{Check, Result, Stage, ensure, load::Load, mesh, stage::no_guests, w
 use toolstack::{
     config::{Config, guest},
     control::{Client, Console},
+    verbs::core::ask_replace,
 };
 
 pub const MEMBERS: [&str; 4] = ["multi1", "multi2", "multi3", "multi4"];
@@ -22,6 +23,7 @@ pub fn checks() -> Vec<Check> {
         Check::new("r28_multikernel::an_operation_costs_alike_for_each_member_more", costs),
         Check::new("r28_multikernel::names_are_seen_everywhere", names),
         Check::new("r28_multikernel::of_conflicting_retypes_one_wins", retypes),
+        Check::new("r28_multikernel::what_is_unmapped_is_in_no_page_tables", frames),
         Check::new("r28_multikernel::a_server_s_time_is_its_clients", accounts),
         Check::new("r28_multikernel::pages_change_hands_and_are_not_copied", pages),
         Check::new("r28_multikernel::a_kernel_is_replaced_under_calls", replaces),
@@ -316,6 +318,48 @@ fn retypes(stage: &mut Stage) -> Result<()> {
     }
     ensure!(winners.len() == 1, "{winners:?} have won");
     Ok(())
+}
+
+/// A frame is retyped, shared, mapped, unmapped, deleted and revoked. When its unmapping is done nobody can look at it, by what is
+/// left in a TLB neither: who looks has a page fault.
+fn frames(stage: &mut Stage) -> Result<()> {
+    const FRAME: u64 = 1 << 20;
+    let client = &stage.session()?.client;
+    let done = |slot: usize, line: &str| ask(client, slot, line, &format!("{line}: done"));
+    done(1, &format!("retype {FRAME} 8192"))?;
+    for slot in 2..=4 {
+        done(1, &format!("copy {slot} {FRAME}"))?;
+    }
+    for slot in 1..=4 {
+        done(slot, &format!("map {FRAME}"))?;
+        done(slot, &format!("poke {FRAME} {slot}"))?;
+        ask(client, slot, &format!("peek {FRAME}"), &format!("peek {FRAME}: {slot}"))?;
+    }
+    // In another kernel it is mapped still, with what was in it.
+    ask_replace(client, 3, Some("successor"), Some("pace=poll"))?;
+    ask(client, 3, &format!("peek {FRAME}"), &format!("peek {FRAME}: 3"))?;
+    done(2, &format!("unmap {FRAME}"))?;
+    for slot in 1..=4 {
+        let told = ask(client, slot, "frames", "frames:")?;
+        ensure!(told.contains(&format!(" {FRAME}+8192@{{1, 2, 3, 4}};")), "{slot} says {told}");
+    }
+    done(1, &format!("map {FRAME}"))?;
+    done(4, &format!("delete {FRAME}"))?;
+    let refused = ask(client, 4, &format!("map {FRAME}"), &format!("map {FRAME}: refused"))?;
+    ensure!(refused.contains("does not hold it"), "{refused}");
+    done(2, &format!("revoke {FRAME}"))?;
+    let told = ask(client, 1, "frames", "frames:")?;
+    ensure!(told.contains(&format!(" {FRAME}+8192@{{2}};")), "1 says {told}");
+    client.input(MEMBERS[0], format!("peek {FRAME}\n").as_bytes())?;
+    for slot in 2..=4 {
+        said(client, slot, ": {2, 3, 4}")?;
+    }
+    let printed = mesh::printed(client, MEMBERS[0])?;
+    ensure!(printed.contains("page fault"), "1 did not die of a page fault: {printed}");
+    client.destroy(MEMBERS[0])?;
+    start(client, 1, &[1, 2, 3, 4])?;
+    client.destroy(MEMBERS[2])?;
+    start(client, 3, &[1, 2, 3, 4])
 }
 
 /// A member dies; its names go with it, the others go on, and in its next life it comes in again.

@@ -97,8 +97,36 @@ fn parse(line: &str) -> Option<Counts> {
     Some(counts)
 }
 
+/// How many answers a mesh guest has had from each peer, by slot.
+fn answers(client: &Client, name: &str) -> Result<Vec<(u32, u64)>> {
+    let line = ask(client, name, "answers", "mesh: answers")?;
+    let pair =
+        |pair: &str| pair.split_once(':').and_then(|(slot, n)| Some((slot.parse().ok()?, n.parse().ok()?)));
+    Ok(line.split_whitespace().filter_map(pair).collect())
+}
+
+/// Waits until each of these guests has had more answers from each other one than can have been under way: where one message
+/// was lost, or a channel stands still, no later one would come to tell of it.
+fn all_answer_all(client: &Client, names: &[&str]) -> Result<()> {
+    const WINDOW: u64 = 8;
+    let slot = |name: &str| name.trim_start_matches(|letter: char| !letter.is_ascii_digit()).parse::<u32>();
+    for name in names {
+        let before = answers(client, name)?;
+        for other in names.iter().filter(|other| *other != name) {
+            let slot = slot(other).map_err(|_| wrong(format!("{other} has no number")))?;
+            let of = |answers: &[(u32, u64)]| answers.iter().find(|(of, _)| *of == slot).map(|found| found.1);
+            let before = of(&before).ok_or_else(|| wrong(format!("{name} has not heard of {other}")))?;
+            until(&format!("answers of {other} to {name}"), || {
+                Ok(of(&answers(client, name)?).is_some_and(|now| now > before + WINDOW).then_some(()))
+            })?;
+        }
+    }
+    Ok(())
+}
+
 /// None of these guests has lost a message, by what they say themselves and by what domain 0 has heard from them.
 pub fn none_lost(client: &Client, names: &[&str]) -> Result<()> {
+    all_answer_all(client, names)?;
     for name in names {
         let counts = counts(client, name)?;
         ensure!(counts.lost == 0, "{name} lost messages: {counts:?}");

@@ -1,9 +1,13 @@
 //! A guest that talks: asks every peer all the time, answers, passes the token, and reports what it counts. At its console
-//! `latency SLOT` tells how long that peer's answers took since it was last asked; any other line tells the counts.
+//! `latency SLOT` tells how long that peer's answers took since it was last asked, `answers` how many each peer has given; any
+//! other line tells the counts.
 #![no_std]
 #![no_main]
 
 extern crate alloc;
+
+use alloc::format;
+use alloc::string::String;
 
 use guest_kernel::kernel::store::Store;
 use guest_kernel::kernel::watchdog::Watchdog;
@@ -46,6 +50,11 @@ impl Program<Atoll> for Member {
                 latency.hundredths(99),
                 latency.most()
             );
+        }
+        if line == "answers" {
+            let answers: String =
+                self.exchange.answered().map(|(slot, answers)| format!(" {slot}:{answers}")).collect();
+            return say!("mesh: answers{answers}");
         }
         if let Some(mesh) = &kernel.mesh {
             let counts = mesh.counts();

@@ -29,7 +29,7 @@ use sha2::{Digest, Sha256};
 /// What a package begins with.
 const MAGIC: [u8; 8] = *b"ATOLLHND";
 /// The format of what is in it. Raised whenever a type that goes over changes.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 /// Magic, version, length.
 const HEAD: usize = 8 + 4 + 4;
 const DIGEST: usize = 32;

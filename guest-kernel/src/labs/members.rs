@@ -1,5 +1,6 @@
 //! Whole members of the multikernel on threads of the host: mesh, kernel, monitor, program.
 
+use alloc::rc::Rc;
 use std::boxed::Box;
 use std::format;
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use crate::mesh::{Mesh, News, Window};
 use crate::monitor::Monitor;
 use crate::platform::threads::Thread;
 use crate::programs::multikernel::Multikernel;
+use crate::programs::multikernel::frames::ThinAir;
 
 /// One who is to be a member. It goes where a thread takes it, and begins there: a kernel's tasks stay where they are.
 pub struct Newcomer {
@@ -80,7 +82,8 @@ impl Member {
         let monitor = make(slot, slot.into(), slots, Multikernel::replica(slot), topology);
         let mut kernel = Kernel::new(platform, Some(mesh), Pace::Poll);
         kernel.reporting = false;
-        let mut program = Multikernel::new(monitor, kernel.platform.clock()).ok()?;
+        let mut program =
+            Multikernel::new(monitor, kernel.platform.clock(), Rc::<ThinAir>::default()).ok()?;
         // They have been introduced already.
         for peer in (1..slots).filter(|&peer| peer != usize::from(slot)) {
             program.peer(&mut kernel, peer, true);

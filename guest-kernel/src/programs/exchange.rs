@@ -147,6 +147,12 @@ impl Exchange {
         before.map(|watched| watched.latency)
     }
 
+    /// Each peer that takes part, and how many of its answers have come, since its life began.
+    pub fn answered(&self) -> impl Iterator<Item = (usize, u64)> {
+        let talking = self.conversations.iter().enumerate().filter(|(_, conversation)| conversation.talks);
+        talking.map(|(slot, conversation)| (slot, conversation.answered))
+    }
+
     /// Hops of the first lap since membership changed, once per change, when it is complete.
     pub fn take_lap(&mut self) -> Option<u64> {
         self.token.take_lap()

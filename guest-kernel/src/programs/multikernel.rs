@@ -4,9 +4,15 @@
 //! register NAME      two phases: the name is this core's from now on
 //! unregister NAME    two phases
 //! names              what this core's replica knows; no message
-//! copy CORE          two phases: that core may use the machine's memory as well
-//! retype BASE SIZE   two phases: makes a frame of a part of it
-//! unmap              one phase: every core takes the memory out of its page tables
+//! retype BASE SIZE   two phases: makes a frame of a part of the machine's memory
+//! copy CORE [BASE]   two phases: that core may use the frame that begins there as well, or all memory
+//! delete BASE        two phases: this core has that frame no longer
+//! revoke [BASE]      two phases: nobody else has it, nor anything that was made of it
+//! map BASE           this core's page tables have it from now on; no message
+//! unmap BASE         one phase: no core's page tables have it any more
+//! peek BASE          what the frame's first word is here; where it is not mapped, a page fault
+//! poke BASE WORD     writes it
+//! frames             all frames, and who has them; no message
 //! bench 1pc COUNT [DEPTH]   so many of them, DEPTH at a time; one after the other where it is left out
 //! bench 2pc COUNT [DEPTH]   the same of names that come and go
 //! serve NAME         a server of that name begins: it answers calls
@@ -51,10 +57,12 @@ use crate::tasks::{Crowded, Signal, Spawner, Tasks, tell};
 pub mod boot;
 mod carry;
 mod console;
+pub mod frames;
 mod service;
 mod state;
 
-pub use carry::{Carried, Stage};
+pub use carry::{Carried, Core, Stage};
+use frames::Pages;
 pub use state::State;
 
 /// The machine's memory, as far as the multikernel shares it out.
@@ -76,6 +84,8 @@ struct App {
     lines: RefCell<VecDeque<String>>,
     typed: Signal,
     state: RefCell<State>,
+    /// This core's page tables.
+    pages: Rc<dyn Pages>,
     /// What goes on within this core comes to its end: another kernel is to take over.
     drains: Cell<bool>,
     /// Another kernel is to take over, and how it is to fail.
@@ -132,14 +142,23 @@ pub struct Multikernel {
 
 impl Multikernel {
     /// On this monitor, with [`Multikernel::replica`]; `clock` is what time is counted by.
-    pub fn new(monitor: Monitor, clock: impl Fn() -> u64 + 'static) -> Result<Self, Crowded> {
+    pub fn new(
+        monitor: Monitor,
+        clock: impl Fn() -> u64 + 'static,
+        pages: Rc<dyn Pages>,
+    ) -> Result<Self, Crowded> {
         let tasks = Tasks::new(clock);
         let desk = Desk::open_with(monitor, tasks.spawner())?;
-        Self::with_state(tasks, desk, State::default())
+        Self::with_state(tasks, desk, State::default(), pages)
     }
 
     /// With tasks that go on where they stood in `state`.
-    fn with_state(tasks: Tasks, desk: Rc<Desk>, mut state: State) -> Result<Self, Crowded> {
+    fn with_state(
+        tasks: Tasks,
+        desk: Rc<Desk>,
+        mut state: State,
+        pages: Rc<dyn Pages>,
+    ) -> Result<Self, Crowded> {
         let spawner = tasks.spawner().clone();
         let watch = desk.watch_on(WATCHED, state.watch);
         state.watch = Some(watch.number());
@@ -151,6 +170,7 @@ impl Multikernel {
             lines: RefCell::new(lines),
             typed: Signal::new(),
             state: RefCell::new(state),
+            pages,
             drains: Cell::new(false),
             successor: Cell::new(None),
         });
@@ -173,8 +193,9 @@ impl Multikernel {
         mesh: &Mesh<'static>,
         topology: Topology,
         clock: impl Fn() -> u64 + 'static,
+        pages: Rc<dyn Pages>,
     ) -> Result<Self, Crowded> {
-        let program = Self::new(Monitor::in_mesh(mesh, Self::replica, topology), clock)?;
+        let program = Self::new(Monitor::in_mesh(mesh, Self::replica, topology), clock, pages)?;
         program.app.desk.reach(mesh);
         Ok(program)
     }
@@ -183,6 +204,12 @@ impl Multikernel {
     pub fn set_patience(&mut self, ticks: u64) {
         self.app.desk.monitor(|monitor| monitor.set_patience(ticks));
         self.next_look = 0;
+    }
+
+    /// Does what has to be done before others are told that it is, and tells them; whether something waits for room.
+    fn flush<P: Platform>(&self, kernel: &mut Kernel<P>) -> bool {
+        self.app.take_out();
+        self.app.desk.flush(|slot, line| kernel.send(slot, line))
     }
 
     /// The monitor, to look at.
@@ -213,7 +240,7 @@ impl<P: Platform> Program<P> for Multikernel {
         }
         let ran = self.tasks.run();
         if ran || looked || self.waits.get() {
-            self.waits.set(self.app.desk.flush(|slot, line| kernel.send(slot, line)));
+            self.waits.set(self.flush(kernel));
         }
         if !self.app.out.borrow().is_empty() {
             kernel.platform.console_write(&core::mem::take(&mut *self.app.out.borrow_mut()));
@@ -266,7 +293,7 @@ impl<P: Platform> Program<P> for Multikernel {
             self.comes_back = Some(members.is_some());
             desk.monitor(|monitor| monitor.want_in(false));
         }
-        let waits = desk.flush(|slot, line| kernel.send(slot, line));
+        let waits = self.flush(kernel);
         // The last member stays one: nobody misses it.
         let is_alone = members.is_none_or(|members| members.len() == 1);
         is_alone && !waits && self.tasks.is_idle()

@@ -8,8 +8,9 @@
 //! A tree is one resource of the agreement, so all that is done to it is done in one order everywhere. To unmap needs
 //! no order and takes one phase: when it is done, no core has the frame mapped any more.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
@@ -88,6 +89,11 @@ pub struct Cap {
 }
 
 impl Cap {
+    /// Where it begins and ends.
+    pub fn range(&self) -> Range<u64> {
+        self.base..self.base.saturating_add(self.size)
+    }
+
     fn overlaps(&self, kind: Kind, base: u64, size: u64) -> bool {
         let apart = base >= self.base.saturating_add(self.size) || self.base >= base.saturating_add(size);
         self.kind.is_memory() == kind.is_memory() && !apart
@@ -144,15 +150,16 @@ pub struct Capabilities {
     members: CoreSet,
     /// What is replicated.
     pub(super) tree: Tree,
-    mapped: BTreeSet<CapId>,
+    /// What this core has mapped, and which part of the region that is.
+    mapped: BTreeMap<CapId, Range<u64>>,
     /// What was mapped and may not be any more, for the core to take out of its page tables.
-    unmapped: Vec<CapId>,
+    unmapped: Vec<Range<u64>>,
 }
 
 impl Capabilities {
     /// Nothing.
     pub fn new(me: CoreId) -> Self {
-        let (tree, mapped) = (Tree::new(), BTreeSet::new());
+        let (tree, mapped) = (Tree::new(), BTreeMap::new());
         Self { me, members: CoreSet::EMPTY, tree, mapped, unmapped: Vec::new() }
     }
 
@@ -177,23 +184,28 @@ impl Capabilities {
         self.tree.iter().map(|(&id, cap)| (id, cap))
     }
 
-    /// Notes that this core has mapped a frame or table that it holds; false if it may not.
+    /// Notes that this core has mapped a frame or table that it holds; false if it may not, or has already.
     pub fn map(&mut self, id: CapId) -> bool {
-        let may = self.may_map(id);
-        may && self.mapped.insert(id)
+        let range = self.tree.get(&id).filter(|cap| self.may_map(cap)).map(Cap::range);
+        range.is_some_and(|range| self.mapped.insert(id, range).is_none())
     }
 
-    fn may_map(&self, id: CapId) -> bool {
-        self.tree.get(&id).is_some_and(|cap| cap.kind.is_mapped() && cap.holders.contains(self.me))
+    fn may_map(&self, cap: &Cap) -> bool {
+        cap.kind.is_mapped() && cap.holders.contains(self.me)
     }
 
     /// What this core has mapped.
-    pub fn mapped(&self) -> impl Iterator<Item = CapId> {
-        self.mapped.iter().copied()
+    pub fn mapped(&self) -> impl Iterator<Item = (CapId, Range<u64>)> {
+        self.mapped.iter().map(|(&id, range)| (id, range.clone()))
+    }
+
+    /// Whether anything has to leave this core's page tables.
+    pub fn has_unmapped(&self) -> bool {
+        !self.unmapped.is_empty()
     }
 
     /// What has to leave this core's page tables now.
-    pub fn take_unmapped(&mut self) -> Vec<CapId> {
+    pub fn take_unmapped(&mut self) -> Vec<Range<u64>> {
         core::mem::take(&mut self.unmapped)
     }
 
@@ -236,9 +248,7 @@ impl Capabilities {
     /// Does it. What was not voted for before does nothing.
     pub fn apply(&mut self, op: &CapOp) {
         if let CapOp::Unmap { cap } = op {
-            if self.mapped.remove(cap) {
-                self.unmapped.push(*cap);
-            }
+            self.unmapped.extend(self.mapped.remove(cap));
             return;
         }
         if self.vote(op).is_err() {
@@ -297,10 +307,10 @@ impl Capabilities {
     }
 
     fn unmap_what_is_lost(&mut self) {
-        let lost: Vec<CapId> = self.mapped.iter().copied().filter(|&id| !self.may_map(id)).collect();
+        let holds = |id: &CapId| self.tree.get(id).is_some_and(|cap| self.may_map(cap));
+        let lost: Vec<CapId> = self.mapped.keys().copied().filter(|id| !holds(id)).collect();
         for id in lost {
-            self.mapped.remove(&id);
-            self.unmapped.push(id);
+            self.unmapped.extend(self.mapped.remove(&id));
         }
     }
 

@@ -1,5 +1,6 @@
 //! Page tables, heap, and the windows that are not RAM.
 
+use core::alloc::Layout as Memory;
 use core::ops::Range;
 
 use abi::address::{HostPhys, PAGE_SIZE};
@@ -15,6 +16,7 @@ use super::hypercall;
 use crate::events::SharedInfo;
 use crate::memory_map::free_pages;
 use crate::paging::{PageTables, Refused, Rights};
+use crate::programs::multikernel::frames::{Pages, WINDOW};
 
 /// Where the shared-info page goes: below the mesh, above all RAM that is used.
 pub const SHARED_INFO_ADDRESS: u64 = MESH_BASE.as_u64() - PAGE_SIZE;
@@ -25,6 +27,12 @@ const LOW_MEMORY: Range<u64> = 0..0x10_0000;
 
 /// Four for 4 GiB in 2 MiB pages, and one for each large page that must be split: image, windows, ragged RAM.
 const TABLES: usize = 40;
+
+/// What a page is to the heap.
+const PAGE: Memory = match Memory::from_size_align(PAGE_SIZE as usize, PAGE_SIZE as usize) {
+    Ok(layout) => layout,
+    Err(_) => panic!("a page has its own alignment"),
+};
 
 static PAGE_TABLES: Mutex<PageTables<TABLES>> = Mutex::new(PageTables::new());
 
@@ -71,6 +79,51 @@ pub(super) fn load_page_tables(handover: &Handover) -> Outcome {
 pub fn map_window(range: Range<u64>) -> Outcome {
     // Pages that were not present are not in the TLB, so nothing is to be flushed.
     PAGE_TABLES.lock().map(range, Rights::Data)
+}
+
+/// Frames in the page tables, of pages from the heap.
+pub struct Frames;
+
+impl Pages for Frames {
+    fn map(&self, address: u64) -> bool {
+        if address < WINDOW {
+            return false;
+        }
+        // SAFETY: the layout has bytes.
+        let page = unsafe { alloc::alloc::alloc_zeroed(PAGE) };
+        if page.is_null() {
+            return false;
+        }
+        let is_mapped = PAGE_TABLES.lock().map_page(address, page as u64).is_ok();
+        if !is_mapped {
+            // SAFETY: it has just been allocated, and is nowhere else.
+            unsafe { alloc::alloc::dealloc(page, PAGE) };
+        }
+        is_mapped
+    }
+
+    fn unmap(&self, address: u64) {
+        if address < WINDOW {
+            return;
+        }
+        let Some(page) = PAGE_TABLES.lock().unmap_page(address) else { return };
+        forget(address);
+        // SAFETY: `map` allocated it, since nobody else maps anything above the window's first byte, and nobody can reach it
+        // there any more.
+        unsafe { alloc::alloc::dealloc(page as *mut u8, PAGE) };
+    }
+
+    fn read(&self, address: u64) -> u64 {
+        assert!(address >= WINDOW && address.is_multiple_of(8), "no frame at {address:#x}");
+        // SAFETY: nothing is there but what `map` has put there, for words; elsewhere it is a page fault, which ends the kernel.
+        unsafe { (address as *const u64).read_volatile() }
+    }
+
+    fn write(&self, address: u64, word: u64) {
+        assert!(address >= WINDOW && address.is_multiple_of(8), "no frame at {address:#x}");
+        // SAFETY: as in `read`.
+        unsafe { (address as *mut u64).write_volatile(word) };
+    }
 }
 
 /// Lets the processor forget what it knows of a page.

@@ -2,11 +2,13 @@
 //!
 //! What differs between one build of the kernel and another is a [`Build`]; an image is a build and a main function.
 
+use alloc::rc::Rc;
+
 use abi::mesh::MAX_SLOTS;
 use boot::handover::Handover;
 
 use super::Multikernel;
-use super::carry::{Carried, Stage};
+use super::carry::{Carried, Core, Stage};
 use crate::agreement::Topology;
 use crate::handover::Refused;
 use crate::kernel::store::Store;
@@ -14,6 +16,7 @@ use crate::kernel::watchdog::Watchdog;
 use crate::kernel::{Kernel, Pace};
 use crate::knowledge::Knowledge;
 use crate::mesh::Mesh;
+use crate::platform::atoll::memory::Frames;
 use crate::platform::atoll::{Atoll, Started, cpu, hypercall, module};
 use crate::platform::{Handed, Platform};
 use crate::say;
@@ -71,7 +74,7 @@ fn begin(platform: Atoll, handover: &Handover, mesh: Mesh<'static>) -> (Kernel<A
         Some("flat") => Topology::flat(),
         _ => Topology::of(&Knowledge::of_mesh(mesh.places())),
     };
-    let Ok(mut program) = Multikernel::in_mesh(&mesh, topology, cpu::tsc) else {
+    let Ok(mut program) = Multikernel::in_mesh(&mesh, topology, cpu::tsc, Rc::new(Frames)) else {
         say!("multikernel: more tasks than there are places for them");
         cpu::halt_for_ever()
     };
@@ -99,7 +102,8 @@ fn take_over(
     let taken = (build.read)(handover, package).and_then(|carried| {
         let window = |slot: usize| windows.get(slot).copied().flatten();
         let after = |stage| (build.after)(handover, stage);
-        Multikernel::take_over(carried, (platform, pace), cpu::tsc, window, after)
+        let core = Core { platform, pace, pages: Rc::new(Frames) };
+        Multikernel::take_over(carried, core, cpu::tsc, window, after)
     });
     match taken {
         Ok(taken) => {

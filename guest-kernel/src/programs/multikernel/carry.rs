@@ -1,9 +1,12 @@
 //! The program goes over to another kernel on its core.
 
 use alloc::format;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use super::frames::Pages;
 use super::{Multikernel, State};
 use crate::handover::{Carry, Refused, pack, unpack};
 use crate::kernel::{self, Kernel, Pace};
@@ -20,6 +23,18 @@ pub struct Carried {
     mesh: mesh::Carried,
     desk: desk::Carried,
     state: State,
+    /// Of the frames that are mapped, page by page.
+    contents: Vec<Vec<u64>>,
+}
+
+/// What a kernel that takes over finds, and is not handed.
+pub struct Core<P> {
+    /// The core.
+    pub platform: P,
+    /// How it waits.
+    pub pace: Pace,
+    /// Its page tables.
+    pub pages: Rc<dyn Pages>,
 }
 
 /// How far a kernel is that takes over: after each of these it may find that it cannot.
@@ -118,9 +133,10 @@ impl Multikernel {
         }
         let after =
             |stage| if fails == Fails::At(stage) { Err(Refused::Failed(stage.name())) } else { Ok(()) };
-        let (platform, mesh) = ((kernel.platform.same_core(), kernel.pace), &kernel.mesh);
+        let (platform, mesh) = (kernel.platform.same_core(), &kernel.mesh);
         let window = |slot| mesh.as_ref()?.window(slot);
-        let (mut new, new_program) = Self::take_over(unpack(&package)?, platform, clock, window, after)?;
+        let core = Core { platform, pace: kernel.pace, pages: program.app.pages.clone() };
+        let (mut new, new_program) = Self::take_over(unpack(&package)?, core, clock, window, after)?;
         // The ring with xenstore knows by itself how far it is, and what was asked there is asked by the kernel alone.
         new.store = kernel.store.take();
         *kernel = new;
@@ -133,24 +149,25 @@ impl Multikernel {
         self.comes_back.is_none() && self.app.state.borrow().is_drained()
     }
 
-    /// The kernel and its program, as they are between two rounds; none without a mesh. Nothing changes by it.
+    /// The kernel and its program, as they are between two rounds; none without a mesh. Nothing that others see changes by it.
     pub fn carry<P: Platform>(&self, kernel: &Kernel<P>) -> Option<Carried> {
+        self.app.take_out();
         let mut state = self.app.state.borrow().clone();
         state.lines = self.app.lines.borrow().iter().cloned().collect();
         let (mesh, desk) = (kernel.mesh.as_ref()?.carry(), self.app.desk.carry());
-        Some(Carried { kernel: kernel.carry(), mesh, desk, state })
+        Some(Carried { kernel: kernel.carry(), mesh, desk, state, contents: self.app.contents() })
     }
 
     /// A kernel and a program that go on where others stood. `window` gives the pages of a slot; `after` is asked at each
     /// stage whether to go on. Nothing is said to anybody before the first round.
     pub fn take_over<P: Platform>(
         carried: Carried,
-        (platform, pace): (P, Pace),
+        core: Core<P>,
         clock: impl Fn() -> u64 + 'static,
         window: impl FnMut(usize) -> Option<&'static Window>,
         mut after: impl FnMut(Stage) -> Result<(), Refused>,
     ) -> Result<(Kernel<P>, Self), Refused> {
-        let Carried { kernel, mesh, desk, state } = carried;
+        let Carried { kernel, mesh, desk, state, contents } = carried;
         after(Stage::Read)?;
         let mesh = Mesh::take_over(&mesh, window).ok_or(Refused::Mesh)?;
         after(Stage::Mesh)?;
@@ -163,11 +180,15 @@ impl Multikernel {
         if !state.is_sound() {
             return Err(Refused::Program);
         }
-        let program = Self::with_state(tasks, desk.clone(), state).map_err(|_| Refused::Crowded)?;
+        let program =
+            Self::with_state(tasks, desk.clone(), state, core.pages).map_err(|_| Refused::Crowded)?;
+        if !program.app.put_back(&contents) {
+            return Err(Refused::Program);
+        }
         desk.release();
         // It may have had something to say, or room to wait for.
         program.waits.set(true);
-        let kernel = Kernel::take_over(kernel, platform, mesh, pace).ok_or(Refused::Program)?;
+        let kernel = Kernel::take_over(kernel, core.platform, mesh, core.pace).ok_or(Refused::Program)?;
         after(Stage::Built)?;
         Ok((kernel, program))
     }

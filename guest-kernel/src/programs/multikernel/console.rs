@@ -41,6 +41,23 @@ impl App {
         match *words {
             ["counts"] => self.counts(),
             ["names"] => self.names(),
+            ["frames"] => self.say(&format!("frames:{}", self.frames())),
+            ["map", base] => self.say(&match self.frame(Some(base)).map(|frame| self.map(frame)) {
+                Some(Ok(())) => format!("{line}: done"),
+                Some(Err(why)) => format!("{line}: refused: {why}"),
+                None => format!("{line}: what?"),
+            }),
+            ["peek", base] => match base.parse() {
+                Ok(base) => self.say(&format!("{line}: {}", self.peek(base))),
+                Err(_) => self.say(&format!("{line}: what?")),
+            },
+            ["poke", base, word] => match (base.parse(), word.parse()) {
+                (Ok(base), Ok(word)) => {
+                    self.poke(base, word);
+                    self.say(&format!("{line}: done"));
+                }
+                _ => self.say(&format!("{line}: what?")),
+            },
             ["tasks"] => self.tasks(),
             ["leave"] => self.desk.monitor(|monitor| monitor.want_in(false)),
             ["join"] => self.desk.monitor(|monitor| monitor.want_in(true)),
@@ -91,7 +108,14 @@ impl App {
                 Op::Name(NameOp::Register { name: name.to_string(), place: Place { core: by, service: 1 } })
             }
             ["unregister", name] => Op::Name(NameOp::Unregister { name: name.to_string(), core: by }),
-            ["copy", core] => Op::Cap(CapOp::Copy { root, cap: root, by, to: core.parse().ok()? }),
+            ["copy", core, ref base @ ..] => {
+                let cap = self.frame(base.first().copied())?;
+                Op::Cap(CapOp::Copy { root, cap, by, to: core.parse().ok()? })
+            }
+            ["delete", base] => Op::Cap(CapOp::Delete { root, cap: self.frame(Some(base))?, by }),
+            ["revoke", ref base @ ..] => {
+                Op::Cap(CapOp::Revoke { root, cap: self.frame(base.first().copied())?, by })
+            }
             ["retype", base, size] => {
                 let (epoch, _) = self.desk.look(|monitor| monitor.epoch())?;
                 let mut state = self.state.borrow_mut();
@@ -100,7 +124,7 @@ impl App {
                 let (base, size) = (base.parse().ok()?, size.parse().ok()?);
                 Op::Cap(CapOp::Retype { root, from: root, by, into, kind: Kind::Frame, base, size })
             }
-            ["unmap"] => Op::Cap(CapOp::Unmap { cap: root }),
+            ["unmap", base] => Op::Cap(CapOp::Unmap { cap: self.frame(Some(base))? }),
             _ => return None,
         })
     }

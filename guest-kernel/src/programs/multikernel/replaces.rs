@@ -8,6 +8,7 @@ use std::vec::Vec;
 use proptest::prelude::*;
 
 use super::carry::Fails;
+use super::frames::ThinAir;
 use super::*;
 use crate::agreement::Replica;
 use crate::kernel::{Pace, Round};
@@ -56,7 +57,7 @@ impl<P: Again> Core<P> {
         let make = if slot == 1 { Monitor::founder } else { Monitor::outside };
         let (replica, life) = (Multikernel::replica(slot), u32::from(mesh.own_domain()));
         let monitor = make(slot, life, mesh.slots(), replica, Topology::flat());
-        let mut program = Multikernel::new(monitor, platform.ticks()).unwrap();
+        let mut program = Multikernel::new(monitor, platform.ticks(), Rc::<ThinAir>::default()).unwrap();
         program.app.desk.reach(&mesh);
         let mut kernel = Kernel::new(platform, Some(mesh), Pace::Poll);
         kernel.reporting = false;
@@ -294,6 +295,36 @@ fn threads_are_replaced_under_way() {
     }
 }
 
+#[test]
+fn frames_go_over_with_what_is_in_them() {
+    let pages = Pages::new(MEMBERS + 1);
+    let mut cores: Vec<_> =
+        gather_on(&pages, MEMBERS).into_iter().map(|(p, mesh)| Core::new(p, mesh)).collect();
+    let run = |cores: &mut Vec<Core<Fake>>| {
+        (0..60).for_each(|_| cores.iter_mut().for_each(|core| _ = core.round()))
+    };
+    for line in ["retype 4096 8192", "map 4096", "poke 4096 7", "poke 12280 8"] {
+        run(&mut cores);
+        cores[0].tell(line);
+    }
+    run(&mut cores);
+    let carried = cores[0].program.carry(&cores[0].kernel).unwrap();
+    let platform = cores[0].kernel.platform.same_core();
+    let (clock, window) = (platform.ticks(), |peer| Some(pages.between(1, peer)));
+    let core = carry::Core { platform, pace: Pace::Poll, pages: Rc::<ThinAir>::default() };
+    let Ok((kernel, program)) = Multikernel::take_over(carried, core, clock, window, |_| Ok(())) else {
+        panic!("it does not take over");
+    };
+    (cores[0].kernel, cores[0].program) = (kernel, program);
+    ["peek 4096", "peek 12280", "unmap 4096"].into_iter().for_each(|line| cores[0].tell(line));
+    run(&mut cores);
+    let said = &cores[0].printed;
+    assert!(
+        said.ends_with("peek 4096: 7\nmultikernel: peek 12280: 8\nmultikernel: unmap 4096: done\n"),
+        "{said}"
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
@@ -310,7 +341,10 @@ proptest! {
         }
         cores[1].tell("serve service/a");
         cores[0].tell("call service/a 1000 8");
-        cores[1].tell("bench 2pc 1000");
+        cores[0].tell("copy 2");
+        for line in ["retype 4096 8192", "map 4096", "bench 2pc 1000"] {
+            cores[1].tell(line);
+        }
         for _ in 0..60 {
             cores.iter_mut().for_each(|core| _ = core.round());
         }
@@ -322,7 +356,8 @@ proptest! {
         if let Ok(carried) = postcard::from_bytes::<Carried>(&body) {
             let platform = cores[1].kernel.platform.same_core();
             let (clock, window) = (platform.ticks(), |peer| Some(pages.between(2, peer)));
-            let taken = Multikernel::take_over(carried, (platform, Pace::Poll), clock, window, |_| Ok(()));
+            let core = carry::Core { platform, pace: Pace::Poll, pages: Rc::<ThinAir>::default() };
+            let taken = Multikernel::take_over(carried, core, clock, window, |_| Ok(()));
             if let Ok((kernel, program)) = taken {
                 (cores[1].kernel, cores[1].program) = (kernel, program);
                 for _ in 0..100 {

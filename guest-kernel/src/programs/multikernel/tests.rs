@@ -3,6 +3,7 @@
 use std::string::String;
 use std::vec::Vec;
 
+use super::frames::ThinAir;
 use super::*;
 use crate::agreement::Replica;
 use crate::kernel::{Pace, Round};
@@ -19,7 +20,7 @@ impl Members {
             let make = if slot == 1 { Monitor::founder } else { Monitor::outside };
             let replica = Multikernel::replica(slot);
             let monitor = make(slot, u32::from(slot), cores, replica, Topology::flat());
-            let program = Multikernel::new(monitor, platform.clock()).unwrap();
+            let program = Multikernel::new(monitor, platform.clock(), Rc::<ThinAir>::default()).unwrap();
             let mut kernel = Kernel::new(platform, Some(mesh), Pace::Poll);
             kernel.reporting = false;
             (kernel, program)
@@ -87,6 +88,41 @@ fn lines_of_the_console_are_agreed_on() {
     let said = [members.printed(1), members.printed(3)];
     assert!(said[0].contains("retype 4096 8192: done"), "{said:?}");
     assert!(said[1].contains("refused: State(5)"), "{said:?}");
+}
+
+#[test]
+fn a_frame_is_in_no_page_tables_when_its_unmapping_is_done() {
+    let mut members = Members::new(3);
+    for (slot, line) in [
+        (1, "retype 65536 8192"),
+        (1, "copy 2 65536"),
+        (1, "map 65536"),
+        (2, "map 65536"),
+        (2, "poke 65536 7"),
+        (2, "peek 65536"),
+        (1, "peek 65536"),
+        (3, "map 65536"),
+        (3, "unmap 65536"),
+    ] {
+        members.tell(slot, line);
+        members.settle();
+    }
+    let said = [1, 2, 3].map(|slot| members.printed(slot));
+    assert!(said[1].contains("peek 65536: 7") && said[0].contains("peek 65536: 0"), "{said:?}");
+    assert!(said[2].contains("map 65536: refused: this core does not hold it"), "{said:?}");
+    assert!(said[2].contains("unmap 65536: done"), "{said:?}");
+    for member in &members.0[..2] {
+        let pages = member.1.app.pages.clone();
+        let looks =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| pages.read(frames::WINDOW + 65536)));
+        assert!(looks.is_err(), "it is mapped still");
+    }
+    // Whoever may not have it any more has not mapped it either.
+    for line in ["map 65536", "revoke", "frames"] {
+        members.tell(1, line);
+        members.settle();
+    }
+    assert!(members.printed(1).ends_with("frames: 0+1073741824@{1};\n"));
 }
 
 #[test]

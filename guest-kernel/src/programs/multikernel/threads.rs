@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::frames::ThinAir;
 use super::*;
 use crate::agreement::Replica;
 use crate::kernel::{Pace, Round};
@@ -29,7 +30,8 @@ impl Member {
         let monitor = make(slot, life, mesh.slots(), replica, Topology::flat());
         let mut kernel = Kernel::new(Thread::begin(), Some(mesh), Pace::Poll);
         kernel.reporting = false;
-        let mut program = Multikernel::new(monitor, kernel.platform.clock()).unwrap();
+        let mut program =
+            Multikernel::new(monitor, kernel.platform.clock(), Rc::<ThinAir>::default()).unwrap();
         // The fixture has introduced them already.
         for peer in (1..=MEMBERS).filter(|&peer| peer != usize::from(slot)) {
             program.peer(&mut kernel, peer, true);

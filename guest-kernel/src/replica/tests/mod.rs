@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::format;
 use std::string::String;
 
-use super::capabilities::{CapId, CapOp, Kind};
+use super::capabilities::{Cap, CapId, CapOp, Kind};
 use super::names::{NameOp, Place};
 use super::{Op, System};
 use crate::agreement::tests::world::World;
@@ -81,8 +81,9 @@ pub fn sound(system: &System, members: CoreSet) -> Result<(), String> {
             return Err(format!("{root:?} leaked"));
         }
     }
-    for id in system.caps.mapped() {
-        let held = system.caps.get(id).is_some_and(|cap| cap.holders.contains(system.caps.me()));
+    for (id, range) in system.caps.mapped() {
+        let held = |cap: &Cap| cap.holders.contains(system.caps.me()) && cap.range() == range;
+        let held = system.caps.get(id).is_some_and(held);
         if !held {
             return Err(format!("{id:?} is mapped without a capability"));
         }
