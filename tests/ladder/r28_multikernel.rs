@@ -355,7 +355,8 @@ fn frames(stage: &mut Stage) -> Result<()> {
         said(client, slot, ": {2, 3, 4}")?;
     }
     let printed = mesh::printed(client, MEMBERS[0])?;
-    ensure!(printed.contains("page fault"), "1 did not die of a page fault: {printed}");
+    let fault = format!("cr2 {:#x}", (1u64 << 40) + FRAME);
+    ensure!(printed.contains("exception 14") && printed.contains(&fault), "1 had no page fault: {printed}");
     client.destroy(MEMBERS[0])?;
     start(client, 1, &[1, 2, 3, 4])?;
     client.destroy(MEMBERS[2])?;

@@ -5,7 +5,6 @@
 //! first: packages, then the cores below one cache. One core of each group, the lowest, takes the message in and hands
 //! it on inside; the root is the first of its own groups.
 
-use alloc::vec;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
@@ -36,33 +35,6 @@ impl Topology {
     /// The groups that the knowledge base tells of.
     pub fn of(knowledge: &Knowledge) -> Self {
         Self::levels(knowledge.levels())
-    }
-
-    /// Groups by what messages cost: cores between which one costs less than the middle between the cheapest and the
-    /// dearest pair, directly or by way of others, are one group. `ticks[a][b]` is the cost from `a` to `b`.
-    pub fn by_latency(ticks: &[Vec<u64>]) -> Self {
-        let cores = ticks.len().min(64) as u8;
-        let cost = |a: u8, b: u8| {
-            let way = |from: u8, to: u8| ticks.get(usize::from(from))?.get(usize::from(to)).copied();
-            way(a, b).into_iter().chain(way(b, a)).max().unwrap_or(u64::MAX)
-        };
-        let pairs = || (0..cores).flat_map(|a| (0..a).map(move |b| (a, b)));
-        let (cheap, dear) = pairs().fold((u64::MAX, 0), |(low, high), (a, b)| {
-            let ticks = cost(a, b);
-            (low.min(ticks), high.max(ticks))
-        });
-        if cheap >= dear {
-            return Self::flat();
-        }
-        let middle = cheap + (dear - cheap) / 2;
-        let mut groups: Vec<CoreSet> = (0..cores).map(CoreSet::one).collect();
-        for (a, b) in pairs().filter(|&(a, b)| cost(a, b) <= middle) {
-            let joined = groups.iter().filter(|group| group.contains(a) || group.contains(b));
-            let joined = joined.fold(CoreSet::EMPTY, |all, &group| all.with(group));
-            groups.retain(|group| group.and(joined).is_empty());
-            groups.push(joined);
-        }
-        Self { levels: vec![groups] }
     }
 
     /// Whether this can be a machine's: no more groups than cores, and few levels.

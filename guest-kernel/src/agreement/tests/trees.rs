@@ -35,15 +35,3 @@ proptest! {
         prop_assert_eq!(topology.parent(set, root, root), None);
     }
 }
-
-#[test]
-fn what_is_near_is_a_group() {
-    let ticks: Vec<Vec<u64>> =
-        (0..6).map(|a| (0..6).map(|b| if a / 3 == b / 3 { 100 } else { 400 }).collect()).collect();
-    let topology = Topology::by_latency(&ticks);
-    let all = CoreSet::first(6);
-    assert_eq!(topology.children(all, 1, 1), [0, 2, 3].into_iter().collect());
-    assert_eq!(topology.children(all, 1, 3), [4, 5].into_iter().collect());
-    assert_eq!(Topology::by_latency(&vec![vec![7; 4]; 4]), Topology::flat());
-    assert_eq!(Topology::by_latency(&[]), Topology::flat());
-}
