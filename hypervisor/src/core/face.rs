@@ -7,7 +7,7 @@
 
 use core::sync::atomic::{
     AtomicU32, AtomicU64,
-    Ordering::{AcqRel, Acquire, Relaxed, Release},
+    Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
 };
 
 use abi::control::hypercall::{DomainState, ExitKind, NO_DOMAIN, NO_PROCESSOR};
@@ -62,6 +62,13 @@ pub struct Face {
     pub sent: [AtomicU64; MAX_CORES],
 }
 
+/// How the virtual CPU on a core is interrupted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Called {
+    vector: u32,
+    callback: u32,
+}
+
 impl Face {
     const fn new() -> Self {
         Self {
@@ -82,6 +89,18 @@ impl Face {
             exits: [const { AtomicU64::new(0) }; ExitKind::COUNT],
             sent: [const { AtomicU64::new(0) }; MAX_CORES],
         }
+    }
+
+    /// Nobody interrupts the virtual CPU from now on, but for who has looked up already how: a fence for those, then. How it
+    /// was until now.
+    pub fn silence(&self) -> Called {
+        Called { vector: self.vector.swap(0, SeqCst), callback: self.callback.swap(0, SeqCst) }
+    }
+
+    /// It is interrupted like this again.
+    pub fn call_again(&self, called: Called) {
+        self.vector.store(called.vector, SeqCst);
+        self.callback.store(called.callback, SeqCst);
     }
 
     /// Counts an exit. This core alone does.

@@ -28,7 +28,7 @@ use abi::xen::errno::{Errno, HypercallResult};
 use arrayvec::ArrayVec;
 use boot::cores::MAX_CORES;
 
-use super::face::{FACES, OFF};
+use super::face::{Called, FACES, OFF};
 use super::kept::Kept;
 use super::message::Request;
 use super::start::{self, Order};
@@ -45,7 +45,7 @@ pub struct Power {
     /// The page that a start-up IPI names.
     pub trampoline: u8,
     /// By core, while it is off: how events reached its guest, by upcall vector or callback vector.
-    pub called: [(u32, u32); MAX_CORES],
+    pub called: [Called; MAX_CORES],
     /// By processor: when it was last sent INIT.
     pub reset_at: [u64; MAX_CORES],
     /// By processor: whether a core is on it, or was.
@@ -57,7 +57,7 @@ impl Power {
     pub fn new(orders: &[Order], at_boot: usize, trampoline: u8) -> Self {
         let orders = orders.iter().map(|order| Order { again: order.index < at_boot, ..*order }).collect();
         let known = core::array::from_fn(|processor| processor < at_boot);
-        Self { orders, trampoline, called: [(0, 0); MAX_CORES], reset_at: [0; MAX_CORES], known }
+        Self { orders, trampoline, called: [Called::default(); MAX_CORES], reset_at: [0; MAX_CORES], known }
     }
 }
 
@@ -110,12 +110,15 @@ impl Core {
         {
             return Err(Errno::EBUSY);
         }
-        let called = (face.vector.swap(0, SeqCst), face.callback.swap(0, SeqCst));
+        let called = face.silence();
         if let Some(domain) = domain {
             // Whoever looked up how to interrupt it before has done so after this.
             self.fence(domain.face().acquainted.load(SeqCst));
         }
-        self.ask(core, Request::Off)?;
+        if let Err(error) = self.ask(core, Request::Off) {
+            face.call_again(called);
+            return Err(error);
+        }
         let mut patience = Patience::default();
         while !face.is_off() {
             patience.wait();
@@ -172,9 +175,7 @@ impl Core {
         }
         let power = self.power()?;
         (power.orders[core].again, power.known[processor]) = (true, true);
-        let (vector, callback) = power.called[core];
-        face.vector.store(vector, SeqCst);
-        face.callback.store(callback, SeqCst);
+        face.call_again(power.called[core]);
         // Either a sender sees how to interrupt, or this sees what it has sent.
         fence(SeqCst);
         events::redeliver(self, core);
@@ -185,7 +186,7 @@ impl Core {
     pub fn release_kept(&mut self, core: usize) {
         let Ok(power) = self.power() else { return };
         let Some(place) = power.orders.get(core).map(|order| order.area.core()) else { return };
-        power.called[core] = (0, 0);
+        power.called[core] = Called::default();
         // SAFETY: a core that is off has said so after its last use of its memory (`leave`), and uses it again only when core 0
         // has started it.
         let kept = unsafe { &mut *place };

@@ -14,6 +14,7 @@ use ept::{Ept, Permissions};
 
 use super::build::{self, FromTable};
 use super::{Domain, Home};
+use crate::core::face::Called;
 use crate::memory::frame_table::{FrameTable, Owner, words};
 use crate::memory::physical::Identity;
 
@@ -25,7 +26,7 @@ pub struct Successor {
     /// How many pages it has.
     pub pages: u64,
     /// While the old kernel waits: how events reached it, by upcall vector or callback vector.
-    pub called: (u32, u32),
+    pub called: Called,
 }
 
 impl Successor {
@@ -38,7 +39,7 @@ impl Successor {
         }
         let mut ept = Ept::new(&mut FromTable(frames), settings).map_err(build::errno)?;
         let filled = build::fill(frames, domain.id, &mut ept, pages, build::Content::Zeroes);
-        let successor = Self { ept, pages, called: (0, 0) };
+        let successor = Self { ept, pages, called: Called::default() };
         match filled {
             Ok(()) => Ok(successor),
             Err(error) => {

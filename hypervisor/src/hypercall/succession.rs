@@ -50,7 +50,7 @@ pub(super) fn start(
         return Err(Errno::EINVAL);
     }
     // Nobody interrupts the new kernel by the old one's vector.
-    let called = (face.vector.swap(0, SeqCst), face.callback.swap(0, SeqCst));
+    let called = face.silence();
     core.fence(face.acquainted.load(SeqCst));
     let started = exchange(core, domain, How::Forth { entry, start_info, package });
     match started {
@@ -63,8 +63,7 @@ pub(super) fn start(
             Ok(bytes)
         }
         Err(error) => {
-            face.vector.store(called.0, SeqCst);
-            face.callback.store(called.1, SeqCst);
+            face.call_again(called);
             Err(error)
         }
     }
@@ -82,16 +81,12 @@ pub(super) fn failed(core: &mut Core, domain: &'static Domain, why: u64) -> Hype
     if !waits || !Core::has_processors(domain) {
         return Err(Errno::EINVAL);
     }
-    let called = match (stage, successor(core, domain)?) {
-        (Stage::Trial, Some(other)) => other.called,
-        _ => (face.vector.load(Relaxed), face.callback.load(Relaxed)),
-    };
-    face.vector.store(0, SeqCst);
-    face.callback.store(0, SeqCst);
+    let old = successor(core, domain)?.map(|other| other.called);
+    let called = face.silence();
+    let called = old.filter(|_| stage == Stage::Trial).unwrap_or(called);
     core.fence(face.acquainted.load(SeqCst));
     exchange(core, domain, How::Back(why))?;
-    face.vector.store(called.0, SeqCst);
-    face.callback.store(called.1, SeqCst);
+    face.call_again(called);
     drop_memory(core, domain)?;
     domain.crash.lock().take();
     domain.shutdown_code.store(NO_CODE, Relaxed);
