@@ -1,10 +1,40 @@
 //! Typed conversations of tasks: a step that cannot be taken yet is waited for.
 //!
-//! ```text
-//! type Ask = Send<u64, Recv<[u64; 2], End>>;
+//! ```
+//! use guest_kernel::tasks::{pages::Page, talk};
+//! use io_rings::session::{End, Put, Recv, Send, Session, Take};
 //!
-//! let session = talk::send(session, 42).await?;
-//! let ([a, b], session) = talk::receive(session).await?;
+//! type Mill = Send<Page, Recv<Page, End>>;
+//!
+//! async fn ask<W: Put<Page> + Take<Page> + talk::Wait>(session: Session<Mill, W>, page: Page) -> Option<Page> {
+//!     let session = talk::send(session, page).await.ok()?;
+//!     let (page, _) = talk::receive(session).await.ok()?;
+//!     Some(page)
+//! }
+//! ```
+//!
+//! What was sent cannot be named any more:
+//!
+//! ```compile_fail,E0382
+//! # use guest_kernel::tasks::{pages::Page, talk};
+//! # use io_rings::session::{End, Put, Recv, Send, Session, Take};
+//! # type Mill = Send<Page, Recv<Page, End>>;
+//! async fn ask<W: Put<Page> + Take<Page> + talk::Wait>(session: Session<Mill, W>, page: Page) -> Option<Page> {
+//!     let session = talk::send(session, page).await.ok()?;
+//!     Some(page)
+//! }
+//! ```
+//!
+//! Nor can be received where the protocol says to send:
+//!
+//! ```compile_fail,E0308
+//! # use guest_kernel::tasks::{pages::Page, talk};
+//! # use io_rings::session::{End, Put, Recv, Send, Session, Take};
+//! # type Mill = Send<Page, Recv<Page, End>>;
+//! async fn ask<W: Put<Page> + Take<Page> + talk::Wait>(session: Session<Mill, W>) -> Option<Page> {
+//!     let (page, _) = talk::receive(session).await.ok()?;
+//!     Some(page)
+//! }
 //! ```
 
 use core::future::poll_fn;
