@@ -22,7 +22,7 @@ fn has(system: &System, op: &Op) -> bool {
         Op::Cap(CapOp::Revoke { cap, by, .. }) => {
             holders(cap) == CoreSet::one(by) && system.caps.iter().all(|(_, below)| below.parent != Some(cap))
         }
-        Op::Cap(CapOp::Unmap { cap }) => system.caps.mapped().all(|mapped| mapped != cap),
+        Op::Cap(CapOp::Unmap { cap }) => system.caps.mapped().all(|(mapped, _)| mapped != cap),
     }
 }
 
