@@ -3,23 +3,16 @@
 //! It drives the state machines of [`crate::agreement`] over the channels of the mesh. Programs on its core ask it for
 //! operations and hear the outcome later ([`News`]); what they look up they find here, without a message.
 //!
-//! **How a core comes in.** It greets each monitor it meets, and says that it wants in ([`wire::Say::Hello`]). Each member
-//! tells the others that it has met that very life of it ([`wire::Say::Met`]), and when all have, the steward takes it
-//! in. So no member takes the words of a new life for those of the old one, which it may still believe alive. One core
-//! founds the first epoch, alone: the first in an empty mesh.
-//!
-//! **Who breaks the rules** is not heard any more. That is told to the others ([`wire::Say::Accuse`]), and once more than
-//! half of the other members say the same, the core counts as dead. One liar thus has no power over the rest. Rules are
-//! those of the lines, of what may be said when, and that nobody acts in another's name; a core that lies within the
-//! rules about what it did is not found out, as agreement among cores that only fail by stopping never does.
-//!
-//! **Who does not answer** is waited for with patience, and then left out ([`patience`]).
+//! How a core comes in is told in [`meeting`], what becomes of one that breaks the rules in [`accusation`], and of one that
+//! does not answer in [`patience`].
 //!
 //! The monitor has no input or output of its own. A program hands it what comes over the mesh ([`Monitor::line`],
 //! [`Monitor::peer`]) and lets it send at the end of each of its steps ([`Monitor::round`]).
 
+mod accusation;
 mod carry;
 pub mod channels;
+mod meeting;
 pub mod pages;
 mod patience;
 mod peer;
@@ -38,6 +31,7 @@ use crate::mesh::{Mesh, NotSent};
 use crate::platform::Platform;
 use crate::replica::{Op, State, System};
 use channels::{ChannelId, Channels};
+use meeting::Stranger;
 use pages::Shelves;
 use patience::Patience;
 use peer::Peer;
@@ -80,17 +74,6 @@ pub struct Counts {
     pub heard: u64,
     /// The cache lines that took.
     pub lines_in: u64,
-}
-
-/// Somebody who is no member and may want to be one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Stranger {
-    life: Life,
-    wants_in: bool,
-    /// The members that have met this life of it, this core among them.
-    met: CoreSet,
-    /// The steward has it on its list.
-    asked: bool,
 }
 
 /// One core's monitor.
@@ -251,12 +234,6 @@ impl Monitor {
         self.patience.denounced.values_mut().for_each(|by| _ = by.remove(core));
     }
 
-    fn greet(&mut self, to: CoreSet) {
-        let wants_in = self.wants_in && !self.inside;
-        let since = self.inside.then_some(self.patience.since);
-        self.tell(to, &Say::Hello { life: self.life, wants_in, since });
-    }
-
     /// A line came; false if it is not a monitor's, nor a channel's.
     pub fn line(&mut self, from: usize, line: &Message) -> bool {
         let kind = wire::kind_of(line);
@@ -271,10 +248,9 @@ impl Monitor {
             }
             return true;
         }
-        match peer.hear(line) {
+        match peer.hear(line, self.life) {
             Ok(None) => {}
-            Ok(Some(say)) if peer.counts(&say, self.life) => self.hear(from as CoreId, say),
-            Ok(Some(_)) => {}
+            Ok(Some(say)) => self.hear(from as CoreId, say),
             Err(wire::Malformed) => self.accuse(from as CoreId),
         }
         true
@@ -330,12 +306,7 @@ impl Monitor {
         match say {
             Say::Hello { life, wants_in, since } => self.hello(from, life, wants_in, since),
             Say::Met { core, life } => self.met(from, core, life),
-            Say::Accuse { core } => {
-                if usize::from(core) < self.peers.len() {
-                    self.accused.entry(core).or_default().insert(from);
-                    self.judge();
-                }
-            }
+            Say::Accuse { core } => self.told_accused(from, core),
             Say::Agree(mut message) => {
                 let in_own_name = match &mut message.body {
                     Body::Apply { txn, op, .. } | Body::Prepare { txn, op, .. } => {
@@ -370,97 +341,6 @@ impl Monitor {
                     self.accuse(from);
                 }
             }
-        }
-    }
-
-    fn hello(&mut self, from: CoreId, life: Life, wants_in: bool, since: Option<u64>) {
-        let Some(peer) = self.peers.get_mut(usize::from(from)) else { return };
-        peer.since = since;
-        if peer.life.replace(life).is_some_and(|known| known != life) {
-            self.begins_anew(from, life);
-        }
-        self.step(Event::Met(from, life));
-        let met = self.ahead.get(&(from, life)).copied().unwrap_or_default().with(CoreSet::one(self.me));
-        self.strangers.insert(from, Stranger { life, wants_in, met, asked: false });
-        if wants_in {
-            self.tell_members(&Say::Met { core: from, life });
-        }
-        self.tell_stray(from);
-        self.admit();
-    }
-
-    fn met(&mut self, from: CoreId, core: CoreId, life: Life) {
-        if usize::from(core) >= self.peers.len() {
-            return self.accuse(from);
-        }
-        // Of each core, one life that is ahead of what is known here is remembered for each who tells of it.
-        self.ahead.retain(|(of, _), by| {
-            if *of == core {
-                by.remove(from);
-            }
-            !by.is_empty()
-        });
-        self.ahead.entry((core, life)).or_default().insert(from);
-        if let Some(stranger) = self.strangers.get_mut(&core)
-            && stranger.life == life
-        {
-            stranger.met.insert(from);
-            self.admit();
-        }
-    }
-
-    /// Takes in whom all members have met, if it is for this core to do so.
-    fn admit(&mut self) {
-        let Some((_, members)) = self.epoch().filter(|_| self.agreement.leads()) else { return };
-        let ripe = |stranger: &Stranger| {
-            stranger.wants_in && !stranger.asked && members.without(stranger.met).is_empty()
-        };
-        // A member that seems a stranger has a new life; its old one has to go first.
-        let ripe =
-            self.strangers.iter().filter(|&(core, stranger)| !members.contains(*core) && ripe(stranger));
-        let ripe: Vec<CoreId> = ripe.map(|(&core, _)| core).collect();
-        for core in ripe {
-            if let Some(stranger) = self.strangers.get_mut(&core) {
-                stranger.asked = true;
-            }
-            self.step(Event::Join(core));
-        }
-    }
-
-    /// This core broke the rules.
-    fn accuse(&mut self, core: CoreId) {
-        if self.denounce(core) {
-            self.judge();
-        }
-    }
-
-    /// Tells the others that it did, and hears no more of it; whether that is new.
-    fn denounce(&mut self, core: CoreId) -> bool {
-        let peer = self.peers.get_mut(usize::from(core)).filter(|peer| !peer.silenced);
-        let Some(peer) = peer else { return false };
-        peer.silence();
-        self.news.push_back(News::Silenced(core));
-        self.close_channels_of(core);
-        self.strangers.remove(&core);
-        self.accused.entry(core).or_default().insert(self.me);
-        self.tell_members(&Say::Accuse { core });
-        true
-    }
-
-    /// Counts those as dead of whom enough members say that they broke the rules.
-    fn judge(&mut self) {
-        let Some((_, members)) = self.epoch() else { return };
-        let guilty = |core: CoreId, by: CoreSet| {
-            let others = members.without(CoreSet::one(core));
-            core != self.me && members.contains(core) && 2 * by.and(others).len() > others.len()
-        };
-        let condemned: Vec<CoreId> =
-            self.accused.iter().filter(|&(&core, &by)| guilty(core, by)).map(|(&core, _)| core).collect();
-        for core in condemned {
-            // Whoever is convinced says so: an accuser may die before it has convinced the others.
-            self.denounce(core);
-            self.accused.remove(&core);
-            self.step(Event::Died(core));
         }
     }
 
@@ -507,21 +387,9 @@ impl Monitor {
                 peer.shunned = (false, false);
             }
         });
-        self.strangers.values_mut().for_each(|stranger| stranger.asked = false);
-        // Who came with it has not heard; who led before may be gone.
-        let met: Vec<Say> = self
-            .strangers
-            .iter()
-            .filter(|(_, stranger)| stranger.wants_in)
-            .map(|(&core, stranger)| Say::Met { core, life: stranger.life })
-            .collect();
-        let own = CoreSet::one(self.me);
-        let accused = self.accused.iter().filter(|(_, by)| !by.and(own).is_empty());
-        let accused: Vec<Say> = accused.map(|(&core, _)| Say::Accuse { core }).collect();
-        for say in met.iter().chain(&accused) {
-            self.tell_members(say);
-        }
-        self.admit();
+        self.tell_of_strangers();
+        self.tell_of_accused();
+        self.take_in_ripe();
         self.judge();
     }
 }

@@ -81,19 +81,6 @@ impl Peer {
         (self.deaf, self.shunned, self.quiet) = (self.up, (false, false), 0);
     }
 
-    /// It says something; whether that counts. Of one that is not heard, these do: a new life of it, and that it speaks to
-    /// this core's.
-    pub fn counts(&mut self, say: &Say, own: Life) -> bool {
-        match *say {
-            Say::To { life } => {
-                self.deaf &= life != own;
-                false
-            }
-            Say::Hello { life, .. } if self.life != Some(life) => true,
-            _ => self.is_heard(),
-        }
-    }
-
     /// A look: for how many it has said nothing although it owes something.
     pub fn look(&mut self, owes: bool) -> u8 {
         let spoke = core::mem::take(&mut self.spoke);
@@ -101,13 +88,20 @@ impl Peer {
         self.quiet
     }
 
-    /// Takes a line; what was said, once it is whole. None that makes no sense.
-    pub fn hear(&mut self, line: &Message) -> Result<Option<Say>, super::wire::Malformed> {
+    /// Takes a line; what was said to this core's life, `own`, once it is whole. None that makes no sense. Of one that is not
+    /// heard, two words count: that it has a new life, and that from now on it speaks to this core's.
+    pub fn hear(&mut self, line: &Message, own: Life) -> Result<Option<Say>, super::wire::Malformed> {
         if !self.up || self.silenced {
             return Ok(None);
         }
         self.spoke = true;
-        self.heard.take(line)
+        let said = self.heard.take(line);
+        match &said {
+            Ok(Some(Say::To { life })) => self.deaf &= *life != own,
+            Ok(Some(Say::Hello { life, .. })) if self.life != Some(*life) => return said,
+            _ => {}
+        }
+        if self.is_heard() || said.is_err() { said } else { Ok(None) }
     }
 
     /// Sends what waits, as far as there is room; whether something waits still.
