@@ -75,7 +75,7 @@ fn scenes() -> Vec<Scene> {
         Scene::on("firmware", r30_firmware::machine(), r30_firmware::checks()),
         Scene::on("labs", r31_labs::machine(), r31_labs::checks()),
         Scene { long: true, ..Scene::on("hotplug", r29_hotplug::machine(), r29_hotplug::checks()) },
-        Scene::new("modes", r27_modes::checks()),
+        Scene { long: true, ..Scene::new("modes", r27_modes::checks()) },
         Scene::new("line", r10_line::checks()),
         Scene::new("image", r11_image::checks()),
         Scene::new("demo", r12_demo::checks()),

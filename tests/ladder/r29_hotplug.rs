@@ -14,11 +14,11 @@ use crate::r32_replace::IMAGES;
 /// Guests that exchange messages all the time.
 const MESH: [&str; 3] = ["mesh1", "mesh2", "mesh3"];
 /// Cycles of a core with a guest that exchanges messages.
-const CYCLES: u32 = 784;
+const CYCLES: u32 = 884;
 /// Times that two guests change places: an even number, so that each is where it was in the end.
 const MOVES: u32 = 16;
 /// Cycles of a core with a member of the multikernel, whose kernel is replaced in each.
-const MEMBER_CYCLES: u32 = 200;
+const MEMBER_CYCLES: u32 = 100;
 /// Ticks from request to done, at domain 0.
 const OFFLINE: u64 = 200_000;
 const ONLINE: u64 = 2_000_000;

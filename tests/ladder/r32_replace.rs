@@ -24,7 +24,7 @@ const TRIALS: [(&str, &str); 12] = [
     ("", ""),
 ];
 /// So often each of them is done.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 2;
 /// Calls of each of two clients at a time.
 const CALLS: u32 = 5_000;
 /// The builds, and the one that can fail.
