@@ -15,14 +15,14 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use guest_kernel::kernel::{Kernel, Pace, Program};
+use guest_kernel::kernel::{Kernel, Pace};
 use guest_kernel::labs::locks::ALL;
 use guest_kernel::labs::{Padded, messages, pause};
 use guest_kernel::platform::atoll::crew::Crew;
-use guest_kernel::platform::atoll::{Atoll, Started, cpu};
-use guest_kernel::programs::answer;
+use guest_kernel::platform::atoll::{Started, cpu};
+use guest_kernel::programs::answer::Ordinary;
 use guest_kernel::say;
-use io_rings::urpc::{ChannelPage, Message};
+use io_rings::urpc::ChannelPage;
 
 guest_kernel::main!(run);
 
@@ -32,14 +32,6 @@ const ROUNDS: u64 = 5_000;
 const STREAM: u64 = 20_000;
 /// How long each lock is fought for.
 const SPAN_TICKS: u64 = 200_000;
-
-struct Ordinary;
-
-impl Program<Atoll> for Ordinary {
-    fn message(&mut self, kernel: &mut Kernel<Atoll>, slot: usize, message: &Message) {
-        answer::pong(kernel, slot, message);
-    }
-}
 
 fn run(started: Started) -> ! {
     let Started { platform, handover, mesh, .. } = started;

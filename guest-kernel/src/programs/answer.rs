@@ -3,7 +3,7 @@
 use abi::mesh::kind;
 use io_rings::urpc::Message;
 
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, Program};
 use crate::platform::Platform;
 
 /// Answers what every program answers: a peer's `PING`, and whatever is about measuring; true if `message` was of that
@@ -18,4 +18,13 @@ pub fn pong<P: Platform>(kernel: &mut Kernel<P>, slot: usize, message: &Message)
     // Where even the backlog is full the peer asks without reading answers, and misses one.
     let _ = kernel.send(slot, &[kind::PONG, sequence, 0, 0, 0, 0, 0]);
     true
+}
+
+/// What a program is that has nothing more to do: a guest that answers.
+pub struct Ordinary;
+
+impl<P: Platform> Program<P> for Ordinary {
+    fn message(&mut self, kernel: &mut Kernel<P>, slot: usize, message: &Message) {
+        pong(kernel, slot, message);
+    }
 }

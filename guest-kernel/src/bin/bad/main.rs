@@ -25,25 +25,15 @@ mod storms;
 
 use core::arch::asm;
 
-use guest_kernel::kernel::{Kernel, Pace, Program};
-use guest_kernel::platform::atoll::{Atoll, Started, memory};
-use guest_kernel::programs::{answer, random::Random};
+use guest_kernel::kernel::{Kernel, Pace};
+use guest_kernel::platform::atoll::{Started, memory};
+use guest_kernel::programs::{answer::Ordinary, random::Random};
 use guest_kernel::say;
-use io_rings::urpc::Message;
 
 guest_kernel::main!(run);
 
 /// Far above any guest's memory, below the windows.
 const NOBODYS_MEMORY: u64 = 0xd000_0000;
-
-/// What it is afterwards: a guest that answers, as if nothing had been.
-struct Innocent;
-
-impl Program<Atoll> for Innocent {
-    fn message(&mut self, kernel: &mut Kernel<Atoll>, slot: usize, message: &Message) {
-        answer::pong(kernel, slot, message);
-    }
-}
 
 fn run(started: Started) -> ! {
     let Started { platform, handover, mesh, domain, store, .. } = started;
@@ -88,7 +78,7 @@ fn run(started: Started) -> ! {
         // Behind the last word, because nothing can be said any more afterwards.
         rings::lie_to_keeper(&mut random);
     }
-    Kernel::new(platform, mesh, Pace::from_option(handover.option("pace"))).run(&mut Innocent)
+    Kernel::new(platform, mesh, Pace::from_option(handover.option("pace"))).run(&mut Ordinary)
 }
 
 /// An exception without a table to handle it.

@@ -13,12 +13,11 @@ mod granter;
 mod pages;
 mod user;
 
-use guest_kernel::kernel::{Kernel, Pace, Program};
+use guest_kernel::kernel::{Kernel, Pace};
 use guest_kernel::platform::Platform;
-use guest_kernel::platform::atoll::{Atoll, Started, memory};
-use guest_kernel::programs::answer;
+use guest_kernel::platform::atoll::{Started, memory};
+use guest_kernel::programs::answer::Ordinary;
 use guest_kernel::say;
-use io_rings::urpc::Message;
 
 guest_kernel::main!(run);
 
@@ -44,15 +43,6 @@ impl Tally {
             say!("grants: {what}: {found:?}, not {wanted:?}");
         }
         self.note(what, found == wanted);
-    }
-}
-
-/// What it is afterwards: a guest that answers.
-struct Ordinary;
-
-impl Program<Atoll> for Ordinary {
-    fn message(&mut self, kernel: &mut Kernel<Atoll>, slot: usize, message: &Message) {
-        answer::pong(kernel, slot, message);
     }
 }
 

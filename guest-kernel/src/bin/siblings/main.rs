@@ -15,11 +15,10 @@ mod second;
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use abi::xen::errno::Errno;
-use guest_kernel::kernel::{Kernel, Pace, Program};
-use guest_kernel::platform::atoll::{Atoll, Started, cpu, hypercall, second as siblings};
-use guest_kernel::programs::answer;
+use guest_kernel::kernel::{Kernel, Pace};
+use guest_kernel::platform::atoll::{Started, cpu, hypercall, second as siblings};
+use guest_kernel::programs::answer::Ordinary;
 use guest_kernel::say;
-use io_rings::urpc::Message;
 use second::{Order, SECOND};
 
 guest_kernel::main!(run);
@@ -54,14 +53,6 @@ impl Tally {
             say!("siblings: {what}: {is:x?}, not {should_be:x?}");
         }
         self.note(what, is == should_be);
-    }
-}
-
-struct Ordinary;
-
-impl Program<Atoll> for Ordinary {
-    fn message(&mut self, kernel: &mut Kernel<Atoll>, slot: usize, message: &Message) {
-        answer::pong(kernel, slot, message);
     }
 }
 
